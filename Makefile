@@ -1,0 +1,97 @@
+# V-QLM: quantize, run and evaluate vision-language models on CPUs.  `make help` lists the targets.
+
+VERSION  := 0.1.0
+CC       ?= cc
+CFLAGS   ?= -O2 -g
+BUILD    ?= build
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+
+# What every compilation needs.  No -ffast-math and no -march: a kernel names its instruction set itself,
+# and the compiler may not fuse a*b+c, so that results do not depend on the machine.
+WARN     := -Wall -Wextra -Wpointer-arith -Wwrite-strings -Wstrict-prototypes -Wmissing-prototypes -Wvla
+VQ_FLAGS := -std=c11 -D_GNU_SOURCE -DVQ_VERSION='"$(VERSION)"' -fopenmp -ffp-contract=off -Ilib $(WARN)
+LIBS     := -lzstd -larchive -lopenblas -llapacke -ljansson -ljpeg -lpng -lpcre2-8 -lutf8proc -lxxhash -lnettle -lm
+
+LIB_SRC  := $(sort $(wildcard lib/*/*.c))
+LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o)
+TOOL_SRC := $(sort $(wildcard bin/vqlm-*.c))
+TOOLS    := $(TOOL_SRC:bin/%.c=$(BUILD)/bin/%)
+UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
+UNITS    := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/%)
+BENCH_SRC := $(sort $(wildcard tests/bench/*.c))
+BENCHES  := $(BENCH_SRC:tests/bench/%.c=$(BUILD)/bench/%)
+MAN      := $(sort $(wildcard man/*.[157]))
+
+.PHONY: all deps demo check lint asan bench install uninstall dist clean help units benches format
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(TOOLS)
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(VQ_FLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/libvqlm.a: $(LIB_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/bin/%: $(BUILD)/bin/%.o $(BUILD)/bin/cli.o $(BUILD)/libvqlm.a
+	$(CC) $(CFLAGS) -fopenmp -o $@ $^ $(LDFLAGS) $(LIBS)
+
+$(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(BUILD)/bin/cli.o $(BUILD)/libvqlm.a
+	$(CC) $(CFLAGS) -fopenmp -o $@ $^ $(LDFLAGS) -lcmocka $(LIBS)
+
+$(BUILD)/bench/%: $(BUILD)/tests/bench/%.o $(BUILD)/libvqlm.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fopenmp -o $@ $^ $(LDFLAGS) $(LIBS)
+
+units: $(UNITS)
+benches: $(BENCHES)
+
+deps: ## install the Debian packages that are missing
+	@tests/deps.sh
+
+demo: deps ## quantize and evaluate the embedded model; table and chart under build/demo
+	@$(MAKE) --no-print-directory all
+	pipelines/demo.sh $(BUILD)/bin $(BUILD)/demo
+
+check: deps ## build and run every test
+	@$(MAKE) --no-print-directory all units benches
+	@BUILD=$(BUILD) tests/run.sh
+
+lint: ## layers, man pages, shell scripts, words and formatting
+	@tests/lint/run.sh
+
+asan: ## the unit and end-to-end tests under AddressSanitizer and UBSan
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" all units benches
+	@BUILD=$(BUILD)/asan VQLM_SANITIZED=1 tests/run.sh
+
+bench: ## speed of the kernels and the tools beside the machine's limits
+	@$(MAKE) --no-print-directory all benches
+	@BUILD=$(BUILD) tests/bench/run.sh
+
+install: all ## programs and man pages under $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(TOOLS) $(DESTDIR)$(PREFIX)/bin
+	for m in $(MAN); do d=$(DESTDIR)$(PREFIX)/share/man/man$${m##*.}; install -d $$d && install -m 644 $$m $$d || exit 1; done
+
+uninstall: ## remove what install put there
+	for t in $(notdir $(TOOLS)); do rm -f $(DESTDIR)$(PREFIX)/bin/$$t; done
+	for m in $(notdir $(MAN)); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$$m; done
+
+dist: ## a source archive of the committed tree
+	@mkdir -p $(BUILD)
+	git archive --format=tar.gz --prefix=vqlm-$(VERSION)/ -o $(BUILD)/vqlm-$(VERSION).tar.gz HEAD
+
+format: ## rewrite the C sources with clang-format
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean: ## remove build/
+	rm -rf $(BUILD)
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+
+-include $(LIB_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(UNIT_SRC:%.c=$(BUILD)/%.d) $(BENCH_SRC:%.c=$(BUILD)/%.d) $(BUILD)/bin/cli.d

@@ -1,0 +1,220 @@
+/* Files and descriptors. */
+#include "base/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+int vq_read_upto(int fd, void *buf, size_t n, size_t *got, const char *label, struct vq_err *err)
+{
+	uint8_t *p = buf;
+	size_t have = 0;
+
+	while (have < n) {
+		ssize_t r = read(fd, p + have, n - have > (1u << 30) ? (1u << 30) : n - have);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return vq_fail_errno(err, VQ_E_SYS, "%s: cannot read", label);
+		if (r == 0)
+			break;
+		have += (size_t)r;
+	}
+	*got = have;
+	return VQ_OK;
+}
+
+int vq_write_full(int fd, const void *buf, size_t n, const char *label, struct vq_err *err)
+{
+	const uint8_t *p = buf;
+
+	while (n > 0) {
+		ssize_t r = write(fd, p, n > (1u << 30) ? (1u << 30) : n);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return vq_fail_errno(err, VQ_E_SYS, "%s: cannot write", label);
+		p += r;
+		n -= (size_t)r;
+	}
+	return VQ_OK;
+}
+
+int vq_file_read(const char *path, size_t limit, int status, char **data, size_t *n,
+		 struct vq_err *err)
+{
+	int rc = VQ_OK;
+	struct stat st;
+	char *buf = NULL;
+	size_t got = 0;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return vq_fail_errno(err, status, "%s: cannot open", path);
+	if (fstat(fd, &st) < 0 || S_ISDIR(st.st_mode)) {
+		rc = vq_fail(err, status, "%s: want a file, got a folder", path);
+		goto out;
+	}
+	if ((uint64_t)st.st_size > limit) {
+		rc = vq_fail(err, VQ_E_DATA, "%s: want at most %zu bytes, got %lld", path, limit,
+			     (long long)st.st_size);
+		goto out;
+	}
+	buf = vq_alloc((size_t)st.st_size + 1, 1, err);
+	if (!buf) {
+		rc = VQ_E_SYS;
+		goto out;
+	}
+	rc = vq_read_upto(fd, buf, (size_t)st.st_size, &got, path, err);
+	if (rc < 0)
+		goto out;
+	buf[got] = '\0';
+	*data = buf;
+	*n = got;
+	buf = NULL;
+out:
+	vq_free(buf);
+	close(fd);
+	return rc;
+}
+
+int vq_map_open(struct vq_map *m, const char *path, int status, struct vq_err *err)
+{
+	int rc = VQ_OK;
+	struct stat st;
+	void *p;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	m->data = NULL;
+	m->n = 0;
+	if (fd < 0)
+		return vq_fail_errno(err, status, "%s: cannot open", path);
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		rc = vq_fail(err, status, "%s: want a plain file that can be mapped", path);
+		goto out;
+	}
+	if (st.st_size == 0)
+		goto out;
+	p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED) {
+		rc = vq_fail_errno(err, VQ_E_SYS, "%s: cannot map", path);
+		goto out;
+	}
+	m->data = p;
+	m->n = (size_t)st.st_size;
+out:
+	close(fd);
+	return rc;
+}
+
+void vq_map_close(struct vq_map *m)
+{
+	if (m->data)
+		munmap((void *)(uintptr_t)m->data, m->n);
+	m->data = NULL;
+	m->n = 0;
+}
+
+int vq_output_open(struct vq_output *o, const char *path, struct vq_err *err)
+{
+	size_t n;
+
+	memset(o, 0, sizeof(*o));
+	if (!path || strcmp(path, "-") == 0) {
+		o->fd = STDOUT_FILENO;
+		o->label = "stdout";
+		return VQ_OK;
+	}
+	n = strlen(path);
+	o->fd = -1;
+	o->path = vq_strdup(path, err);
+	o->part = vq_alloc(n + 6, 1, err);
+	if (!o->path || !o->part)
+		goto fail;
+	snprintf(o->part, n + 6, "%s.part", path);
+	o->label = o->path;
+	o->fd = open(o->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	if (o->fd < 0) {
+		vq_fail_errno(err, VQ_E_SYS, "%s: cannot create", o->part);
+		goto fail;
+	}
+	return VQ_OK;
+fail:
+	vq_free(o->path);
+	vq_free(o->part);
+	memset(o, 0, sizeof(*o));
+	o->fd = -1;
+	return VQ_E_SYS;
+}
+
+int vq_output_commit(struct vq_output *o, struct vq_err *err)
+{
+	int rc = VQ_OK;
+
+	if (!o->path)
+		return VQ_OK; /* standard output is closed and checked by main */
+	if (fsync(o->fd) < 0 && errno != EINVAL && errno != EROFS)
+		rc = vq_fail_errno(err, VQ_E_SYS, "%s: cannot flush", o->part);
+	if (close(o->fd) < 0)
+		rc = vq_fail_errno(err, VQ_E_SYS, "%s: cannot close", o->part);
+	o->fd = -1;
+	if (rc == VQ_OK && rename(o->part, o->path) < 0)
+		rc = vq_fail_errno(err, VQ_E_SYS, "%s: cannot rename to %s", o->part, o->path);
+	vq_output_abort(o, 1);
+	return rc;
+}
+
+void vq_output_abort(struct vq_output *o, int keep)
+{
+	if (o->path && o->fd >= 0)
+		close(o->fd);
+	if (o->part && !keep)
+		unlink(o->part);
+	vq_free(o->path);
+	vq_free(o->part);
+	memset(o, 0, sizeof(*o));
+	o->fd = -1;
+}
+
+char *vq_path_join(const char *dir, const char *name, struct vq_err *err)
+{
+	size_t n = strlen(dir) + strlen(name) + 2;
+	char *p = vq_alloc(n, 1, err);
+
+	if (p)
+		snprintf(p, n, "%s%s%s", name[0] == '/' ? "" : dir, name[0] == '/' ? "" : "/",
+			 name);
+	return p;
+}
+
+char *vq_path_dir(const char *path, struct vq_err *err)
+{
+	const char *slash = strrchr(path, '/');
+	char *p = vq_strdup(slash ? path : ".", err);
+
+	if (p && slash)
+		p[slash == path ? 1 : slash - path] = '\0';
+	return p;
+}
+
+int vq_path_exists(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0;
+}
+
+int vq_path_is_dir(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}

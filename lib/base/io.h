@@ -1,0 +1,54 @@
+/* Whole reads and writes, mapped files, and output that appears under its name only when it is whole. */
+#ifndef VQ_BASE_IO_H
+#define VQ_BASE_IO_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+/* Reads until n bytes or the end of input; returns the count in *got. */
+VQ_MUST_CHECK int vq_read_upto(int fd, void *buf, size_t n, size_t *got, const char *label,
+			       struct vq_err *err);
+
+/* Writes all n bytes or fails with VQ_E_SYS. */
+VQ_MUST_CHECK int vq_write_full(int fd, const void *buf, size_t n, const char *label,
+				struct vq_err *err);
+
+/* A whole small file in memory, with a zero byte after it.  Refuses more than limit bytes.
+ * status is the code for a file that cannot be opened: VQ_E_SYS when the command line named it,
+ * VQ_E_DATA when another file did.  Given: vq_free(*data). */
+VQ_MUST_CHECK int vq_file_read(const char *path, size_t limit, int status, char **data, size_t *n,
+			       struct vq_err *err);
+
+struct vq_map {
+	const uint8_t *data; /* NULL for an empty file */
+	size_t n;
+};
+
+VQ_MUST_CHECK int vq_map_open(struct vq_map *m, const char *path, int status, struct vq_err *err);
+void vq_map_close(struct vq_map *m);
+
+/* Output: to path.part, renamed to path by commit; or to standard output when path is NULL or "-".
+ * abort removes nothing from a pipe and leaves path.part where it is when keep is set. */
+struct vq_output {
+	int fd;
+	const char *label; /* path, or "stdout" */
+	char *path, *part; /* NULL for standard output */
+};
+
+VQ_MUST_CHECK int vq_output_open(struct vq_output *o, const char *path, struct vq_err *err);
+VQ_MUST_CHECK int vq_output_commit(struct vq_output *o, struct vq_err *err);
+void vq_output_abort(struct vq_output *o, int keep);
+
+/* dir + "/" + name; an absolute name is returned as it is.  Given. */
+char *vq_path_join(const char *dir, const char *name, struct vq_err *err);
+
+/* The folder of a path: "a/b" -> "a", "b" -> ".".  Given. */
+char *vq_path_dir(const char *path, struct vq_err *err);
+
+int vq_path_exists(const char *path); /* 1 or 0 */
+int vq_path_is_dir(const char *path); /* 1 or 0 */
+
+#endif

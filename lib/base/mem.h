@@ -1,0 +1,34 @@
+/* Checked memory: sizes that cannot overflow, blocks aligned for the widest vector registers. */
+#ifndef VQ_BASE_MEM_H
+#define VQ_BASE_MEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+#define VQ_ALIGN 64 /* bytes; a cache line and a 512-bit register */
+
+/* *out = a * b, or VQ_E_DATA when the product does not fit. */
+VQ_MUST_CHECK int vq_mul_size(size_t *out, size_t a, size_t b);
+
+/* n * size bytes, aligned to VQ_ALIGN; NULL and err set when it cannot be had.  n = 0 gives a valid
+ * pointer.  vq_calloc clears it.  Given: free with vq_free. */
+void *vq_alloc(size_t n, size_t size, struct vq_err *err);
+void *vq_calloc(size_t n, size_t size, struct vq_err *err);
+float *vq_alloc_f32(size_t n, struct vq_err *err);
+char *vq_strdup(const char *s, struct vq_err *err);
+
+/* Grows (or shrinks) a block that vq_alloc gave from old_n to n elements.  On failure the block stays. */
+VQ_MUST_CHECK int vq_grow(void **p, size_t old_n, size_t n, size_t size, struct vq_err *err);
+
+void vq_free(void *p); /* NULL is fine */
+
+/* Largest resident set of this process so far, in bytes, from the system. */
+uint64_t vq_peak_rss(void);
+
+/* The same without file-backed pages (a mapped checkpoint does not count).  It is sampled: call it
+ * now and then, it keeps the maximum. */
+uint64_t vq_peak_anon(void);
+
+#endif

@@ -1,0 +1,34 @@
+/* Questions: LLaVA conversation JSON, or JSON Lines of the same objects. */
+#ifndef VQ_FORMAT_DATASET_H
+#define VQ_FORMAT_DATASET_H
+
+#include <stdint.h>
+
+#include "base/json.h"
+
+struct vq_item {
+	const char *id;    /* borrowed from the data set; numbers are turned into text */
+	const char *text;  /* first human turn; "<image>" marks where the picture goes */
+	const char *image; /* path as written in the file, or NULL */
+	const char *label; /* first gpt turn ("C"), or NULL */
+};
+
+struct vq_dataset {
+	struct vq_item *items;
+	uint32_t n;
+	char *dir;       /* of the data file, or the --images folder: images are relative to it */
+	char sha256[65]; /* of the file */
+	struct vq_dataset_priv *priv;
+};
+
+/* images: --images DIR or NULL.  Duplicate ids, no conversation, no human turn: VQ_E_DATA with the place. */
+VQ_MUST_CHECK int vq_dataset_open(struct vq_dataset *d, const char *path, const char *images,
+				  struct vq_err *err);
+void vq_dataset_close(struct vq_dataset *d);
+
+/* Path of an item's picture; NULL and no error when it has none.  Given. */
+char *vq_dataset_image(const struct vq_dataset *d, const struct vq_item *it, struct vq_err *err);
+
+/* ScienceQA problems.json and pid_splits.json are read by task/eval. */
+
+#endif

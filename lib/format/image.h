@@ -1,0 +1,60 @@
+/* Pictures: PNG and JPEG to 8-bit RGB as Pillow's convert("RGB") gives it, Pillow's resize, CLIP's crop,
+ * pad and normalisation. */
+#ifndef VQ_FORMAT_IMAGE_H
+#define VQ_FORMAT_IMAGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/json.h"
+
+struct vq_image {
+	uint32_t w, h;
+	uint8_t *rgb; /* [h, w, 3] */
+};
+
+#define VQ_IMAGE_MAX_SIDE   65500u
+#define VQ_IMAGE_MAX_PIXELS 178956970ull /* Pillow's limit against decompression bombs */
+
+/* PNG or JPEG by content.  Palettes are expanded; alpha and tRNS are dropped, not composited; grey is
+ * repeated; 16-bit samples keep their high byte.  CMYK JPEG is refused.  EXIF orientation is ignored, as
+ * Pillow and Hugging Face do.  VQ_E_DATA on a cut or bad file; a missing file is `status`. */
+VQ_MUST_CHECK int vq_image_read(struct vq_image *im, const char *path, int status,
+				struct vq_err *err);
+VQ_MUST_CHECK int vq_image_decode(struct vq_image *im, const uint8_t *data, size_t n,
+				  const char *label, struct vq_err *err);
+void vq_image_free(struct vq_image *im);
+
+enum vq_filter {
+	VQ_FILTER_BILINEAR = 2,
+	VQ_FILTER_BICUBIC = 3,
+	VQ_FILTER_LANCZOS = 1
+}; /* PIL's numbers */
+
+/* Pillow's Image.resize with antialiasing, to the bit. */
+VQ_MUST_CHECK int vq_image_resize(const struct vq_image *in, uint32_t w, uint32_t h,
+				  enum vq_filter f, struct vq_image *out, struct vq_err *err);
+
+/* What preprocessor_config.json says, with the defaults of CLIPImageProcessor. */
+enum vq_aspect { VQ_ASPECT_CROP = 0, VQ_ASPECT_PAD = 1 };
+
+struct vq_preproc {
+	uint32_t size; /* shortest edge after resizing */
+	uint32_t crop; /* side of the square that the model sees */
+	enum vq_filter filter;
+	enum vq_aspect
+		aspect; /* crop: centre crop; pad: first expand to a square with the mean colour */
+	float rescale;  /* 1/255 */
+	float mean[3], std[3];
+};
+
+VQ_MUST_CHECK int vq_preproc_parse(struct vq_preproc *p, const json_t *j, uint32_t image_size,
+				   const char *label, struct vq_err *err);
+json_t *vq_preproc_json(const struct vq_preproc *p); /* what vq_preproc_parse reads back; given */
+
+/* RGB to the model's input: out [3, crop, crop] float32, equal to Pillow + numpy to the bit
+ * (ecosystem: resize, crop or pad, u8 * (1/255) in double, then float32 normalisation). */
+VQ_MUST_CHECK int vq_preprocess(const struct vq_preproc *p, const struct vq_image *im, float *out,
+				struct vq_err *err);
+
+#endif

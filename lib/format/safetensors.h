@@ -1,0 +1,33 @@
+/* safetensors files: 8 bytes of length, a JSON header, the data.  All rules of the reference reader are
+ * enforced: https://github.com/huggingface/safetensors (README and tensor.rs). */
+#ifndef VQ_FORMAT_SAFETENSORS_H
+#define VQ_FORMAT_SAFETENSORS_H
+
+#include "base/io.h"
+#include "base/json.h"
+#include "stream/tensor.h"
+
+struct vq_st_entry {
+	char *name;
+	struct vq_tensor t; /* data points into the map */
+};
+
+struct vq_st {
+	char *path;
+	struct vq_map map;
+	struct vq_st_entry *entries; /* sorted by name */
+	size_t n;
+	json_t *metadata; /* "__metadata__": string to string; NULL when absent */
+};
+
+/* status: code for a file that cannot be opened (see vq_file_read). */
+VQ_MUST_CHECK int vq_st_open(struct vq_st *st, const char *path, int status, struct vq_err *err);
+void vq_st_close(struct vq_st *st);
+const struct vq_tensor *vq_st_find(const struct vq_st *st, const char *name); /* NULL when absent */
+
+/* Writes a file: tensors sorted by dtype size (largest first), then name; header padded to 8 bytes.
+ * Through path.part and rename. */
+VQ_MUST_CHECK int vq_st_write(const char *path, const struct vq_st_entry *entries, size_t n,
+			      const json_t *metadata, struct vq_err *err);
+
+#endif

@@ -1,0 +1,52 @@
+/* The packed model: an uncompressed POSIX pax tar through libarchive (vqlm-model(5)). */
+#ifndef VQ_FORMAT_VQM_H
+#define VQ_FORMAT_VQM_H
+
+#include "base/json.h"
+#include "base/sha256.h"
+
+/* --- writing: members one after the other, never seeking, manifest last --- */
+struct vq_vqm_writer;
+
+VQ_MUST_CHECK int vq_vqm_create(struct vq_vqm_writer **out, int fd, const char *label,
+				struct vq_err *err);
+VQ_MUST_CHECK int vq_vqm_add(struct vq_vqm_writer *w, const char *name, const void *data, size_t n,
+			     struct vq_err *err);
+/* A member in parts: begin with its whole size, then data that add up to it. */
+VQ_MUST_CHECK int vq_vqm_begin(struct vq_vqm_writer *w, const char *name, size_t n,
+			       struct vq_err *err);
+VQ_MUST_CHECK int vq_vqm_data(struct vq_vqm_writer *w, const void *data, size_t n,
+			      struct vq_err *err);
+/* manifest.json: {"members": [{"name", "size", "offset", "sha256"}...], ...extra}; then the end of the tar. */
+VQ_MUST_CHECK int vq_vqm_finish(struct vq_vqm_writer *w, json_t *extra, struct vq_err *err);
+void vq_vqm_abort(struct vq_vqm_writer *w); /* NULL is fine */
+
+/* --- reading --- */
+struct vq_vqm_member {
+	char *name;
+	const uint8_t *
+		data; /* mapped, or in memory when it came from a pipe; at a multiple of 64 bytes */
+	size_t n;
+	size_t offset; /* in the file */
+	char sha256[VQ_SHA256_HEX];
+};
+
+struct vq_vqm {
+	char *label;
+	struct vq_vqm_member *members; /* in file order */
+	size_t n;
+	json_t *manifest;
+	struct vq_vqm_priv *priv;
+};
+
+/* path "-" reads standard input into memory.  No manifest, an index that differs from the members, a
+ * member outside the file: VQ_E_DATA.  verify: check every SHA-256 too (always done for a pipe). */
+VQ_MUST_CHECK int vq_vqm_open(struct vq_vqm *v, const char *path, int verify, struct vq_err *err);
+void vq_vqm_close(struct vq_vqm *v);
+const struct vq_vqm_member *vq_vqm_find(const struct vq_vqm *v,
+					const char *name); /* NULL when absent */
+
+/* 1 when the file starts like a tar. */
+int vq_vqm_probe(const char *path);
+
+#endif

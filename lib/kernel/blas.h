@@ -1,0 +1,21 @@
+/* Full-precision products through OpenBLAS.  The only file that sees cblas.h is blas.c.  Work is cut into
+ * fixed tiles that OpenMP shares out, and OpenBLAS itself runs on one thread, so a result does not depend
+ * on the number of threads. */
+#ifndef VQ_KERNEL_BLAS_H
+#define VQ_KERNEL_BLAS_H
+
+#include "stream/tensor.h"
+
+/* y [n, n_out] = x [n, n_in] W^T (+ bias), W [n_out, n_in] F32, F16 or BF16 (converted tile by tile).
+ * bias [n_out] may be NULL. */
+VQ_MUST_CHECK int vq_gemm(const float *x, size_t n, const void *w, enum vq_dtype w_type,
+			  uint32_t n_out, uint32_t n_in, const float *bias, float *y,
+			  struct vq_err *err);
+
+/* "Cooperlake", "Haswell", ...: the core that OpenBLAS chose. */
+const char *vq_blas_core(void);
+
+/* Called by main once: OpenMP gets n threads (0: the cores, or SLURM_CPUS_PER_TASK), OpenBLAS one. */
+void vq_threads_setup(uint32_t n);
+
+#endif

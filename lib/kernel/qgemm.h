@@ -1,0 +1,48 @@
+/* Integer products: grouped b-bit weights times quantized activations.
+ *
+ *   y[t,o] = bias[o] + sum over segments g of  (sa[t,g] * sw[o,g]) * (float)( sum_k (u - zw)(q - za) )
+ *
+ * u unsigned weight codes, q signed activation codes.  A segment is the finer of the activation's and the
+ * weight's groups (one must divide the other, or be the whole row).  The inner sum is exact in int32.
+ * Segments are added in ascending order, y = y + (sa * sw) * (float)sum, every operation rounded by
+ * itself (no fused multiply-add), bias last, so that every kernel set gives the same bits. */
+#ifndef VQ_KERNEL_QGEMM_H
+#define VQ_KERNEL_QGEMM_H
+
+#include "kernel/qact.h"
+
+/* Weights in the order the kernels read them; the layout is stored in packed models and documented in
+ * vqlm-model(5).  "r32k4": panels of 32 rows (the last one padded with zero codes); in a panel, for each
+ * 4 consecutive inputs, bit planes of a code: 4 bits 64 bytes (byte 4r+j: low nibble row r, high nibble row
+ * 16+r, input j), 2 bits 32 bytes, 1 bit 16 bytes; 8 bits two 64-byte lines (rows 0-15, rows 16-31).  A
+ * b-bit code is the planes of {4, 2, 1} that add up to b, least significant bits first (b = 8: bytes). */
+struct vq_packed {
+	uint32_t n_out, n_in; /* n_in padded to a multiple of 4 with zero codes in the planes */
+	uint32_t bits, group; /* group 0 = whole row */
+	uint32_t n_groups;
+	int sym;
+	const uint8_t *planes; /* vq_packed_bytes() bytes */
+	const uint16_t *scale; /* float16 [n_panels, n_groups, 32] */
+	const uint8_t *zero;   /* [n_panels, n_groups, 32]; NULL when symmetric */
+};
+
+size_t vq_packed_plane_bytes(uint32_t bits, uint32_t n_out, uint32_t n_in);
+size_t vq_packed_n_scales(uint32_t n_out, uint32_t n_groups); /* elements of scale, and of zero */
+
+/* Plain codes [n_out, n_in], scale and zero [n_out, n_groups] (zero NULL when symmetric) -> the layout, into
+ * blocks of the sizes above; and back. */
+void vq_pack_codes(uint32_t bits, const uint8_t *codes, uint32_t n_out, uint32_t n_in,
+		   uint8_t *planes);
+void vq_unpack_codes(uint32_t bits, const uint8_t *planes, uint32_t n_out, uint32_t n_in,
+		     uint8_t *codes);
+void vq_pack_scales(const uint16_t *scale, uint32_t n_out, uint32_t n_groups, uint16_t *out);
+void vq_unpack_scales(const uint16_t *packed, uint32_t n_out, uint32_t n_groups, uint16_t *scale);
+void vq_pack_zeros(const uint8_t *zero, uint32_t n_out, uint32_t n_groups, uint8_t *out);
+void vq_unpack_zeros(const uint8_t *packed, uint32_t n_out, uint32_t n_groups, uint8_t *zero);
+
+/* y [a->n_rows, n_out].  VQ_E_DATA when the groups do not divide each other. */
+VQ_MUST_CHECK int vq_qgemm(const struct vq_packed *w, const struct vq_qact *a,
+			   const struct vq_agrid *g, const float *bias, float *y,
+			   struct vq_err *err);
+
+#endif

@@ -1,0 +1,77 @@
+/* The shape of a model: one set of switches covers CLIP towers and LLaMA decoders. */
+#ifndef VQ_MODEL_CONFIG_H
+#define VQ_MODEL_CONFIG_H
+
+#include "base/json.h"
+#include "format/chat.h"
+#include "format/image.h"
+
+enum vq_norm { VQ_NORM_LAYER, VQ_NORM_RMS };
+enum vq_act_fn { VQ_ACT_SILU, VQ_ACT_QUICK_GELU, VQ_ACT_GELU_ERF, VQ_ACT_GELU_TANH };
+
+/* A transformer layer: x += o(attention(norm1 x)); x += down(act(...norm2 x)). */
+struct vq_layer_config {
+	uint32_t hidden, inter;
+	uint32_t n_heads, n_kv_heads, head_dim;
+	enum vq_norm norm;
+	float eps;
+	enum vq_act_fn act;
+	int gated; /* down(act(gate x) * up x); else down(act(up x)) */
+	int causal;
+	int qkv_bias, o_bias, mlp_bias;
+	float rope_theta; /* 0: no rotary embedding */
+};
+
+struct vq_vision_config {
+	struct vq_layer_config layer;
+	uint32_t
+		n_layers; /* layers that run: those up to the feature layer; the rest is not loaded */
+	uint32_t image_size, patch_size;
+	int has_class, pre_norm;
+	int keep_class; /* features include the class token (select strategy "full") */
+};
+
+struct vq_projector_config {
+	uint32_t n_linears; /* 1 linear, 2 mlp2x */
+	uint32_t in, out;
+	enum vq_act_fn act; /* between the two */
+	int bias;
+};
+
+struct vq_decoder_config {
+	struct vq_layer_config layer;
+	uint32_t n_layers, vocab, max_position;
+	int tied; /* lm_head is the embedding */
+};
+
+struct vq_config {
+	char arch[32]; /* "llava", "llama" */
+	int has_vision;
+	struct vq_vision_config vision;
+	struct vq_projector_config projector;
+	struct vq_decoder_config decoder;
+	int32_t image_token, bos, eos, pad; /* -1: none */
+	uint32_t n_image_tokens;            /* rows that one picture gives the decoder */
+	struct vq_preproc preproc;
+	const struct vq_chat *chat;
+};
+
+/* Units: vision layers 0..V-1, the projector V, decoder layers V+1...  A model without vision has only
+ * decoder layers, from 0. */
+uint32_t vq_config_n_units(const struct vq_config *c);
+uint32_t vq_config_projector_unit(const struct vq_config *c); /* V */
+uint32_t vq_config_decoder_unit(const struct vq_config *c);   /* unit of decoder layer 0 */
+
+struct vq_ckpt;
+
+/* From a llava-hf or LLaMA folder: config.json with absent keys defaulted, preprocessor_config.json,
+ * generation and tokenizer config.  template: --template NAME or NULL. */
+VQ_MUST_CHECK int vq_config_from_ckpt(struct vq_config *c, const struct vq_ckpt *k,
+				      const char *template_name, struct vq_err *err);
+
+/* The canonical form that rides in streams and packed models, and back. */
+json_t *vq_config_json(const struct vq_config *c, struct vq_err *err); /* given */
+VQ_MUST_CHECK int vq_config_parse(struct vq_config *c, const json_t *j, const char *label,
+				  struct vq_err *err);
+
+#endif

@@ -1,0 +1,70 @@
+/* A transformer layer, for CLIP towers and LLaMA decoders alike.  MODEL.md has the formulas.
+ *
+ * The four slots are the places where linears share an input; search quantizes slot by slot:
+ *   SLOT_QKV   x = norm1(h)                       -> q, k, v
+ *   SLOT_O     x = attention(q, k, v)             -> o,      h += o
+ *   SLOT_UP    x = norm2(h)                       -> up, gate
+ *   SLOT_DOWN  x = act(gate) * up, or act(up)     -> down,   h += down */
+#ifndef VQ_MODEL_LAYER_H
+#define VQ_MODEL_LAYER_H
+
+#include "model/config.h"
+#include "model/kv.h"
+#include "model/linear.h"
+
+enum vq_slot { VQ_SLOT_QKV, VQ_SLOT_O, VQ_SLOT_UP, VQ_SLOT_DOWN, VQ_N_SLOTS };
+enum vq_lin {
+	VQ_LIN_Q,
+	VQ_LIN_K,
+	VQ_LIN_V,
+	VQ_LIN_O,
+	VQ_LIN_UP,
+	VQ_LIN_GATE,
+	VQ_LIN_DOWN,
+	VQ_N_LINEARS
+};
+
+/* "q_proj", ...; and the slot whose input a linear reads. */
+const char *vq_lin_name(enum vq_lin l);
+enum vq_slot vq_lin_slot(enum vq_lin l);
+
+struct vq_layer {
+	const struct vq_layer_config *cfg;
+	const float *norm1_w, *norm1_b, *norm2_w,
+		*norm2_b;                   /* [hidden]; _b NULL for RMSNorm; borrowed */
+	struct vq_linear lin[VQ_N_LINEARS]; /* gate has n_out 0 when the MLP is not gated */
+};
+
+/* Rows of hidden states of several sequences, one after the other. */
+struct vq_batch {
+	uint32_t n_seqs;
+	const uint32_t *start; /* [n_seqs + 1] first row of each sequence; start[0] = 0 */
+};
+
+/* One layer in stages, so that search can hold every token of a slot at once: "one forward per block".
+ *   begin:  x = input of SLOT_QKV          (state points at caller's h)
+ *   next:   runs the linears of the current slot on x, and what follows, up to the next slot's input
+ * After the fourth next, h holds the layer's output. */
+struct vq_layer_run {
+	const struct vq_layer *layer;
+	const struct vq_batch *batch;
+	struct vq_kv_layer *kv; /* NULL: no cache, positions start at 0 */
+	float *h;               /* [rows, hidden] in, out; the caller's */
+	enum vq_slot slot;
+	float *x; /* [rows, width of the slot's input] owned by the run */
+	uint32_t x_width;
+	size_t n_rows;
+	float *buf[4]; /* private */
+};
+
+VQ_MUST_CHECK int vq_layer_begin(struct vq_layer_run *r, const struct vq_layer *l, float *h,
+				 const struct vq_batch *b, struct vq_kv_layer *kv,
+				 struct vq_err *err);
+VQ_MUST_CHECK int vq_layer_next(struct vq_layer_run *r, struct vq_err *err);
+void vq_layer_end(struct vq_layer_run *r); /* frees; fine after a failure */
+
+/* All four stages. */
+VQ_MUST_CHECK int vq_layer_forward(const struct vq_layer *l, float *h, const struct vq_batch *b,
+				   struct vq_kv_layer *kv, struct vq_err *err);
+
+#endif

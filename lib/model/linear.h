@@ -1,0 +1,28 @@
+/* A linear layer, y = x W^T + b, in whatever form its weight has: floating point (optionally with its input
+ * quantized and dequantized, as search simulates it) or packed integers (the real thing). */
+#ifndef VQ_MODEL_LINEAR_H
+#define VQ_MODEL_LINEAR_H
+
+#include "kernel/qact.h"
+#include "kernel/qgemm.h"
+#include "stream/tensor.h"
+
+struct vq_linear {
+	uint32_t n_out, n_in;
+	enum vq_dtype dtype;            /* F32, F16, BF16 of w */
+	const void *w;                  /* [n_out, n_in]; borrowed; NULL when packed is set */
+	const float *bias;              /* [n_out] or NULL; borrowed */
+	const struct vq_packed *packed; /* borrowed; NULL for floating point */
+	struct vq_agrid act;            /* bits 16: input not quantized */
+};
+
+/* y [n_rows, n_out] for each of n linears that share the input x [n_rows, n_in].  The input is quantized
+ * once when all have the same activation grid. */
+VQ_MUST_CHECK int vq_linear_apply(const struct vq_linear *const *l, uint32_t n, const float *x,
+				  size_t n_rows, float *const *y, struct vq_err *err);
+
+/* One linear. */
+VQ_MUST_CHECK int vq_linear_one(const struct vq_linear *l, const float *x, size_t n_rows, float *y,
+				struct vq_err *err);
+
+#endif

@@ -1,0 +1,39 @@
+/* Canonical tensor names, and what checkpoints call them.
+ *
+ *   vision.class_embed [C]            vision.patch_embed.weight [C, 3, P, P]
+ *   vision.position_embed [n, C]      vision.pre_norm.{weight,bias} [C]
+ *   vision.layers.N.{norm1,norm2}.{weight,bias}
+ *   vision.layers.N.{q_proj,k_proj,v_proj,o_proj,up_proj,down_proj}.{weight,bias}     (fc1 is up, fc2 is down)
+ *   projector.{0,1}.{weight,bias}
+ *   decoder.embed.weight [vocab, d]   decoder.norm.weight [d]   decoder.head.weight [vocab, d]
+ *   decoder.layers.N.{norm1,norm2}.weight
+ *   decoder.layers.N.{q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj}.weight
+ *
+ * A weight is [out, in], row-major.  Order of execution, which is the order in a stream: vision embeddings with the
+ * first vision layer, layers, projector, decoder embedding with the first decoder layer, layers, norm and head with
+ * the last. */
+#ifndef VQ_MODEL_NAMES_H
+#define VQ_MODEL_NAMES_H
+
+#include "format/checkpoint.h"
+#include "model/config.h"
+
+struct vq_name {
+	char name[64]; /* canonical */
+	uint32_t unit;
+	int linear; /* 1: a linear layer's weight that search may quantize */
+	uint32_t n_dims;
+	uint64_t dims[4]; /* the shape that the configuration asks for */
+};
+
+/* All tensors of a model in stream order.  Given: vq_free(*out). */
+VQ_MUST_CHECK int vq_names_list(const struct vq_config *c, struct vq_name **out, size_t *n,
+				struct vq_err *err);
+
+/* The checkpoint's tensor for a canonical name, its shape and type checked: VQ_E_DATA when it is missing
+ * (all spellings tried are named) or has another shape.  Tied heads resolve to the embedding. */
+VQ_MUST_CHECK int vq_names_find(const struct vq_config *c, const struct vq_ckpt *k,
+				const struct vq_name *want, struct vq_tensor *out,
+				struct vq_err *err);
+
+#endif

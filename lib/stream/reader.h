@@ -1,0 +1,38 @@
+/* Reading a stream: segments of records, in order, from a pipe or a file. */
+#ifndef VQ_STREAM_READER_H
+#define VQ_STREAM_READER_H
+
+#include "stream/record.h"
+
+struct vq_reader;
+struct vq_writer;
+
+/* fd is kept (not closed by the reader); label names it in messages ("stdin", a path). */
+VQ_MUST_CHECK int vq_reader_open(struct vq_reader **out, int fd, const char *label,
+				 struct vq_err *err);
+void vq_reader_close(struct vq_reader *r); /* NULL is fine */
+
+/* Goes to the next segment and reads its header: 1 = there is one, 0 = clean end of input, < 0 error.
+ * The first call on empty input is an error (VQ_E_DATA), since an upstream tool that died leaves nothing. */
+VQ_MUST_CHECK int vq_reader_segment(struct vq_reader *r, struct vq_err *err);
+
+/* The header of the current segment: {"producer", "model", "history", ...}.  Borrowed. */
+const json_t *vq_reader_header(const struct vq_reader *r);
+
+/* The next record of the segment: 1 = rec is filled, 0 = the segment's end record was seen and is right,
+ * < 0 error.  Input that ends without an end record is VQ_E_DATA.  An unread payload is skipped (its
+ * checksum is then not looked at). */
+VQ_MUST_CHECK int vq_reader_next(struct vq_reader *r, struct vq_record *rec, struct vq_err *err);
+
+/* The payload of the current record, decompressed and checked: into buf of exactly raw_bytes, or into a
+ * new block (given; one zero byte follows the payload).  Once a record. */
+VQ_MUST_CHECK int vq_reader_read(struct vq_reader *r, void *buf, struct vq_err *err);
+VQ_MUST_CHECK int vq_reader_load(struct vq_reader *r, void **buf, struct vq_err *err);
+
+/* Copies the current record to w as it is stored, without decompressing; the stored bytes are checked as
+ * far as their frame allows.  This is how a filter passes on what it does not know. */
+VQ_MUST_CHECK int vq_reader_pass(struct vq_reader *r, struct vq_writer *w, struct vq_err *err);
+
+const char *vq_reader_label(const struct vq_reader *r);
+
+#endif

@@ -1,0 +1,63 @@
+#!/usr/bin/env bats
+# What every tool promises about its command line.
+load common
+
+tools() {
+	for t in "$BUILD"/bin/vqlm-*; do
+		[[ "$t" == *.o || "$t" == *.d ]] || basename "$t"
+	done
+}
+
+@test "every tool has --help on stdout with status 0" {
+	for t in $(tools); do
+		run -0 --separate-stderr "$t" --help
+		[[ "$output" == "$t - "* ]]
+		[ -z "$stderr" ]
+	done
+}
+
+@test "every tool says its version" {
+	for t in $(tools); do
+		run -0 --separate-stderr "$t" --version
+		[[ "$output" =~ ^$t\ [0-9]+\.[0-9]+\.[0-9]+$ ]]
+	done
+}
+
+@test "an unknown option is a wrong command line (2), said in one line" {
+	for t in $(tools); do
+		run -2 --separate-stderr "$t" --no-such-option
+		[ -z "$output" ]
+		[ "${#stderr_lines[@]}" -eq 1 ]
+		[[ "$stderr" == "$t: "*"--no-such-option"* ]]
+	done
+}
+
+@test "a number out of range is a wrong command line (2) and the range is said" {
+	for t in $(tools); do
+		run -2 --separate-stderr "$t" --threads 5000
+		[[ "$stderr" == "$t: "*"0..1024"* ]]
+	done
+}
+
+@test "help that cannot be written is a failure of the system (4)" {
+	for t in $(tools); do
+		run -4 --separate-stderr bash -c "$t --help > /dev/full"
+		[[ "$stderr" == "$t: stdout: "* ]]
+	done
+}
+
+@test "every option of --help is in the man page and every option of the page is in --help" {
+	for t in $(tools); do
+		"$t" --help | grep -oE -- '^  (-.,| )? +--[a-z0-9-]+' | grep -oE -- '--[a-z0-9-]+' | sort -u >help.txt
+		grep -E '^\.(It|Op) Fl' "$ROOT/man/$t.1" | grep -oE -- 'Fl -[a-z0-9-]+' | sed 's/^Fl -/--/' | sort -u >man.txt
+		[ -s help.txt ]
+		diff help.txt man.txt || { echo "$t: help and man page differ"; false; }
+	done
+}
+
+@test "VQLM_CPU with an unknown set is a wrong command line (2)" {
+	for t in $(tools); do
+		run -2 --separate-stderr env VQLM_CPU=mmx "$t" --threads 1
+		[[ "$stderr" == "$t: "*"VQLM_CPU"* ]]
+	done
+}

@@ -1,0 +1,200 @@
+/* base/: conversions, random numbers, parsing, JSON, errors. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/num.h"
+#include "base/parse.h"
+#include "base/rng.h"
+#include "base/sha256.h"
+#include "base/str.h"
+
+/* The definition of half precision, IEEE 754 binary16, in double. */
+static double half_value(uint16_t h)
+{
+	int e = (h >> 10) & 31, m = h & 1023;
+	double v = e ? ldexp(1024 + m, e - 25) : ldexp(m, -24);
+
+	return h & 0x8000 ? -v : v;
+}
+
+static void every_half_converts_to_its_value_and_back(void **state)
+{
+	uint32_t h;
+
+	(void)state;
+	for (h = 0; h < 65536; h++) {
+		float f = vq_f16_to_f32((uint16_t)h);
+
+		if (((h >> 10) & 31) == 31)
+			continue;
+		assert_true((double)f == half_value((uint16_t)h));
+		assert_int_equal(vq_f32_to_f16(f), h);
+	}
+}
+
+static void float_to_half_rounds_to_the_nearest_with_ties_to_even(void **state)
+{
+	uint32_t h;
+
+	(void)state;
+	for (h = 0; h < 0x7bff; h++) { /* midpoints of neighbours are exact in float */
+		float lo = vq_f16_to_f32((uint16_t)h), hi = vq_f16_to_f32((uint16_t)(h + 1));
+		float mid = lo + (hi - lo) / 2;
+
+		assert_int_equal(vq_f32_to_f16(mid), h & 1 ? h + 1 : h);
+		assert_int_equal(vq_f32_to_f16(nextafterf(mid, 0)), h);
+		assert_int_equal(vq_f32_to_f16(nextafterf(mid, INFINITY)), h + 1);
+	}
+	assert_int_equal(vq_f32_to_f16(65519.9f), 0x7bff);
+	assert_int_equal(vq_f32_to_f16(65520.0f), 0x7c00);
+	assert_int_equal(vq_f32_to_f16(-INFINITY), 0xfc00);
+	assert_true(vq_f32_to_f16(NAN) > 0x7c00);
+}
+
+static void array_conversions_equal_the_single_ones(void **state)
+{
+	uint16_t src[1003], back[1003];
+	float dst[1003];
+	struct vq_rng r = vq_rng_new(1, "test");
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 1003; i++)
+		src[i] = (uint16_t)(vq_rng_u64(r, i) & 0xbbff); /* finite */
+	vq_f16_to_f32_n(dst, src, 1003);
+	for (i = 0; i < 1003; i++)
+		assert_true(dst[i] == vq_f16_to_f32(src[i]));
+	vq_f32_to_f16_n(back, dst, 1003);
+	assert_memory_equal(back, src, sizeof(src));
+	vq_bf16_to_f32_n(dst, src, 1003);
+	for (i = 0; i < 1003; i++)
+		assert_int_equal(vq_f32_to_bf16(dst[i]), src[i]);
+}
+
+static void random_numbers_are_uniform_and_normal(void **state)
+{
+	struct vq_rng r = vq_rng_new(42, "moments");
+	double mean = 0, square = 0, uniform = 0;
+	int i, n = 200000;
+
+	(void)state;
+	for (i = 0; i < n; i++) {
+		double x = vq_rng_normal(r, (uint64_t)i);
+
+		mean += x / n;
+		square += x * x / n;
+		uniform += vq_rng_uniform(r, (uint64_t)i) / n;
+	}
+	assert_true(fabs(mean) < 0.01 && fabs(square - 1) < 0.02 && fabs(uniform - 0.5) < 0.005);
+	assert_true(vq_rng_u64(r, 0) != vq_rng_u64(vq_rng_new(42, "other"), 0));
+}
+
+static void a_choice_is_ascending_and_different(void **state)
+{
+	uint32_t out[64], i;
+
+	(void)state;
+	assert_int_equal(vq_rng_choose(vq_rng_new(3, "choice"), 256, 64, out, NULL), VQ_OK);
+	for (i = 1; i < 64; i++)
+		assert_true(out[i] > out[i - 1] && out[i] < 256);
+	assert_int_equal(vq_rng_choose(vq_rng_new(3, "choice"), 3, 4, out, NULL), VQ_E_DATA);
+}
+
+static void numbers_are_parsed_whole_or_refused(void **state)
+{
+	uint32_t u;
+	double d;
+
+	(void)state;
+	assert_int_equal(vq_parse_u32(&u, "16", 1, 16), VQ_OK);
+	assert_int_equal(u, 16);
+	assert_true(vq_parse_u32(&u, "17", 1, 16) < 0);
+	assert_true(vq_parse_u32(&u, "-1", 0, 16) < 0);
+	assert_true(vq_parse_u32(&u, " 1", 0, 16) < 0);
+	assert_true(vq_parse_u32(&u, "1x", 0, 16) < 0);
+	assert_true(vq_parse_u32(&u, "", 0, 16) < 0);
+	assert_true(vq_parse_u32(&u, "99999999999999999999", 0, 16) < 0);
+	assert_int_equal(vq_parse_f64(&d, "0.5", 0, 1), VQ_OK);
+	assert_true(vq_parse_f64(&d, "nan", 0, 1) < 0);
+	assert_true(vq_parse_f64(&d, "0.5%", 0, 1) < 0);
+	assert_int_equal(vq_parse_choice("layerwise", "rtn|layerwise|qvlm"), 1);
+	assert_true(vq_parse_choice("layer", "rtn|layerwise|qvlm") < 0);
+}
+
+static void json_refuses_duplicates_and_names_the_place(void **state)
+{
+	static const char bad[] = "{\"a\": 1, \"a\": 2}";
+	struct vq_err err = {0};
+	uint32_t u;
+	json_t *j = vq_json_parse(bad, strlen(bad), "x.json", &err);
+
+	(void)state;
+	assert_null(j);
+	assert_int_equal(err.code, VQ_E_DATA);
+	assert_non_null(strstr(err.text, "x.json: line 1"));
+	memset(&err, 0, sizeof(err));
+	j = vq_json_parse("{\"a\": -1}", 9, "x.json", &err);
+	assert_non_null(j);
+	assert_int_equal(vq_json_u32(j, "a", 0, &u, "x.json", &err), VQ_E_DATA);
+	assert_non_null(strstr(err.text, "'a'"));
+	json_decref(j);
+}
+
+static void sha256_equals_the_published_vector(void **state)
+{
+	char hex[VQ_SHA256_HEX];
+
+	(void)state;
+	vq_sha256_of("abc", 3, hex); /* FIPS 180-4, appendix */
+	assert_string_equal(hex,
+			    "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+static void sizes_that_overflow_are_refused(void **state)
+{
+	struct vq_err err = {0};
+	size_t n;
+
+	(void)state;
+	assert_int_equal(vq_mul_size(&n, SIZE_MAX / 2, 3), VQ_E_DATA);
+	assert_null(vq_alloc(SIZE_MAX / 2, 4, &err));
+	assert_int_equal(err.code, VQ_E_SYS);
+}
+
+static void the_first_error_stays(void **state)
+{
+	struct vq_err err = {0};
+
+	(void)state;
+	assert_int_equal(vq_fail(&err, VQ_E_DATA, "first"), VQ_E_DATA);
+	assert_int_equal(vq_fail(&err, VQ_E_SYS, "second"), VQ_E_SYS);
+	assert_string_equal(err.text, "first");
+	vq_err_prefix(&err, "record %d", 3);
+	assert_string_equal(err.text, "record 3: first");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_half_converts_to_its_value_and_back),
+		cmocka_unit_test(float_to_half_rounds_to_the_nearest_with_ties_to_even),
+		cmocka_unit_test(array_conversions_equal_the_single_ones),
+		cmocka_unit_test(random_numbers_are_uniform_and_normal),
+		cmocka_unit_test(a_choice_is_ascending_and_different),
+		cmocka_unit_test(numbers_are_parsed_whole_or_refused),
+		cmocka_unit_test(json_refuses_duplicates_and_names_the_place),
+		cmocka_unit_test(sha256_equals_the_published_vector),
+		cmocka_unit_test(sizes_that_overflow_are_refused),
+		cmocka_unit_test(the_first_error_stays),
+	};
+
+	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
+}
