@@ -1,0 +1,158 @@
+/* Chat templates that are known by name or by text. */
+#include "format/chat.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/sha256.h"
+#include "base/str.h"
+
+/* LLaVA's conversation.py, "vicuna_v1" and "llava_v1". */
+#define SYSTEM_USER                                                                \
+	"A chat between a curious user and an artificial intelligence assistant. " \
+	"The assistant gives helpful, detailed, and polite answers to the user's questions. "
+#define SYSTEM_HUMAN                                                                \
+	"A chat between a curious human and an artificial intelligence assistant. " \
+	"The assistant gives helpful, detailed, and polite answers to the human's questions. "
+
+static const char llava_hf_text[] =
+	"{% for message in messages %}{% if message['role'] == 'user' %}{{ 'USER: ' }}"
+	"{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}"
+	"{{ '<image>\\n' }}{% endfor %}"
+	"{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}"
+	"{{ content['text'] + ' ' }}{% endfor %}{% else %}{{ 'ASSISTANT: ' }}"
+	"{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}"
+	"{{ content['text'] + '</s>' }}{% endfor %}{% endif %}{% endfor %}"
+	"{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}";
+
+static const struct vq_chat chats[] = {
+	{"llava-hf", "USER: ", " ASSISTANT:", NULL, llava_hf_text},
+	{"vicuna_v1", SYSTEM_USER "USER: ", " ASSISTANT:", NULL, NULL},
+	{"llava_v1", SYSTEM_HUMAN "USER: ", " ASSISTANT:", NULL, NULL},
+	{"plain", "", "", NULL, NULL},
+};
+
+#define N_CHATS (sizeof(chats) / sizeof(chats[0]))
+
+/* Texts of published checkpoints, by the SHA-256 of their normalised form. */
+static const struct {
+	const char *sha256;
+	const char *name;
+} known[] = {
+	/* llava-hf/llava-1.5-7b-hf and 13b-hf, chat_template.json */
+	{"6fef09c05345e88b9f85e80bcb3491003332050750586568bdf91cfa81965d0c", "llava-hf"},
+};
+
+const struct vq_chat *vq_chat_by_name(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < N_CHATS; i++)
+		if (strcmp(chats[i].name, name) == 0)
+			return &chats[i];
+	return NULL;
+}
+
+const char *vq_chat_names(void)
+{
+	return "llava-hf|vicuna_v1|llava_v1|plain";
+}
+
+/* One form for texts that mean the same: the Jinja escape \n becomes a line end, blanks around the text go. */
+static void normalise(struct vq_str *out, const char *s)
+{
+	size_t n = strlen(s), i;
+
+	while (n > 0 && strchr(" \t\r\n", s[n - 1]))
+		n--;
+	for (i = 0; i < n && strchr(" \t\r\n", s[i]); i++)
+		;
+	for (; i < n; i++) {
+		if (s[i] == '\\' && i + 1 < n && s[i + 1] == 'n') {
+			vq_str_add(out, "\n", 1);
+			i++;
+		} else {
+			vq_str_add(out, &s[i], 1);
+		}
+	}
+}
+
+static const struct vq_chat *match(const char *text)
+{
+	char hex[VQ_SHA256_HEX];
+	size_t i;
+
+	for (i = 0; i < N_CHATS; i++) {
+		struct vq_str own = {0};
+		int same;
+
+		if (!chats[i].tmpl)
+			continue;
+		normalise(&own, chats[i].tmpl);
+		same = own.s && strcmp(own.s, text) == 0;
+		vq_str_free(&own);
+		if (same)
+			return &chats[i];
+	}
+	vq_sha256_of(text, strlen(text), hex);
+	for (i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (strcmp(known[i].sha256, hex) == 0)
+			return vq_chat_by_name(known[i].name);
+	return NULL;
+}
+
+/* The text on one line, cut where an error message would burst. */
+static void one_line(struct vq_str *out, const char *s)
+{
+	size_t n = 0;
+
+	for (; *s && n < 600; s++, n++) {
+		if (*s == '\n')
+			vq_str_puts(out, "\\n");
+		else
+			vq_str_add(out, (unsigned char)*s < ' ' ? " " : s, 1);
+	}
+	if (*s)
+		vq_str_puts(out, "...");
+}
+
+int vq_chat_match(const struct vq_chat **out, const char *text, const char *label,
+		  struct vq_err *err)
+{
+	int rc = VQ_OK;
+	struct vq_str norm = {0}, shown = {0};
+	const struct vq_chat *c;
+
+	if (text)
+		normalise(&norm, text);
+	if (norm.failed)
+		rc = vq_fail(err, VQ_E_SYS, "memory: cannot hold a chat template");
+	if (rc == VQ_OK) {
+		c = norm.s ? match(norm.s) : &chats[0];
+		if (c) {
+			*out = c;
+		} else {
+			one_line(&shown, norm.s);
+			rc = vq_fail(err, VQ_E_DATA,
+				     "%s: unknown chat template; choose one with --template %s; "
+				     "its text: %s",
+				     label, vq_chat_names(), shown.s ? shown.s : "");
+		}
+	}
+	vq_str_free(&norm);
+	vq_str_free(&shown);
+	return rc;
+}
+
+char *vq_chat_prompt(const struct vq_chat *c, const char *question, struct vq_err *err)
+{
+	size_t a = strlen(c->prefix), b = strlen(question), d = strlen(c->suffix);
+	char *s = vq_alloc(a + b + d + 1, 1, err);
+
+	if (s) {
+		memcpy(s, c->prefix, a);
+		memcpy(s + a, question, b);
+		memcpy(s + a + b, c->suffix, d + 1);
+	}
+	return s;
+}

@@ -1,0 +1,431 @@
+/* safetensors: reading with every rule of the reference reader, and writing. */
+#include "format/safetensors.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+#define HEADER_LIMIT 100000000ull /* the reference reader's */
+
+static const struct {
+	const char *name;
+	enum vq_dtype type;
+} dtypes[] = {
+	{"F32", VQ_F32}, {"F16", VQ_F16}, {"BF16", VQ_BF16}, {"F64", VQ_F64}, {"I8", VQ_I8},
+	{"U8", VQ_U8},   {"I16", VQ_I16}, {"U16", VQ_U16},   {"I32", VQ_I32}, {"U32", VQ_U32},
+	{"I64", VQ_I64}, {"U64", VQ_U64}, {"BOOL", VQ_BOOL},
+};
+
+#define N_DTYPES (sizeof(dtypes) / sizeof(dtypes[0]))
+
+static int dtype_from_name(const char *s, enum vq_dtype *out)
+{
+	size_t i;
+
+	for (i = 0; i < N_DTYPES; i++)
+		if (strcmp(s, dtypes[i].name) == 0) {
+			*out = dtypes[i].type;
+			return 1;
+		}
+	return 0;
+}
+
+static const char *dtype_to_name(enum vq_dtype t)
+{
+	size_t i;
+
+	for (i = 0; i < N_DTYPES; i++)
+		if (dtypes[i].type == t)
+			return dtypes[i].name;
+	return NULL;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+	const struct vq_st_entry *x = a, *y = b;
+
+	return strcmp(x->name, y->name);
+}
+
+/* Where a tensor lies in the data, while the tiling is checked. */
+struct span {
+	uint64_t begin, end;
+	const char *name;
+};
+
+static int compare_spans(const void *a, const void *b)
+{
+	const struct span *x = a, *y = b;
+
+	if (x->begin != y->begin)
+		return x->begin < y->begin ? -1 : 1;
+	if (x->end != y->end)
+		return x->end < y->end ? -1 : 1;
+	return strcmp(x->name, y->name);
+}
+
+static int parse_shape(struct vq_tensor *t, const json_t *shape, const char *path, const char *name,
+		       struct vq_err *err)
+{
+	size_t i, n = json_array_size(shape);
+
+	if (!json_is_array(shape))
+		return vq_fail(err, VQ_E_DATA, "%s: tensor '%s': want a list as 'shape'", path,
+			       name);
+	if (n > VQ_MAX_DIMS)
+		return vq_fail(err, VQ_E_DATA,
+			       "%s: tensor '%s': want at most %d dimensions, got %zu", path, name,
+			       VQ_MAX_DIMS, n);
+	t->n_dims = (uint32_t)n;
+	for (i = 0; i < n; i++) {
+		const json_t *d = json_array_get(shape, i);
+
+		if (!json_is_integer(d) || json_integer_value(d) < 0)
+			return vq_fail(err, VQ_E_DATA,
+				       "%s: tensor '%s': dimension %zu is not a size", path, name,
+				       i);
+		t->dims[i] = (uint64_t)json_integer_value(d);
+	}
+	return VQ_OK;
+}
+
+static int parse_offsets(struct span *s, const json_t *v, const char *path, struct vq_err *err)
+{
+	const json_t *b = json_array_get(v, 0), *e = json_array_get(v, 1);
+
+	if (json_array_size(v) != 2 || !json_is_integer(b) || !json_is_integer(e) ||
+	    json_integer_value(b) < 0 || json_integer_value(e) < json_integer_value(b))
+		return vq_fail(
+			err, VQ_E_DATA,
+			"%s: tensor '%s': want 'data_offsets' [begin, end] with 0 <= begin <= end",
+			path, s->name);
+	s->begin = (uint64_t)json_integer_value(b);
+	s->end = (uint64_t)json_integer_value(e);
+	return VQ_OK;
+}
+
+/* One entry of the header.  The data pointer follows when the tiling is known to be right. */
+static int parse_entry(struct vq_st_entry *e, struct span *s, const char *name, const json_t *v,
+		       const char *path, struct vq_err *err)
+{
+	const char *dtype = json_string_value(json_object_get(v, "dtype"));
+	char shape[128];
+	size_t n, bytes;
+	int rc;
+
+	if (!json_is_object(v))
+		return vq_fail(err, VQ_E_DATA, "%s: tensor '%s': want an object in the header",
+			       path, name);
+	if (!dtype)
+		return vq_fail(err, VQ_E_DATA, "%s: tensor '%s': no 'dtype'", path, name);
+	if (!dtype_from_name(dtype, &e->t.dtype))
+		return vq_fail(err, VQ_E_DATA,
+			       "%s: tensor '%s': dtype '%s' is not supported; want F16, BF16, F32 "
+			       "or another plain type: convert the checkpoint to float16",
+			       path, name, dtype);
+	rc = parse_shape(&e->t, json_object_get(v, "shape"), path, name, err);
+	if (rc < 0)
+		return rc;
+	e->name = vq_strdup(name, err);
+	if (!e->name)
+		return VQ_E_SYS;
+	s->name = e->name;
+	rc = parse_offsets(s, json_object_get(v, "data_offsets"), path, err);
+	if (rc < 0)
+		return rc;
+	vq_shape_text(e->t.n_dims, e->t.dims, shape, sizeof(shape));
+	if (vq_tensor_count(&e->t, &n) < 0 || vq_mul_size(&bytes, n, vq_dtype_size(e->t.dtype)) < 0)
+		return vq_fail(err, VQ_E_DATA, "%s: tensor '%s': shape %s is too large", path, name,
+			       shape);
+	if (bytes != s->end - s->begin)
+		return vq_fail(err, VQ_E_DATA,
+			       "%s: tensor '%s': %s %s wants %zu bytes, data_offsets give %llu",
+			       path, name, dtype, shape, bytes,
+			       (unsigned long long)(s->end - s->begin));
+	return VQ_OK;
+}
+
+/* The tensors must cover the data from its first byte to its last, without a hole or an overlap. */
+static int check_tiling(struct span *spans, size_t n, uint64_t room, const char *path,
+			struct vq_err *err)
+{
+	uint64_t at = 0;
+	size_t i;
+
+	if (n > 1)
+		qsort(spans, n, sizeof(*spans), compare_spans);
+	for (i = 0; i < n; i++) {
+		if (spans[i].begin != at)
+			return vq_fail(
+				err, VQ_E_DATA,
+				"%s: tensor '%s': %s: want its data to begin at %llu, got %llu",
+				path, spans[i].name,
+				spans[i].begin > at ? "hole in the data" : "overlap",
+				(unsigned long long)at, (unsigned long long)spans[i].begin);
+		if (spans[i].end > room)
+			return vq_fail(err, VQ_E_DATA,
+				       "%s: tensor '%s': the file is cut: its data end at %llu, "
+				       "the file has %llu bytes of data",
+				       path, spans[i].name, (unsigned long long)spans[i].end,
+				       (unsigned long long)room);
+		at = spans[i].end;
+	}
+	if (at != room)
+		return vq_fail(err, VQ_E_DATA, "%s: %llu bytes after the last tensor", path,
+			       (unsigned long long)(room - at));
+	return VQ_OK;
+}
+
+static int take_metadata(struct vq_st *st, json_t *m, struct vq_err *err)
+{
+	const char *key;
+	json_t *v;
+
+	if (!json_is_object(m))
+		return vq_fail(err, VQ_E_DATA, "%s: '__metadata__': want an object", st->path);
+	json_object_foreach(m, key, v)
+	{
+		if (!json_is_string(v))
+			return vq_fail(err, VQ_E_DATA, "%s: '__metadata__': '%s': want a string",
+				       st->path, key);
+	}
+	st->metadata = json_incref(m);
+	return VQ_OK;
+}
+
+static int parse_header(struct vq_st *st, json_t *header, uint64_t header_bytes, struct vq_err *err)
+{
+	int rc = VQ_OK;
+	size_t i, room = json_object_size(header);
+	struct span *spans = vq_calloc(room, sizeof(*spans), err);
+	const uint8_t *data = st->map.data + 8 + header_bytes;
+	const char *key;
+	json_t *v;
+
+	st->entries = vq_calloc(room, sizeof(*st->entries), err);
+	if (!spans || !st->entries) {
+		rc = VQ_E_SYS;
+		goto out;
+	}
+	json_object_foreach(header, key, v)
+	{
+		if (strcmp(key, "__metadata__") == 0) {
+			rc = take_metadata(st, v, err);
+		} else {
+			st->n++;
+			rc = parse_entry(&st->entries[st->n - 1], &spans[st->n - 1], key, v,
+					 st->path, err);
+		}
+		if (rc < 0)
+			goto out;
+	}
+	for (i = 0; i < st->n; i++)
+		st->entries[i].t.data = data + spans[i].begin;
+	rc = check_tiling(spans, st->n, st->map.n - 8 - header_bytes, st->path, err);
+	if (rc == VQ_OK && st->n > 1)
+		qsort(st->entries, st->n, sizeof(*st->entries), compare_names);
+out:
+	vq_free(spans);
+	return rc;
+}
+
+/* The length in the first eight bytes, checked against the limit and the file. */
+static int header_size(const struct vq_st *st, uint64_t *n, struct vq_err *err)
+{
+	uint64_t size = 0;
+	int i;
+
+	if (st->map.n < 8)
+		return vq_fail(err, VQ_E_DATA,
+			       "%s: want 8 bytes of header length, got a file of %zu bytes",
+			       st->path, st->map.n);
+	for (i = 7; i >= 0; i--)
+		size = size << 8 | st->map.data[i];
+	if (size > HEADER_LIMIT)
+		return vq_fail(err, VQ_E_DATA,
+			       "%s: want a header of at most %llu bytes, got %llu; is this a "
+			       "safetensors file?",
+			       st->path, HEADER_LIMIT, (unsigned long long)size);
+	if (size > st->map.n - 8)
+		return vq_fail(err, VQ_E_DATA,
+			       "%s: the file is cut: its header wants %llu bytes, the file has %zu",
+			       st->path, (unsigned long long)size, st->map.n - 8);
+	if (size == 0 || st->map.data[8] != '{')
+		return vq_fail(err, VQ_E_DATA, "%s: want a header that starts with '{'", st->path);
+	*n = size;
+	return VQ_OK;
+}
+
+int vq_st_open(struct vq_st *st, const char *path, int status, struct vq_err *err)
+{
+	int rc;
+	uint64_t n = 0;
+	json_t *header = NULL;
+
+	memset(st, 0, sizeof(*st));
+	st->path = vq_strdup(path, err);
+	if (!st->path)
+		return VQ_E_SYS;
+	rc = vq_map_open(&st->map, path, status, err);
+	if (rc < 0)
+		goto out;
+	rc = header_size(st, &n, err);
+	if (rc < 0)
+		goto out;
+	header = vq_json_parse((const char *)st->map.data + 8, n, path, err);
+	rc = header ? parse_header(st, header, n, err) : VQ_E_DATA;
+out:
+	json_decref(header);
+	if (rc < 0)
+		vq_st_close(st);
+	return rc;
+}
+
+void vq_st_close(struct vq_st *st)
+{
+	size_t i;
+
+	for (i = 0; i < st->n; i++)
+		vq_free(st->entries[i].name);
+	vq_free(st->entries);
+	json_decref(st->metadata);
+	vq_map_close(&st->map);
+	vq_free(st->path);
+	memset(st, 0, sizeof(*st));
+}
+
+const struct vq_tensor *vq_st_find(const struct vq_st *st, const char *name)
+{
+	struct vq_st_entry key = {.name = (char *)(uintptr_t)name};
+	const struct vq_st_entry *e =
+		st->n ? bsearch(&key, st->entries, st->n, sizeof(key), compare_names) : NULL;
+
+	return e ? &e->t : NULL;
+}
+
+/* --- writing --- */
+
+static int compare_for_writing(const void *a, const void *b)
+{
+	const struct vq_st_entry *x = *(const struct vq_st_entry *const *)a;
+	const struct vq_st_entry *y = *(const struct vq_st_entry *const *)b;
+	size_t sx = vq_dtype_size(x->t.dtype), sy = vq_dtype_size(y->t.dtype);
+
+	if (sx != sy)
+		return sx > sy ? -1 : 1; /* so that every tensor is aligned to its elements */
+	return strcmp(x->name, y->name);
+}
+
+static json_t *entry_json(const struct vq_tensor *t, uint64_t begin, uint64_t end)
+{
+	json_t *shape = json_array();
+	uint32_t i;
+
+	for (i = 0; i < t->n_dims; i++)
+		json_array_append_new(shape, json_integer((json_int_t)t->dims[i]));
+	return json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_to_name(t->dtype), "shape", shape,
+			 "data_offsets", (json_int_t)begin, (json_int_t)end);
+}
+
+/* The header's text, padded with spaces to a multiple of 8 bytes.  *text is jansson's: free(). */
+static int header_text(char **text, size_t *n, size_t *padded,
+		       const struct vq_st_entry *const *order, size_t n_entries, size_t *bytes,
+		       const json_t *metadata, const char *path, struct vq_err *err)
+{
+	int rc = VQ_OK;
+	json_t *h = json_object();
+	size_t i, count;
+	uint64_t at = 0;
+
+	if (metadata)
+		json_object_set(h, "__metadata__", (json_t *)(uintptr_t)metadata);
+	for (i = 0; i < n_entries; i++) {
+		const struct vq_st_entry *e = order[i];
+
+		if (!dtype_to_name(e->t.dtype) || strcmp(e->name, "__metadata__") == 0 ||
+		    json_object_get(h, e->name) || vq_tensor_count(&e->t, &count) < 0 ||
+		    vq_mul_size(&bytes[i], count, vq_dtype_size(e->t.dtype)) < 0) {
+			rc = vq_fail(
+				err, VQ_E_DATA,
+				"%s: tensor '%s': its type, name or shape cannot be written as "
+				"safetensors",
+				path, e->name);
+			goto out;
+		}
+		if (json_object_set_new(h, e->name, entry_json(&e->t, at, at + bytes[i])) < 0) {
+			rc = vq_fail(err, VQ_E_DATA, "%s: tensor '%s': name is not UTF-8", path,
+				     e->name);
+			goto out;
+		}
+		at += bytes[i];
+	}
+	*text = json_dumps(h, JSON_COMPACT);
+	if (!*text) {
+		rc = vq_fail(err, VQ_E_SYS, "memory: cannot write JSON");
+		goto out;
+	}
+	*n = strlen(*text);
+	*padded = (*n + 7) / 8 * 8;
+out:
+	json_decref(h);
+	return rc;
+}
+
+static int write_all(int fd, const char *text, size_t n, size_t padded,
+		     const struct vq_st_entry *const *order, const size_t *bytes, size_t n_entries,
+		     const char *label, struct vq_err *err)
+{
+	static const char spaces[] = "        ";
+	uint8_t len[8];
+	size_t i;
+	int rc;
+
+	for (i = 0; i < 8; i++)
+		len[i] = (uint8_t)(padded >> (8 * i));
+	rc = vq_write_full(fd, len, 8, label, err);
+	if (rc == VQ_OK)
+		rc = vq_write_full(fd, text, n, label, err);
+	if (rc == VQ_OK)
+		rc = vq_write_full(fd, spaces, padded - n, label, err);
+	for (i = 0; rc == VQ_OK && i < n_entries; i++)
+		rc = vq_write_full(fd, order[i]->t.data, bytes[i], label, err);
+	return rc;
+}
+
+int vq_st_write(const char *path, const struct vq_st_entry *entries, size_t n,
+		const json_t *metadata, struct vq_err *err)
+{
+	int rc, opened = 0;
+	struct vq_output o;
+	const struct vq_st_entry **order = vq_alloc(n, sizeof(const struct vq_st_entry *), err);
+	size_t *bytes = vq_calloc(n, sizeof(size_t), err);
+	char *text = NULL;
+	size_t i, text_n = 0, padded = 0;
+
+	if (!order || !bytes) {
+		rc = VQ_E_SYS;
+		goto out;
+	}
+	for (i = 0; i < n; i++)
+		order[i] = &entries[i];
+	if (n > 1)
+		qsort(order, n, sizeof(*order), compare_for_writing);
+	rc = header_text(&text, &text_n, &padded, order, n, bytes, metadata, path, err);
+	if (rc < 0)
+		goto out;
+	rc = vq_output_open(&o, path, err);
+	if (rc < 0)
+		goto out;
+	opened = 1;
+	rc = write_all(o.fd, text, text_n, padded, order, bytes, n, o.label, err);
+	if (rc == VQ_OK)
+		rc = vq_output_commit(&o, err);
+out:
+	if (opened && rc < 0)
+		vq_output_abort(&o, 0);
+	free(text);
+	vq_free(bytes);
+	vq_free(order);
+	return rc;
+}
