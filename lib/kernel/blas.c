@@ -83,6 +83,20 @@ int vq_gemm(const float *x, size_t n, const void *w, enum vq_dtype w_type, uint3
 	return VQ_OK;
 }
 
+void vq_gemm_nt(uint32_t m, uint32_t n, uint32_t k, float alpha, const float *a, size_t lda,
+		const float *b, size_t ldb, float *c, size_t ldc)
+{
+	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)m, (int)n, (int)k, alpha, a,
+		    (int)lda, b, (int)ldb, 0.0f, c, (int)ldc);
+}
+
+void vq_gemm_nn(uint32_t m, uint32_t n, uint32_t k, const float *a, size_t lda, const float *b,
+		size_t ldb, float *c, size_t ldc)
+{
+	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)m, (int)n, (int)k, 1.0f, a,
+		    (int)lda, b, (int)ldb, 0.0f, c, (int)ldc);
+}
+
 const char *vq_blas_core(void)
 {
 	return openblas_get_corename();

@@ -12,6 +12,14 @@ VQ_MUST_CHECK int vq_gemm(const float *x, size_t n, const void *w, enum vq_dtype
 			  uint32_t n_out, uint32_t n_in, const float *bias, float *y,
 			  struct vq_err *err);
 
+/* On the calling thread, for jobs of an OpenMP loop; rows lda, ldb, ldc elements apart.
+ *   nt:  c [m, n] = alpha a [m, k] b^T, b [n, k]
+ *   nn:  c [m, n] = a [m, k] b [k, n] */
+void vq_gemm_nt(uint32_t m, uint32_t n, uint32_t k, float alpha, const float *a, size_t lda,
+		const float *b, size_t ldb, float *c, size_t ldc);
+void vq_gemm_nn(uint32_t m, uint32_t n, uint32_t k, const float *a, size_t lda, const float *b,
+		size_t ldb, float *c, size_t ldc);
+
 /* "Cooperlake", "Haswell", ...: the core that OpenBLAS chose. */
 const char *vq_blas_core(void);
 

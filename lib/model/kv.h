@@ -15,13 +15,14 @@ struct vq_kv_layer {
 
 struct vq_kv {
 	struct vq_kv_layer *layers;
-	uint32_t n_layers;
+	uint32_t n_layers, n_seqs, room;
 	uint32_t *n;
 };
 
+/* room: tokens a sequence; width: n_kv_heads * head_dim.  Empty. */
 VQ_MUST_CHECK int vq_kv_new(struct vq_kv *kv, uint32_t n_layers, uint32_t n_seqs, uint32_t room,
 			    uint32_t width, struct vq_err *err);
-void vq_kv_reset(struct vq_kv *kv);
-void vq_kv_free(struct vq_kv *kv);
+void vq_kv_reset(struct vq_kv *kv); /* forgets every token */
+void vq_kv_free(struct vq_kv *kv);  /* fine on zeroes */
 
 #endif

@@ -50,13 +50,16 @@ struct vq_layer_run {
 	const struct vq_batch *batch;
 	struct vq_kv_layer *kv; /* NULL: no cache, positions start at 0 */
 	float *h;               /* [rows, hidden] in, out; the caller's */
-	enum vq_slot slot;
-	float *x; /* [rows, width of the slot's input] owned by the run */
+	enum vq_slot slot;      /* VQ_N_SLOTS after the fourth next */
+	float *x;               /* [rows, x_width] input of the slot; owned by the run */
 	uint32_t x_width;
 	size_t n_rows;
-	float *buf[4]; /* private */
 };
 
+/* l, h, b and kv are kept until vq_layer_end.  The new tokens of sequence i follow the kv->n[i] that the cache
+ * holds: their keys and values are written there, kv->n is not advanced (all layers share it).  A full
+ * cache or more sequences than it has: VQ_E_DATA.  Callers pass chunks of at most some thousand rows: a
+ * run takes about rows * (2 inter + 4 hidden) floats while a stage runs, and x between stages. */
 VQ_MUST_CHECK int vq_layer_begin(struct vq_layer_run *r, const struct vq_layer *l, float *h,
 				 const struct vq_batch *b, struct vq_kv_layer *kv,
 				 struct vq_err *err);
@@ -66,5 +69,12 @@ void vq_layer_end(struct vq_layer_run *r); /* frees; fine after a failure */
 /* All four stages. */
 VQ_MUST_CHECK int vq_layer_forward(const struct vq_layer *l, float *h, const struct vq_batch *b,
 				   struct vq_kv_layer *kv, struct vq_err *err);
+
+/* The linears that read a slot: pointers into l, at most 3; returns their number. */
+uint32_t vq_layer_slot_linears(const struct vq_layer *l, enum vq_slot slot,
+			       const struct vq_linear *out[3], enum vq_lin which[3]);
+
+/* Sets the dimensions of the linears from cfg, which is kept; no weights yet. */
+void vq_layer_init(struct vq_layer *l, const struct vq_layer_config *cfg);
 
 #endif

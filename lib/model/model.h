@@ -27,17 +27,46 @@ struct vq_decoder {
 };
 
 struct vq_model {
-	struct vq_config cfg;
+	struct vq_config cfg; /* layers point into it: a model stays where it was made */
 	struct vq_vision vision;
 	struct vq_projector projector;
 	struct vq_decoder decoder;
-	struct vq_model_priv *priv; /* what it owns: norms as float32, maps */
+	struct vq_model_priv *priv; /* what it owns: norms, biases and embeddings as float32 */
 };
 
-/* k must outlive the model. Weights stay mapped, in the checkpoint's type. */
+/* --- weights: from a checkpoint, a stream or a packed model, by canonical name (names.h) --- */
+
+/* A model without weights: every dimension is set. */
+VQ_MUST_CHECK int vq_model_new(struct vq_model *m, const struct vq_config *c, struct vq_err *err);
+
+/* Gives it one tensor.  Weights of linears and the decoder's embedding are borrowed and keep their type (F32,
+ * F16, BF16); the data must live until vq_model_unbind of the unit or vq_model_free.  Norms, biases, class,
+ * patch and position embeddings become float32 copies that the model owns.  Binding again replaces.  With
+ * tied embeddings the head is the embedding until one is bound.  Unknown name, other shape or type, NaN or
+ * infinity in what is copied: VQ_E_DATA. */
+VQ_MUST_CHECK int vq_model_bind(struct vq_model *m, const char *name, const struct vq_tensor *t,
+				struct vq_err *err);
+
+/* The linear that "X.weight" (or "X.bias") belongs to, for callers that set packed, act, or a weight of their
+ * own making; NULL when the name is of no linear. */
+struct vq_linear *vq_model_linear(struct vq_model *m, const char *name);
+
+/* The layer of a unit; NULL for the projector's unit and beyond the last. */
+struct vq_layer *vq_model_layer(struct vq_model *m, uint32_t unit);
+
+/* VQ_E_DATA naming the first tensor of a unit that is not there yet. */
+VQ_MUST_CHECK int vq_model_check(const struct vq_model *m, uint32_t unit, struct vq_err *err);
+
+/* Forgets the tensors of a unit (embeddings, final norm and head go with the first and last as names.h says)
+ * and frees its float32 copies. */
+void vq_model_unbind(struct vq_model *m, uint32_t unit);
+
+/* All of the above for a checkpoint; k must outlive the model, its weights stay mapped. */
 VQ_MUST_CHECK int vq_model_from_ckpt(struct vq_model *m, const struct vq_config *c,
 				     const struct vq_ckpt *k, struct vq_err *err);
-void vq_model_free(struct vq_model *m);
+void vq_model_free(struct vq_model *m); /* fine on zeroes and after a failure */
+
+/* --- running --- */
 
 /* Vision: pixels [n_images, 3, S, S] -> hidden states [n_images * n_positions, C] before the first layer.
  * Layers run with vq_layer_forward over a batch of n_images sequences. */
@@ -47,6 +76,8 @@ VQ_MUST_CHECK int vq_vision_embed(const struct vq_model *m, const float *pixels,
 /* Hidden states after the last layer -> features [n_images * n_image_tokens, C] (class token dropped). */
 void vq_vision_features(const struct vq_config *c, const float *h, uint32_t n_images,
 			float *features);
+/* What stands between the two linears, in place; search stages the projector with it. */
+void vq_projector_activate(const struct vq_config *c, float *x, size_t n);
 /* features [n, C] -> [n, d]. */
 VQ_MUST_CHECK int vq_projector_apply(const struct vq_config *c, const struct vq_projector *p,
 				     const float *features, size_t n, float *out,

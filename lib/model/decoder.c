@@ -1,0 +1,69 @@
+/* The decoder outside its layers: embedding, final norm, head. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "kernel/ops.h"
+#include "model/model.h"
+
+int vq_decoder_embed(const struct vq_model *m, const int32_t *tokens, size_t n, const float *image,
+		     size_t n_image_rows, float *h, struct vq_err *err)
+{
+	uint32_t d = m->cfg.decoder.layer.hidden, vocab = m->cfg.decoder.vocab;
+	struct vq_tensor e = {m->decoder.embed_type, 2, {vocab, d}, m->decoder.embed};
+	size_t i, used = 0;
+	int rc = VQ_OK;
+
+	if (!m->decoder.embed)
+		return vq_fail(err, VQ_E_DATA, "the decoder's embedding is missing");
+	for (i = 0; rc >= 0 && i < n; i++) {
+		if (tokens[i] == m->cfg.image_token && m->cfg.has_vision) {
+			if (used < n_image_rows)
+				memcpy(h + i * d, image + used * d, d * sizeof(float));
+			used++;
+		} else if (tokens[i] < 0 || (uint32_t)tokens[i] >= vocab) {
+			rc = vq_fail(err, VQ_E_DATA, "token %d at %zu: want 0..%u", tokens[i], i,
+				     vocab - 1);
+		} else {
+			rc = vq_tensor_to_f32(&e, (size_t)tokens[i] * d, d, h + i * d, err);
+		}
+	}
+	if (rc >= 0 && used != n_image_rows)
+		rc = vq_fail(err, VQ_E_DATA,
+			     "%zu image tokens in the prompt, %zu rows from its pictures", used,
+			     n_image_rows);
+	return rc;
+}
+
+int vq_decoder_layers(const struct vq_model *m, float *h, const struct vq_batch *b,
+		      struct vq_kv *kv, struct vq_err *err)
+{
+	uint32_t i;
+	int rc = VQ_OK;
+
+	for (i = 0; rc >= 0 && i < m->cfg.decoder.n_layers; i++)
+		rc = vq_layer_forward(&m->decoder.layers[i], h, b, kv ? &kv->layers[i] : NULL, err);
+	for (i = 0; kv && rc >= 0 && i < b->n_seqs; i++)
+		kv->n[i] += b->start[i + 1] - b->start[i];
+	return rc;
+}
+
+int vq_decoder_logits(const struct vq_model *m, const float *h, const uint32_t *rows,
+		      uint32_t n_rows, float *logits, struct vq_err *err)
+{
+	uint32_t d = m->cfg.decoder.layer.hidden, i;
+	float *x = vq_alloc((size_t)n_rows * d, sizeof(float), err);
+	int rc;
+
+	if (!x)
+		return VQ_E_SYS;
+	if (!m->decoder.norm) {
+		vq_free(x);
+		return vq_fail(err, VQ_E_DATA, "the decoder's final norm is missing");
+	}
+	for (i = 0; i < n_rows; i++)
+		vq_rmsnorm(h + (size_t)rows[i] * d, 1, d, m->decoder.norm, m->cfg.decoder.layer.eps,
+			   x + (size_t)i * d);
+	rc = vq_linear_one(&m->decoder.head, x, n_rows, logits, err);
+	vq_free(x);
+	return rc;
+}

@@ -1,0 +1,85 @@
+/* Linear layers in every form their weights have. */
+#include "model/linear.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "kernel/blas.h"
+
+/* The input in the form that the last linear wanted, kept for the next one. */
+struct prepared {
+	struct vq_agrid grid;
+	int have_q, have_f;
+	struct vq_qact q;
+	float *f;
+};
+
+static int same_grid(const struct vq_agrid *a, const struct vq_agrid *b)
+{
+	return a->bits == b->bits && a->group == b->group && a->sym == b->sym && a->clip == b->clip;
+}
+
+static void forget(struct prepared *p)
+{
+	if (p->have_q)
+		vq_qact_free(&p->q);
+	vq_free(p->f);
+	memset(p, 0, sizeof(*p));
+}
+
+static int one(const struct vq_linear *l, const float *x, size_t n_rows, float *y,
+	       struct prepared *p, struct vq_err *err)
+{
+	size_t n;
+	int rc;
+
+	if (!l->w && !l->packed)
+		return vq_fail(err, VQ_E_DATA, "a linear layer of %u x %u has no weight", l->n_out,
+			       l->n_in);
+	if (!same_grid(&p->grid, &l->act))
+		forget(p);
+	p->grid = l->act;
+	if (l->packed && l->act.bits < 16) {
+		if (!p->have_q) {
+			rc = vq_qact_alloc(&p->q, n_rows, l->n_in, &l->act, err);
+			if (rc < 0)
+				return rc;
+			p->have_q = 1;
+			vq_act_quantize(&l->act, x, &p->q);
+		}
+		return vq_qgemm(l->packed, &p->q, &l->act, l->bias, y, err);
+	}
+	if (l->packed)
+		return vq_fail(err, VQ_E_DATA,
+			       "packed weights want quantized activations, got 16 bits");
+	if (l->act.bits < 16 && !p->have_f) {
+		if (vq_mul_size(&n, n_rows, l->n_in) < 0)
+			return vq_fail(err, VQ_E_SYS, "memory: %zu rows of %u", n_rows, l->n_in);
+		p->f = vq_alloc_f32(n, err);
+		if (!p->f)
+			return VQ_E_SYS;
+		p->have_f = 1;
+		vq_act_fake(&l->act, x, n_rows, l->n_in, p->f);
+	}
+	return vq_gemm(l->act.bits < 16 ? p->f : x, n_rows, l->w, l->dtype, l->n_out, l->n_in,
+		       l->bias, y, err);
+}
+
+int vq_linear_apply(const struct vq_linear *const *l, uint32_t n, const float *x, size_t n_rows,
+		    float *const *y, struct vq_err *err)
+{
+	struct prepared p = {0};
+	int rc = VQ_OK;
+	uint32_t i;
+
+	for (i = 0; rc >= 0 && n_rows && i < n; i++)
+		rc = one(l[i], x, n_rows, y[i], &p, err);
+	forget(&p);
+	return rc;
+}
+
+int vq_linear_one(const struct vq_linear *l, const float *x, size_t n_rows, float *y,
+		  struct vq_err *err)
+{
+	return vq_linear_apply(&l, 1, x, n_rows, &y, err);
+}
