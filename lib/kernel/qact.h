@@ -2,11 +2,15 @@
  * ratio that search finds.
  *
  *   asymmetric: lo, hi = clip * min(0, min x), clip * max(0, max x) over the group
- *               s = (hi - lo) / (2^b - 1),  z = rint(-lo / s),  q = clamp(rint(x / s) + z, 0, 2^b - 1)
+ *               s = (hi - lo) / (2^b - 1),  z = clamp(rint(-lo / s), 0, 2^b - 1),
+ *               q = clamp(rint(x / s) + z, 0, 2^b - 1)
  *   symmetric:  s = clip * max|x| / (2^(b-1) - 1),  q = clamp(rint(x / s), -2^(b-1), 2^(b-1) - 1),  z = 0
  *
- * A group whose range is 0 gets s = 0 and codes equal to z.  Codes are kept as signed bytes: asymmetric q
- * and z are stored less 2^(b-1).  The value that computation sees is s * (q - z). */
+ * in float, every operation rounded by itself, rint half to even, and a division where one is written (a
+ * product with the reciprocal gives other codes).  A group whose s is 0 (no range, or one below the
+ * smallest float) gets codes equal to z.  Where hi - lo overflows, s = hi / (2^b - 1) - lo / (2^b - 1).  So
+ * finite inputs never give NaN, and those below half of the largest float never give infinity.  Codes are kept as signed bytes: asymmetric q and z are
+ * stored less 2^(b-1).  The value that computation sees is s * (q - z). */
 #ifndef VQ_KERNEL_QACT_H
 #define VQ_KERNEL_QACT_H
 
@@ -14,6 +18,8 @@
 #include <stdint.h>
 
 #include "base/err.h"
+
+#define VQ_ACT_FLOAT 16 /* bits of an activation that is not quantized */
 
 struct vq_agrid {
 	uint32_t bits;  /* 2..8; 16 = activations stay float */
@@ -33,14 +39,23 @@ struct vq_qact {
 	int32_t *zero;   /* [n_rows, n_groups] */
 };
 
+/* VQ_E_DATA when the grid has not 2..8 bits. */
 VQ_MUST_CHECK int vq_qact_alloc(struct vq_qact *a, size_t n_rows, uint32_t n,
 				const struct vq_agrid *g, struct vq_err *err);
 void vq_qact_free(struct vq_qact *a);
-void vq_act_quantize(const struct vq_agrid *g, const float *x,
-		     struct vq_qact *a); /* fills all rows */
+/* x [n_rows, n] into all rows of a, which vq_qact_alloc made for the same grid. */
+void vq_act_quantize(const struct vq_agrid *g, const float *x, struct vq_qact *a);
 
 /* x [n_rows, n] -> s * (q - z) in float, the same values that the integer path computes with; out = x is
  * fine.  bits = 16 copies. */
 void vq_act_fake(const struct vq_agrid *g, const float *x, size_t n_rows, uint32_t n, float *out);
+
+/* What turns the inputs of one group into codes: rint(x / s) + z, clamped to lo..hi, all as stored; s = 0
+ * gives z.  From the range of the group: min(0, min x), max(0, max x). */
+struct vq_act_step {
+	float s, z, lo, hi;
+};
+
+struct vq_act_step vq_act_step_of(const struct vq_agrid *g, float min, float max);
 
 #endif

@@ -4,7 +4,7 @@
  *
  * u unsigned weight codes, q signed activation codes.  A segment is the finer of the activation's and the
  * weight's groups (one must divide the other, or be the whole row).  The inner sum is exact in int32.
- * Segments are added in ascending order, y = y + (sa * sw) * (float)sum, every operation rounded by
+ * Segments are added in ascending order, starting from y = 0, y = y + (sa * sw) * (float)sum, every operation rounded by
  * itself (no fused multiply-add), bias last, so that every kernel set gives the same bits. */
 #ifndef VQ_KERNEL_QGEMM_H
 #define VQ_KERNEL_QGEMM_H
@@ -15,17 +15,23 @@
  * vqlm-model(5).  "r32k4": panels of 32 rows (the last one padded with zero codes); in a panel, for each
  * 4 consecutive inputs, bit planes of a code: 4 bits 64 bytes (byte 4r+j: low nibble row r, high nibble row
  * 16+r, input j), 2 bits 32 bytes, 1 bit 16 bytes; 8 bits two 64-byte lines (rows 0-15, rows 16-31).  A
- * b-bit code is the planes of {4, 2, 1} that add up to b, least significant bits first (b = 8: bytes). */
+ * b-bit code is the planes of {4, 2, 1} that add up to b, least significant bits first (b = 8: bytes).
+ * The planes of one step of 4 inputs follow each other, 16 b bytes a step, so that a panel is one
+ * sequential stream.  Field j (bits f j .. f j + f - 1) of byte i of an f-bit plane belongs to position
+ * e = 16 f j + i of the step's 128 codes, and e is row e / 4 of the panel, input e % 4. */
 struct vq_packed {
 	uint32_t n_out, n_in; /* n_in padded to a multiple of 4 with zero codes in the planes */
 	uint32_t bits, group; /* group 0 = whole row */
 	uint32_t n_groups;
 	int sym;
-	const uint8_t *planes; /* vq_packed_bytes() bytes */
+	const uint8_t *planes; /* vq_packed_plane_bytes() bytes; any alignment */
 	const uint16_t *scale; /* float16 [n_panels, n_groups, 32] */
 	const uint8_t *zero;   /* [n_panels, n_groups, 32]; NULL when symmetric */
 };
 
+#define VQ_PANEL 32u /* rows */
+
+/* Bytes of the planes; SIZE_MAX when they do not fit a size_t. */
 size_t vq_packed_plane_bytes(uint32_t bits, uint32_t n_out, uint32_t n_in);
 size_t vq_packed_n_scales(uint32_t n_out, uint32_t n_groups); /* elements of scale, and of zero */
 
@@ -40,7 +46,12 @@ void vq_unpack_scales(const uint16_t *packed, uint32_t n_out, uint32_t n_groups,
 void vq_pack_zeros(const uint8_t *zero, uint32_t n_out, uint32_t n_groups, uint8_t *out);
 void vq_unpack_zeros(const uint8_t *packed, uint32_t n_out, uint32_t n_groups, uint8_t *zero);
 
-/* y [a->n_rows, n_out].  VQ_E_DATA when the groups do not divide each other. */
+/* One panel of planes (n_steps steps of 4 inputs) -> codes [n_steps, 32, 4]. */
+void vq_panel_expand(uint32_t bits, const uint8_t *panel, uint32_t n_steps, uint8_t *codes);
+
+/* y [a->n_rows, n_out]; g is the grid that a was made with.  VQ_E_DATA when the groups do not divide each
+ * other, when the widths of w and a differ, or when a segment is so long that its sum may leave int32
+ * (33,025 inputs at 8 x 8 bits). */
 VQ_MUST_CHECK int vq_qgemm(const struct vq_packed *w, const struct vq_qact *a,
 			   const struct vq_agrid *g, const float *bias, float *y,
 			   struct vq_err *err);

@@ -3,8 +3,13 @@
  *   w ~ s * (u - z),   u in 0..2^b-1 unsigned code,   s rounded to float16 before the codes are chosen
  *   symmetric:  s = absmax / (2^(b-1) - 1),  z = 2^(b-1)
  *   asymmetric: range [min(0, lo), max(0, hi)],  s = range / (2^b - 1),  z = rint(-lo / s) in 0..2^b-1
+ *   u = clamp(rint(w / s) + z, 0, 2^b - 1)
  *
- * so that GGUF Q4_0/Q4_1, AWQ, GPTQ and compressed-tensors can hold the same numbers. */
+ * every operation in float and rounded by itself, rint half to even.  A scale that would overflow float16
+ * is its largest number, 65504; one that rounds to 0 (the group is smaller than half of float16's least
+ * step) stays 0 and the codes are z, as in a group of zeros (asymmetric: z = 0).  Finite weights never
+ * give NaN or infinity.  This is so
+ * that GGUF Q4_0/Q4_1, AWQ, GPTQ and compressed-tensors can hold the same numbers. */
 #ifndef VQ_QUANT_GRID_H
 #define VQ_QUANT_GRID_H
 
@@ -34,6 +39,15 @@ struct vq_codes {
 VQ_MUST_CHECK int vq_codes_alloc(struct vq_codes *c, const struct vq_wgrid *g, uint32_t n_out,
 				 uint32_t n_in, struct vq_err *err);
 void vq_codes_free(struct vq_codes *c);
+
+/* The grid of one group: s as float16 rounded it, z a whole number.  min and max are of the group's
+ * weights (0 is put into the range here), clip shrinks both. */
+struct vq_wstep {
+	float s, z;
+};
+
+struct vq_wstep vq_grid_step(const struct vq_wgrid *g, float min, float max, float clip);
+uint8_t vq_grid_code(const struct vq_wgrid *g, struct vq_wstep p, float w);
 
 /* Round to nearest: fits scales to w [n_out, n_in] with the range shrunk by clip (1 = none), rounds half to
  * even, clamps.  c must be allocated.  A group of zeros has scale 0 and codes z. */

@@ -1,0 +1,105 @@
+/* Activation quantization: rows shared out to threads. */
+#include "kernel/qact.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/num.h"
+#include "kernel/cpu.h"
+
+#define ROW_ALIGN 64u    /* bytes */
+#define PARALLEL  32768u /* inputs below which one thread is faster */
+
+uint32_t vq_agrid_n_groups(const struct vq_agrid *g, uint32_t n)
+{
+	return g->group == 0 || g->group >= n ? n > 0 : vq_ceil_div(n, g->group);
+}
+
+int vq_qact_alloc(struct vq_qact *a, size_t n_rows, uint32_t n, const struct vq_agrid *g,
+		  struct vq_err *err)
+{
+	struct vq_qact t = {0};
+	size_t n_q, n_scales;
+
+	if (g->bits < 2 || g->bits > 8)
+		return vq_fail(err, VQ_E_DATA, "activations: want 2..8 bits, got %u", g->bits);
+	if (n_rows > UINT32_MAX || n > UINT32_MAX - ROW_ALIGN)
+		return vq_fail(err, VQ_E_DATA, "activations: %zu x %u is too large", n_rows, n);
+	t.n_rows = (uint32_t)n_rows;
+	t.n = n;
+	t.n_groups = vq_agrid_n_groups(g, n);
+	t.stride = (n + ROW_ALIGN - 1) / ROW_ALIGN * ROW_ALIGN;
+	if (vq_mul_size(&n_q, n_rows, t.stride) < 0 ||
+	    vq_mul_size(&n_scales, n_rows, t.n_groups) < 0)
+		return vq_fail(err, VQ_E_DATA, "activations: %zu x %u is too large", n_rows, n);
+	t.q = vq_calloc(n_q, 1, err);
+	t.scale = t.q ? vq_alloc_f32(n_scales, err) : NULL;
+	t.zero = t.scale ? vq_alloc(n_scales, sizeof(int32_t), err) : NULL;
+	if (!t.zero) {
+		vq_qact_free(&t);
+		return VQ_E_SYS;
+	}
+	*a = t;
+	return VQ_OK;
+}
+
+void vq_qact_free(struct vq_qact *a)
+{
+	vq_free(a->q);
+	vq_free(a->scale);
+	vq_free(a->zero);
+	memset(a, 0, sizeof(*a));
+}
+
+/* A comparison with NaN is false, so NaN becomes lo and the conversion to an integer stays defined.  The
+ * vector rows have the operands of min and max in the order that does the same. */
+static inline float clamp(float v, float lo, float hi)
+{
+	v = v > lo ? v : lo;
+	return v < hi ? v : hi;
+}
+
+struct vq_act_step vq_act_step_of(const struct vq_agrid *g, float min, float max)
+{
+	float half = (float)(1u << (g->bits - 1)), top = 2 * half - 1;
+	struct vq_act_step p = {0, 0, -half, half - 1};
+
+	if (g->sym) {
+		p.s = g->clip * (max > -min ? max : -min) / (half - 1);
+		return p;
+	}
+	min *= g->clip;
+	max *= g->clip;
+	p.s = max - min;
+	p.s = isfinite(p.s) ? p.s / top : max / top - min / top;
+	p.z = p.s == 0 ? -half : clamp(vq_rne(-min / p.s), 0, top) - half;
+	return p;
+}
+
+void vq_act_quantize(const struct vq_agrid *g, const float *x, struct vq_qact *a)
+{
+	const struct vq_kernels *k = vq_kernels_get();
+	long long t;
+
+#pragma omp parallel for schedule(static) if ((size_t)a->n_rows * a->n > PARALLEL)
+	for (t = 0; t < (long long)a->n_rows; t++)
+		k->act_quantize(g, x + (size_t)t * a->n, a->n, a->q + (size_t)t * a->stride,
+				a->scale + (size_t)t * a->n_groups,
+				a->zero + (size_t)t * a->n_groups);
+}
+
+void vq_act_fake(const struct vq_agrid *g, const float *x, size_t n_rows, uint32_t n, float *out)
+{
+	const struct vq_kernels *k = vq_kernels_get();
+	long long t;
+
+	if (g->bits == VQ_ACT_FLOAT) {
+		if (out != x)
+			memcpy(out, x, n_rows * n * sizeof(float));
+		return;
+	}
+#pragma omp parallel for schedule(static) if (n_rows * n > PARALLEL)
+	for (t = 0; t < (long long)n_rows; t++)
+		k->act_fake(g, x + (size_t)t * n, n, out + (size_t)t * n);
+}

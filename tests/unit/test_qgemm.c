@@ -1,0 +1,358 @@
+/* kernel/qgemm: integer products, every kernel set against the definition. */
+#include <math.h>
+#include <omp.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "base/num.h"
+#include "base/rng.h"
+#include "kernel/cpu.h"
+
+/* A block whose end touches a page that may not be read. */
+struct guarded {
+	uint8_t *base, *p;
+	size_t total;
+};
+
+static struct guarded guarded_alloc(size_t n)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), body = (n + page - 1) / page * page;
+	struct guarded g = {.total = body + page};
+
+	g.base = mmap(NULL, g.total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(g.base != MAP_FAILED);
+	assert_int_equal(mprotect(g.base + body, page, PROT_NONE), 0);
+	g.p = g.base + body - n;
+	return g;
+}
+
+/* A product with random codes.  pow2: scales are powers of two, so that float sums are exact. */
+struct problem {
+	uint32_t n_out, n_in, rows;
+	struct vq_agrid ag;
+	struct vq_packed w;
+	struct vq_qact a;
+	uint8_t *codes, *zero; /* [n_out, n_in], [n_out, n_groups] */
+	uint16_t *scale;
+	float *x, *bias;
+	struct guarded planes, pscale, pzero;
+};
+
+static void make(struct problem *p, uint32_t wbits, uint32_t wgroup, int wsym, uint32_t abits,
+		 uint32_t agroup, int asym, uint32_t n_out, uint32_t n_in, uint32_t rows, int pow2)
+{
+	struct vq_rng r = vq_rng_new(wbits * 1000003 + n_in * 101 + n_out, "test");
+	uint32_t ng = wgroup == 0 || wgroup >= n_in ? 1 : vq_ceil_div(n_in, wgroup);
+	size_t i, n_codes = (size_t)n_out * n_in, n_scales = (size_t)n_out * ng;
+
+	memset(p, 0, sizeof(*p));
+	p->n_out = n_out;
+	p->n_in = n_in;
+	p->rows = rows;
+	p->ag = (struct vq_agrid){abits, agroup, asym, 1.0f};
+	p->codes = vq_alloc(n_codes, 1, NULL);
+	p->scale = vq_alloc(n_scales, 2, NULL);
+	p->zero = vq_alloc(n_scales, 1, NULL);
+	p->x = vq_alloc_f32((size_t)rows * n_in, NULL);
+	p->bias = vq_alloc_f32(n_out, NULL);
+	for (i = 0; i < n_codes; i++)
+		p->codes[i] = vq_rng_u64(r, i) & ((1u << wbits) - 1);
+	for (i = 0; i < n_scales; i++) {
+		p->scale[i] = vq_f32_to_f16(pow2 ? 0x1p-4f : 0.01f + (float)vq_rng_uniform(r, i));
+		p->zero[i] = vq_rng_u64(r, i * 3) & ((1u << wbits) - 1);
+	}
+	for (i = 0; i < (size_t)rows * n_in; i++)
+		p->x[i] = (float)vq_rng_normal(r, i);
+	for (i = 0; i < n_out; i++)
+		p->bias[i] = (float)vq_rng_normal(r, i + 77);
+	p->planes = guarded_alloc(vq_packed_plane_bytes(wbits, n_out, n_in));
+	p->pscale = guarded_alloc(vq_packed_n_scales(n_out, ng) * 2);
+	p->pzero = guarded_alloc(vq_packed_n_scales(n_out, ng));
+	vq_pack_codes(wbits, p->codes, n_out, n_in, p->planes.p);
+	vq_pack_scales(p->scale, n_out, ng, (uint16_t *)(void *)p->pscale.p);
+	vq_pack_zeros(p->zero, n_out, ng, p->pzero.p);
+	p->w = (struct vq_packed){.n_out = n_out,
+				  .n_in = n_in,
+				  .bits = wbits,
+				  .group = wgroup,
+				  .n_groups = ng,
+				  .sym = wsym,
+				  .planes = p->planes.p,
+				  .scale = (const uint16_t *)(const void *)p->pscale.p,
+				  .zero = wsym ? NULL : p->pzero.p};
+	assert_int_equal(vq_qact_alloc(&p->a, rows, n_in, &p->ag, NULL), VQ_OK);
+	vq_act_quantize(&p->ag, p->x, &p->a);
+	for (i = 0; pow2 && i < (size_t)rows * p->a.n_groups; i++)
+		p->a.scale[i] = 0x1p-3f;
+}
+
+static void drop(struct problem *p)
+{
+	munmap(p->planes.base, p->planes.total);
+	munmap(p->pscale.base, p->pscale.total);
+	munmap(p->pzero.base, p->pzero.total);
+	vq_qact_free(&p->a);
+	vq_free(p->codes);
+	vq_free(p->scale);
+	vq_free(p->zero);
+	vq_free(p->x);
+	vq_free(p->bias);
+}
+
+/* Runs into a block that ends at a guard page. */
+static struct guarded run(const struct problem *p, const struct vq_kernels *k, int with_bias)
+{
+	struct guarded y = guarded_alloc((size_t)p->rows * p->n_out * sizeof(float));
+
+	vq_kernels_use(k);
+	assert_int_equal(vq_qgemm(&p->w, &p->a, &p->ag, with_bias ? p->bias : NULL,
+				  (float *)(void *)y.p, NULL),
+			 VQ_OK);
+	return y;
+}
+
+static size_t n_compared;
+
+/* Every set that this CPU runs, against generic. */
+static void compare(const struct problem *p)
+{
+	size_t bytes = (size_t)p->rows * p->n_out * sizeof(float);
+	uint32_t i;
+	int bias;
+
+	for (bias = 0; bias < 2; bias++) {
+		struct guarded want = run(p, &vq_kernels_generic, bias);
+
+		for (i = 1; vq_kernels_row(i); i++)
+			if (vq_kernels_row(i)->runs()) {
+				struct guarded y = run(p, vq_kernels_row(i), bias);
+
+				assert_memory_equal(want.p, y.p, bytes);
+				munmap(y.base, y.total);
+				n_compared += bytes / sizeof(float);
+			}
+		munmap(want.base, want.total);
+	}
+}
+
+/* Powers of two: every term and every sum is exact in double and in float (24 bits hold them). */
+static void integer_sums_equal_the_product_of_dequantized_values(void **state)
+{
+	const uint32_t groups[][2] = {{0, 0}, {64, 64}, {128, 32}, {32, 128}, {0, 32}, {32, 0}};
+	uint32_t wb, ab, j, which;
+	size_t n_equal = 0;
+
+	(void)state;
+	for (which = 0; vq_kernels_row(which); which++)
+		for (wb = 2; vq_kernels_row(which)->runs() && wb <= 8; wb++)
+			for (ab = 2; ab <= 8; ab++)
+				for (j = 0; j < 12; j++) {
+					struct problem p;
+					struct guarded g;
+					uint32_t t, o, k, wg, ag;
+
+					make(&p, wb, groups[j / 2][0], j % 2, ab, groups[j / 2][1],
+					     (int)(wb % 2), 35, 70, 3, 1);
+					g = run(&p, vq_kernels_row(which), 0);
+					wg = p.w.group ? p.w.group : p.n_in;
+					ag = p.ag.group ? p.ag.group : p.n_in;
+					for (t = 0; t < 3; t++)
+						for (o = 0; o < 35; o++) {
+							double sum = 0;
+							float y;
+
+							for (k = 0; k < 70; k++) {
+								int z = p.w.zero
+										? p.zero[o * p.w.n_groups +
+											 k / wg]
+										: 1 << (wb - 1);
+								int za = p.a.zero[t * p.a.n_groups +
+										  k / ag];
+
+								sum += 0x1p-4 *
+								       (p.codes[o * 70 + k] - z) *
+								       0x1p-3 *
+								       (p.a.q[t * p.a.stride + k] -
+									za);
+							}
+							memcpy(&y, g.p + 4 * (t * 35 + o), 4);
+							assert_true((double)y == sum);
+							n_equal++;
+						}
+					munmap(g.base, g.total);
+					drop(&p);
+				}
+	print_message("# figure: integer products equal the float product exactly: %zu values\n",
+		      n_equal);
+}
+
+static void every_kernel_set_gives_generics_bits_at_every_width(void **state)
+{
+	const uint32_t groups[][2] = {{128, 128}, {32, 128}, {128, 0}, {0, 64},
+				      {0, 0},     {12, 24},  {6, 18}};
+	uint32_t wb, ab, j;
+
+	(void)state;
+	for (wb = 2; wb <= 8; wb++)
+		for (ab = 2; ab <= 8; ab++)
+			for (j = 0; j < 7 * 4; j++) {
+				struct problem p;
+
+				make(&p, wb, groups[j / 4][0], j & 1, ab, groups[j / 4][1],
+				     (int)(j >> 1 & 1), 45, 300, 5, 0);
+				compare(&p);
+				drop(&p);
+			}
+	print_message("# figure: kernel sets equal to generic at every width: %zu values\n",
+		      n_compared);
+}
+
+static void every_kernel_set_gives_generics_bits_at_every_length(void **state)
+{
+	uint32_t n;
+
+	(void)state;
+	for (n = 0; n <= 300; n++) {
+		struct problem p;
+		uint32_t wb = 2 + n % 7, ab = 2 + n % 5;
+
+		make(&p, wb, n % 3 ? 64 : 0, n % 2, ab, n % 5 ? 128 : 0, (int)(n / 2 % 2),
+		     1 + n % 67, n, 1 + n % 3, 0);
+		compare(&p);
+		drop(&p);
+	}
+}
+
+static void every_kernel_set_gives_generics_bits_for_any_number_of_rows(void **state)
+{
+	uint32_t rows;
+
+	(void)state;
+	for (rows = 1; rows <= 40; rows++) {
+		struct problem p;
+
+		make(&p, rows % 2 ? 4 : 6, 32, 0, 8, 64, 0, 33, 129, rows, 0);
+		compare(&p);
+		drop(&p);
+		make(&p, 4, 128, 1, 4, 128, 1, 64, 256, rows, 0);
+		compare(&p);
+		drop(&p);
+	}
+}
+
+/* The largest sums that a segment may have, in a segment too long for 16-bit corrections. */
+static void extreme_codes_do_not_overflow(void **state)
+{
+	const uint32_t lengths[] = {128, 132, 516, 33024};
+	uint32_t i, c;
+
+	(void)state;
+	for (i = 0; i < 4; i++)
+		for (c = 0; c < 4; c++) {
+			struct problem p;
+			size_t k;
+
+			make(&p, 8, 0, 0, 8, 0, 0, 33, lengths[i], 2, 0);
+			for (k = 0; k < (size_t)33 * lengths[i]; k++)
+				p.codes[k] = c & 1 ? 255 : 0;
+			for (k = 0; k < 33; k++)
+				p.zero[k] = c & 1 ? 0 : 255;
+			vq_pack_codes(8, p.codes, 33, lengths[i], p.planes.p);
+			vq_pack_zeros(p.zero, 33, 1, p.pzero.p);
+			for (k = 0; k < 2; k++) {
+				memset(p.a.q + k * p.a.stride, c & 2 ? 127 : -128, lengths[i]);
+				p.a.zero[k] = c & 2 ? -128 : 127;
+			}
+			compare(&p);
+			drop(&p);
+		}
+}
+
+static void the_number_of_threads_does_not_show(void **state)
+{
+	uint32_t which;
+	int n;
+
+	(void)state;
+	for (which = 0; vq_kernels_row(which); which++) {
+		const struct vq_kernels *k = vq_kernels_row(which);
+		struct problem p;
+		struct guarded one, y;
+
+		if (!k->runs())
+			continue;
+		make(&p, 4, 64, 0, 8, 128, 0, 200, 384, 50, 0);
+		omp_set_num_threads(1);
+		one = run(&p, k, 1);
+		for (n = 2; n <= 4; n++) {
+			omp_set_num_threads(n);
+			y = run(&p, k, 1);
+			assert_memory_equal(one.p, y.p, 200 * 50 * sizeof(float));
+			munmap(y.base, y.total);
+		}
+		munmap(one.base, one.total);
+		drop(&p);
+	}
+}
+
+static void what_cannot_be_multiplied_is_refused(void **state)
+{
+	struct problem p;
+	struct vq_err err = {0};
+	float y[64];
+
+	(void)state;
+	make(&p, 4, 48, 0, 8, 64, 0, 8, 192, 1, 0); /* 48 and 64 */
+	assert_int_equal(vq_qgemm(&p.w, &p.a, &p.ag, NULL, y, &err), VQ_E_DATA);
+	assert_non_null(strstr(err.text, "48"));
+	drop(&p);
+	make(&p, 8, 0, 0, 8, 0, 0, 1, 33100, 1, 0);
+	err = (struct vq_err){0};
+	assert_int_equal(vq_qgemm(&p.w, &p.a, &p.ag, NULL, y, &err), VQ_E_DATA);
+	assert_non_null(strstr(err.text, "33100"));
+	p.a.n = 5;
+	err = (struct vq_err){0};
+	assert_int_equal(vq_qgemm(&p.w, &p.a, &p.ag, NULL, y, &err), VQ_E_DATA);
+	drop(&p);
+}
+
+static void an_unknown_kernel_set_is_refused_with_those_that_run(void **state)
+{
+	struct vq_err err = {0};
+
+	(void)state;
+	assert_int_equal(setenv("VQLM_CPU", "pentium", 1), 0);
+	assert_int_equal(vq_cpu_check(&err), VQ_E_USAGE);
+	assert_non_null(strstr(err.text, "generic"));
+	assert_non_null(strstr(err.text, "pentium"));
+	assert_int_equal(setenv("VQLM_CPU", "generic", 1), 0);
+	assert_int_equal(vq_cpu_check(&err), VQ_OK);
+	vq_kernels_use(NULL);
+	assert_string_equal(vq_cpu_name(), "generic");
+	unsetenv("VQLM_CPU");
+	vq_kernels_use(NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(integer_sums_equal_the_product_of_dequantized_values),
+		cmocka_unit_test(every_kernel_set_gives_generics_bits_at_every_width),
+		cmocka_unit_test(every_kernel_set_gives_generics_bits_at_every_length),
+		cmocka_unit_test(every_kernel_set_gives_generics_bits_for_any_number_of_rows),
+		cmocka_unit_test(extreme_codes_do_not_overflow),
+		cmocka_unit_test(the_number_of_threads_does_not_show),
+		cmocka_unit_test(what_cannot_be_multiplied_is_refused),
+		cmocka_unit_test(an_unknown_kernel_set_is_refused_with_those_that_run),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
