@@ -12,6 +12,10 @@ VQ_MUST_CHECK int vq_reader_open(struct vq_reader **out, int fd, const char *lab
 				 struct vq_err *err);
 void vq_reader_close(struct vq_reader *r); /* NULL is fine */
 
+/* The same when the caller has read the first n bytes of the input already (head, borrowed). */
+VQ_MUST_CHECK int vq_reader_open_head(struct vq_reader **out, int fd, const char *label,
+				      const void *head, size_t n, struct vq_err *err);
+
 /* Goes to the next segment and reads its header: 1 = there is one, 0 = clean end of input, < 0 error.
  * The first call on empty input is an error (VQ_E_DATA), since an upstream tool that died leaves nothing. */
 VQ_MUST_CHECK int vq_reader_segment(struct vq_reader *r, struct vq_err *err);
@@ -29,8 +33,9 @@ VQ_MUST_CHECK int vq_reader_next(struct vq_reader *r, struct vq_record *rec, str
 VQ_MUST_CHECK int vq_reader_read(struct vq_reader *r, void *buf, struct vq_err *err);
 VQ_MUST_CHECK int vq_reader_load(struct vq_reader *r, void **buf, struct vq_err *err);
 
-/* Copies the current record to w as it is stored, without decompressing; the stored bytes are checked as
- * far as their frame allows.  This is how a filter passes on what it does not know. */
+/* Copies the current record to w as it is stored, without decompressing; a stored (level 0) payload's hash
+ * is checked, a compressed one's frame header.  A level 0 payload that goes to a writer of a higher level
+ * (a file) is compressed for it.  This is how a filter passes on what it does not know. */
 VQ_MUST_CHECK int vq_reader_pass(struct vq_reader *r, struct vq_writer *w, struct vq_err *err);
 
 const char *vq_reader_label(const struct vq_reader *r);
