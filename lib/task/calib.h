@@ -1,0 +1,47 @@
+/* vqlm-calib: from a checkpoint and samples to the model stream.
+ *
+ * The stream is the table of lib/README.md.  A unit is a transformer layer (or the projector); the statistics:
+ *
+ *   stat/joint/SPACE/BITS  f32 [n_pairs, 2^b, 2^b]  joint soft levels of the outputs of neighbouring layers, pairs
+ *                          in ascending order, vision pairs before decoder pairs; attribute "first": the unit of
+ *                          the first layer of each pair, "n_rows": the rows that were looked at
+ *   stat/influence         f32 [n_units]  relative change of the final hidden state (after the last norm, at the
+ *                          last prompt token) for a relative change of 1 of the unit's output; attribute "measured":
+ *                          the units that were really probed, the others are interpolated geometrically
+ *   stat/sketch/...        see quant/sketch.h
+ *   stat/error/BITS        f32 [n_units]  relative squared output error of the unit's layer when its weights are
+ *                          rounded (group 128, asymmetric) and the inputs of its linears quantized at BITS
+ *
+ * Everything is a function of the checkpoint, the samples and the seed; threads change nothing. */
+#ifndef VQ_TASK_CALIB_H
+#define VQ_TASK_CALIB_H
+
+#include "base/err.h"
+#include "model/config.h"
+
+#define VQ_CALIB_MAX_BITS 7 /* 2..8 */
+
+struct vq_calib_opts {
+	const char *model, *data, *images, *template_name; /* data NULL only with n = 0 */
+	uint32_t n;
+	uint64_t seed;
+	const char *checkpoints;    /* "8,16" or NULL */
+	const char *bits;           /* "4,6,8" */
+	int error_stats;
+	uint32_t influence_samples; /* 0: neither influence nor sketch */
+	int dry_run;
+	const char *output; /* NULL: standard output */
+	int level;
+};
+
+VQ_MUST_CHECK int vq_calib(const struct vq_calib_opts *o, struct vq_err *err);
+
+/* What a run needs, from shapes alone: see calib_cost.c for the model. */
+struct vq_calib_cost {
+	uint64_t memory; /* bytes of own memory at the peak; the mapped checkpoint does not count */
+	uint64_t stream; /* bytes of the uncompressed output */
+	double flop;     /* multiply-adds times two of all forwards */
+	uint32_t n_influence, n_measured; /* samples and units of the influence probes that the budget allows */
+};
+
+#endif
