@@ -69,6 +69,10 @@ struct vq_ckpt;
 VQ_MUST_CHECK int vq_config_from_ckpt(struct vq_config *c, const struct vq_ckpt *k,
 				      const char *template_name, struct vq_err *err);
 
+/* What must hold between the sizes: heads divide, patches tile the picture, the projector fits.  Both ways of
+ * making a configuration end with it. */
+VQ_MUST_CHECK int vq_config_check(const struct vq_config *c, const char *label, struct vq_err *err);
+
 /* The canonical form that rides in streams and packed models, and back. */
 json_t *vq_config_json(const struct vq_config *c, struct vq_err *err); /* given */
 VQ_MUST_CHECK int vq_config_parse(struct vq_config *c, const json_t *j, const char *label,

@@ -11,7 +11,7 @@
  *
  * A weight is [out, in], row-major.  Order of execution, which is the order in a stream: vision embeddings with the
  * first vision layer, layers, projector, decoder embedding with the first decoder layer, layers, norm and head with
- * the last. */
+ * the last.  A tied head is not listed.  Biases are listed where the configuration has them. */
 #ifndef VQ_MODEL_NAMES_H
 #define VQ_MODEL_NAMES_H
 
@@ -35,5 +35,13 @@ VQ_MUST_CHECK int vq_names_list(const struct vq_config *c, struct vq_name **out,
 VQ_MUST_CHECK int vq_names_find(const struct vq_config *c, const struct vq_ckpt *k,
 				const struct vq_name *want, struct vq_tensor *out,
 				struct vq_err *err);
+
+/* 1 when the checkpoint has a tensor under some spelling of the canonical name. */
+int vq_names_has(const struct vq_ckpt *k, const char *canonical);
+
+/* VQ_E_DATA naming the tensor and the index of its first NaN or infinity.  where: the file.  Reads the
+ * whole tensor once, eight bytes at a time; integer types pass. */
+VQ_MUST_CHECK int vq_names_check_finite(const struct vq_tensor *t, const char *name,
+					const char *where, struct vq_err *err);
 
 #endif

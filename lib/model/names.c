@@ -1,0 +1,400 @@
+/* Canonical tensor names, and what checkpoints call them. */
+#include "model/names.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+
+/* --- the list --- */
+
+struct list {
+	struct vq_name *v;
+	size_t n, room;
+};
+
+/* The bounds of vq_names_list make room enough; a name that would not fit is a fault of this file. */
+static void add(struct list *l, uint32_t unit, int linear, uint32_t n_dims, const uint64_t dims[4],
+		const char *prefix, const char *name)
+{
+	struct vq_name *e = &l->v[l->n];
+
+	if (l->n == l->room)
+		return;
+	l->n++;
+	snprintf(e->name, sizeof(e->name), "%s%s", prefix, name);
+	e->unit = unit;
+	e->linear = linear;
+	e->n_dims = n_dims;
+	memcpy(e->dims, dims, sizeof(e->dims));
+}
+
+static void add_vector(struct list *l, uint32_t unit, const char *prefix, const char *name,
+		       uint64_t n)
+{
+	add(l, unit, 0, 1, (const uint64_t[4]){n}, prefix, name);
+}
+
+static void add_linear(struct list *l, uint32_t unit, const char *prefix, const char *name,
+		       uint64_t n_out, uint64_t n_in, int bias)
+{
+	char full[32];
+
+	snprintf(full, sizeof(full), "%s.weight", name);
+	add(l, unit, 1, 2, (const uint64_t[4]){n_out, n_in}, prefix, full);
+	snprintf(full, sizeof(full), "%s.bias", name);
+	if (bias)
+		add_vector(l, unit, prefix, full, n_out);
+}
+
+static void add_norm(struct list *l, uint32_t unit, const char *prefix, const char *name,
+		     const struct vq_layer_config *c)
+{
+	char full[32];
+
+	snprintf(full, sizeof(full), "%s.weight", name);
+	add_vector(l, unit, prefix, full, c->hidden);
+	snprintf(full, sizeof(full), "%s.bias", name);
+	if (c->norm == VQ_NORM_LAYER)
+		add_vector(l, unit, prefix, full, c->hidden);
+}
+
+static void add_layer(struct list *l, uint32_t unit, const char *part, uint32_t i,
+		      const struct vq_layer_config *c)
+{
+	uint64_t q = (uint64_t)c->n_heads * c->head_dim, kv = (uint64_t)c->n_kv_heads * c->head_dim;
+	char p[40];
+
+	snprintf(p, sizeof(p), "%s.layers.%u.", part, i);
+	add_norm(l, unit, p, "norm1", c);
+	add_linear(l, unit, p, "q_proj", q, c->hidden, c->qkv_bias);
+	add_linear(l, unit, p, "k_proj", kv, c->hidden, c->qkv_bias);
+	add_linear(l, unit, p, "v_proj", kv, c->hidden, c->qkv_bias);
+	add_linear(l, unit, p, "o_proj", c->hidden, q, c->o_bias);
+	add_norm(l, unit, p, "norm2", c);
+	if (c->gated)
+		add_linear(l, unit, p, "gate_proj", c->inter, c->hidden, c->mlp_bias);
+	add_linear(l, unit, p, "up_proj", c->inter, c->hidden, c->mlp_bias);
+	add_linear(l, unit, p, "down_proj", c->hidden, c->inter, c->mlp_bias);
+}
+
+static void add_vision(struct list *l, const struct vq_config *c)
+{
+	const struct vq_vision_config *v = &c->vision;
+	uint64_t w = v->layer.hidden, side = v->image_size / v->patch_size, p = v->patch_size;
+	uint32_t i, unit = vq_config_projector_unit(c);
+
+	if (v->has_class)
+		add_vector(l, 0, "vision.", "class_embed", w);
+	add(l, 0, 0, 4, (const uint64_t[4]){w, 3, p, p}, "vision.", "patch_embed.weight");
+	add(l, 0, 0, 2, (const uint64_t[4]){side * side + (v->has_class ? 1 : 0), w}, "vision.",
+	    "position_embed");
+	if (v->pre_norm)
+		add_norm(l, 0, "vision.", "pre_norm", &v->layer);
+	for (i = 0; i < v->n_layers; i++)
+		add_layer(l, i, "vision", i, &v->layer);
+	for (i = 0; i < c->projector.n_linears; i++)
+		add_linear(l, unit, "projector.", i == 0 ? "0" : "1", c->projector.out,
+			   i == 0 ? c->projector.in : c->projector.out, c->projector.bias);
+}
+
+static void add_decoder(struct list *l, const struct vq_config *c)
+{
+	const struct vq_decoder_config *d = &c->decoder;
+	uint32_t i, unit = vq_config_decoder_unit(c), last = vq_config_n_units(c) - 1;
+	const uint64_t table[4] = {d->vocab, d->layer.hidden};
+
+	add(l, unit, 0, 2, table, "decoder.", "embed.weight");
+	for (i = 0; i < d->n_layers; i++)
+		add_layer(l, unit + i, "decoder", i, &d->layer);
+	add_norm(l, last, "decoder.", "norm", &d->layer);
+	if (!d->tied)
+		add(l, last, 0, 2, table, "decoder.", "head.weight");
+}
+
+int vq_names_list(const struct vq_config *c, struct vq_name **out, size_t *n, struct vq_err *err)
+{
+	struct list l = {0};
+
+	/* At most 18 tensors a layer, and a dozen around the layers. */
+	l.room = 18 * ((size_t)(c->has_vision ? c->vision.n_layers : 0) + c->decoder.n_layers) + 16;
+	l.v = vq_calloc(l.room, sizeof(*l.v), err);
+	if (!l.v)
+		return VQ_E_SYS;
+	if (c->has_vision)
+		add_vision(&l, c);
+	add_decoder(&l, c);
+	*out = l.v;
+	*n = l.n;
+	return VQ_OK;
+}
+
+/* --- what checkpoints call them --- */
+
+#define MAX_SPELLINGS 4
+#define SPELLING_ROOM 128
+
+struct spellings {
+	char s[MAX_SPELLINGS][SPELLING_ROOM];
+	size_t n;
+};
+
+struct pair {
+	const char *ours, *theirs;
+};
+
+static const struct pair vision_top[] = {
+	{"class_embed", "embeddings.class_embedding"},
+	{"patch_embed.weight", "embeddings.patch_embedding.weight"},
+	{"position_embed", "embeddings.position_embedding.weight"},
+	{"pre_norm.weight", "pre_layrnorm.weight"}, /* sic */
+	{"pre_norm.bias", "pre_layrnorm.bias"},
+	{0},
+};
+static const struct pair vision_layer[] = {
+	{"norm1", "layer_norm1"},
+	{"norm2", "layer_norm2"},
+	{"q_proj", "self_attn.q_proj"},
+	{"k_proj", "self_attn.k_proj"},
+	{"v_proj", "self_attn.v_proj"},
+	{"o_proj", "self_attn.out_proj"},
+	{"up_proj", "mlp.fc1"},
+	{"down_proj", "mlp.fc2"},
+	{0},
+};
+static const struct pair decoder_top[] = {
+	{"embed.weight", "embed_tokens.weight"},
+	{"norm.weight", "norm.weight"},
+	{0},
+};
+static const struct pair decoder_layer[] = {
+	{"norm1", "input_layernorm"},   {"norm2", "post_attention_layernorm"},
+	{"q_proj", "self_attn.q_proj"}, {"k_proj", "self_attn.k_proj"},
+	{"v_proj", "self_attn.v_proj"}, {"o_proj", "self_attn.o_proj"},
+	{"gate_proj", "mlp.gate_proj"}, {"up_proj", "mlp.up_proj"},
+	{"down_proj", "mlp.down_proj"}, {0},
+};
+static const struct pair projector_top[] = {
+	{"0.weight", "linear_1.weight"},
+	{"0.bias", "linear_1.bias"},
+	{"1.weight", "linear_2.weight"},
+	{"1.bias", "linear_2.bias"},
+	{0},
+};
+
+/* The old spelling first, then that of transformers 4.52 and later, then plain LLaMA's. */
+static const struct part {
+	const char *ours;
+	const struct pair *top, *layer;
+	const char *layers; /* what stands before a layer's number */
+	const char *prefixes[MAX_SPELLINGS];
+} parts[] = {
+	{"vision.",
+	 vision_top,
+	 vision_layer,
+	 "encoder.layers.",
+	 {"vision_tower.vision_model.", "model.vision_tower.vision_model."}},
+	{"projector.",
+	 projector_top,
+	 NULL,
+	 NULL,
+	 {"multi_modal_projector.", "model.multi_modal_projector."}},
+	{"decoder.",
+	 decoder_top,
+	 decoder_layer,
+	 "layers.",
+	 {"language_model.model.", "model.language_model.", "model."}},
+};
+
+static const char *translate(const struct pair *table, const char *ours, size_t n)
+{
+	for (; table && table->ours; table++)
+		if (strlen(table->ours) == n && strncmp(table->ours, ours, n) == 0)
+			return table->theirs;
+	return NULL;
+}
+
+/* "layers.N.norm1.weight" -> "encoder.layers.N.layer_norm1.weight" into buf; 0 when it is no such name. */
+static int spell_layer(const struct part *p, const char *rest, char *buf, size_t room)
+{
+	const char *number = rest + 7, *what, *leaf, *theirs;
+	size_t digits;
+
+	if (!p->layer || strncmp(rest, "layers.", 7) != 0)
+		return 0;
+	digits = strspn(number, "0123456789");
+	if (digits == 0 || number[digits] != '.')
+		return 0;
+	what = number + digits + 1;
+	leaf = strchr(what, '.');
+	theirs = leaf ? translate(p->layer, what, (size_t)(leaf - what)) : NULL;
+	if (!theirs)
+		return 0;
+	snprintf(buf, room, "%s%.*s.%s%s", p->layers, (int)digits, number, theirs, leaf);
+	return 1;
+}
+
+static void spell(struct spellings *out, const char *name)
+{
+	char suffix[96];
+	size_t i, k;
+
+	out->n = 0;
+	if (strcmp(name, "decoder.head.weight") == 0) {
+		snprintf(out->s[0], SPELLING_ROOM, "language_model.lm_head.weight");
+		snprintf(out->s[1], SPELLING_ROOM, "lm_head.weight");
+		out->n = 2;
+		return;
+	}
+	for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		const struct part *p = &parts[i];
+		size_t n = strlen(p->ours);
+		const char *top;
+
+		if (strncmp(name, p->ours, n) != 0)
+			continue;
+		top = translate(p->top, name + n, strlen(name + n));
+		if (top)
+			snprintf(suffix, sizeof(suffix), "%s", top);
+		else if (!spell_layer(p, name + n, suffix, sizeof(suffix)))
+			return;
+		for (k = 0; k < MAX_SPELLINGS && p->prefixes[k]; k++)
+			snprintf(out->s[out->n++], SPELLING_ROOM, "%s%s", p->prefixes[k], suffix);
+		return;
+	}
+}
+
+static const struct vq_tensor *look_up(const struct vq_ckpt *k, const struct spellings *sp,
+				       const char **name, const char **where)
+{
+	size_t i;
+
+	for (i = 0; i < sp->n; i++) {
+		const struct vq_tensor *t = vq_ckpt_find(k, sp->s[i], where);
+
+		if (t) {
+			*name = sp->s[i];
+			return t;
+		}
+	}
+	return NULL;
+}
+
+int vq_names_has(const struct vq_ckpt *k, const char *canonical)
+{
+	struct spellings sp;
+	const char *name, *where;
+
+	spell(&sp, canonical);
+	return look_up(k, &sp, &name, &where) != NULL;
+}
+
+static int missing(const struct vq_ckpt *k, const char *canonical, const struct spellings *sp,
+		   struct vq_err *err)
+{
+	struct vq_str tried = {0};
+	size_t i;
+
+	for (i = 0; i < sp->n; i++)
+		vq_str_printf(&tried, "%s%s", i ? ", " : "", sp->s[i]);
+	vq_fail(err, VQ_E_DATA, "%s: tensor '%s' is missing; looked for %s", vq_ckpt_path(k),
+		canonical, tried.s ? tried.s : "nothing: no checkpoint has such a name");
+	vq_str_free(&tried);
+	return VQ_E_DATA;
+}
+
+int vq_names_find(const struct vq_config *c, const struct vq_ckpt *k, const struct vq_name *want,
+		  struct vq_tensor *out, struct vq_err *err)
+{
+	const char *canonical = want->name, *name, *where;
+	const struct vq_tensor *t;
+	struct spellings sp;
+	char a[96], b[192];
+
+	if (c->decoder.tied && strcmp(canonical, "decoder.head.weight") == 0)
+		canonical = "decoder.embed.weight";
+	spell(&sp, canonical);
+	t = look_up(k, &sp, &name, &where);
+	if (!t)
+		return missing(k, canonical, &sp, err);
+	if (t->n_dims != want->n_dims ||
+	    memcmp(t->dims, want->dims, t->n_dims * sizeof(t->dims[0])))
+		return vq_fail(err, VQ_E_DATA,
+			       "%s: tensor '%s': want shape %s by config.json, got %s", where, name,
+			       vq_shape_text(want->n_dims, want->dims, a, sizeof(a)),
+			       vq_shape_text(t->n_dims, t->dims, b, sizeof(b)));
+	if (t->dtype != VQ_F16 && t->dtype != VQ_BF16 && t->dtype != VQ_F32)
+		return vq_fail(err, VQ_E_DATA, "%s: tensor '%s': want f16, bf16 or f32, got %s",
+			       where, name, vq_dtype_name(t->dtype));
+	*out = *t;
+	return VQ_OK;
+}
+
+/* --- NaN and infinity --- */
+
+/* A float is not finite when all bits of its exponent are set.  Adding one at the exponent's lowest bit
+ * then carries into the sign's place (cleared before), and only there: eight bytes are tested at a time. */
+static const struct {
+	uint64_t exponent, one, sign;
+} masks[] = {
+	[VQ_F32] = {0x7f8000007f800000, 0x0080000000800000, 0x8000000080000000},
+	[VQ_F16] = {0x7c007c007c007c00, 0x0400040004000400, 0x8000800080008000},
+	[VQ_BF16] = {0x7f807f807f807f80, 0x0080008000800080, 0x8000800080008000},
+};
+
+static uint64_t bad_bits(const uint8_t *p, size_t words, enum vq_dtype t)
+{
+	const uint64_t exponent = masks[t].exponent, one = masks[t].one;
+	uint64_t acc = 0, w;
+	size_t i;
+
+	for (i = 0; i < words; i++) {
+		memcpy(&w, p + 8 * i, 8);
+		acc |= (w & exponent) + one;
+	}
+	return acc & masks[t].sign;
+}
+
+/* First index in [0, n) that is not finite, or n; one element at a time. */
+static size_t first_bad(const uint8_t *p, size_t n, enum vq_dtype t)
+{
+	size_t size = vq_dtype_size(t), i;
+
+	for (i = 0; i < n; i++) {
+		uint64_t w = 0;
+
+		memcpy(&w, p + i * size, size);
+		if (((w & masks[t].exponent) + (masks[t].one & (UINT64_MAX >> (64 - 8 * size)))) &
+		    masks[t].sign)
+			break;
+	}
+	return i;
+}
+
+int vq_names_check_finite(const struct vq_tensor *t, const char *name, const char *where,
+			  struct vq_err *err)
+{
+	const size_t block = 8192; /* bytes */
+	const uint8_t *p = t->data;
+	size_t n, size, bytes, at = 0, i, k;
+	uint64_t index[VQ_MAX_DIMS];
+	char text[192];
+
+	if (t->dtype != VQ_F32 && t->dtype != VQ_F16 && t->dtype != VQ_BF16)
+		return VQ_OK;
+	if (vq_tensor_count(t, &n) < 0)
+		return vq_fail(err, VQ_E_DATA, "%s: tensor '%s' is too large", where, name);
+	size = vq_dtype_size(t->dtype);
+	bytes = n * size;
+	while (bytes - at >= block && !bad_bits(p + at, block / 8, t->dtype))
+		at += block;
+	i = at / size + first_bad(p + at, (bytes - at) / size, t->dtype);
+	if (i == n)
+		return VQ_OK;
+	for (k = t->n_dims, n = i; k-- > 0; n /= t->dims[k])
+		index[k] = n % t->dims[k];
+	return vq_fail(err, VQ_E_DATA,
+		       "%s: tensor '%s': NaN or infinity at %s; want finite weights", where, name,
+		       vq_shape_text(t->n_dims, index, text, sizeof(text)));
+}
