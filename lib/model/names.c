@@ -281,6 +281,17 @@ static const struct vq_tensor *look_up(const struct vq_ckpt *k, const struct spe
 	return NULL;
 }
 
+int vq_names_spell(const char *canonical, unsigned i, char *buf, size_t room)
+{
+	struct spellings sp;
+
+	spell(&sp, canonical);
+	if (i >= sp.n)
+		return 0;
+	snprintf(buf, room, "%s", sp.s[i]);
+	return 1;
+}
+
 int vq_names_has(const struct vq_ckpt *k, const char *canonical)
 {
 	struct spellings sp;
