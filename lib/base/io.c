@@ -48,6 +48,26 @@ int vq_write_full(int fd, const void *buf, size_t n, const char *label, struct v
 	return VQ_OK;
 }
 
+/* A pipe has no size to trust. */
+static int read_pipe(int fd, size_t limit, const char *label, char **buf, size_t *n,
+		     struct vq_err *err)
+{
+	size_t room = 0, got;
+	int rc;
+
+	do {
+		if (*n > limit)
+			return vq_fail(err, VQ_E_DATA, "%s: want at most %zu bytes, got more",
+				       label, limit);
+		if (vq_grow((void **)buf, room, room ? 2 * room : 65536, 1, err) < 0)
+			return VQ_E_SYS;
+		room = room ? 2 * room : 65536;
+		rc = vq_read_upto(fd, *buf + *n, room - *n - 1, &got, label, err);
+		*n += rc < 0 ? 0 : got;
+	} while (rc == VQ_OK && *n == room - 1);
+	return rc;
+}
+
 int vq_file_read(const char *path, size_t limit, int status, char **data, size_t *n,
 		 struct vq_err *err)
 {
@@ -68,12 +88,12 @@ int vq_file_read(const char *path, size_t limit, int status, char **data, size_t
 			     (long long)st.st_size);
 		goto out;
 	}
-	buf = vq_alloc((size_t)st.st_size + 1, 1, err);
-	if (!buf) {
-		rc = VQ_E_SYS;
-		goto out;
+	if (S_ISREG(st.st_mode)) {
+		buf = vq_alloc((size_t)st.st_size + 1, 1, err);
+		rc = buf ? vq_read_upto(fd, buf, (size_t)st.st_size, &got, path, err) : VQ_E_SYS;
+	} else {
+		rc = read_pipe(fd, limit, path, &buf, &got, err);
 	}
-	rc = vq_read_upto(fd, buf, (size_t)st.st_size, &got, path, err);
 	if (rc < 0)
 		goto out;
 	buf[got] = '\0';

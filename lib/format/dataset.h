@@ -1,4 +1,5 @@
-/* Questions: LLaVA conversation JSON, or JSON Lines of the same objects. */
+/* Questions: LLaVA conversation JSON ([{"id", "image"?, "conversations": [{"from", "value"}...]}...]), LLaVA's
+ * question files ({"question_id", "image"?, "text"} a line), and JSON Lines of either. */
 #ifndef VQ_FORMAT_DATASET_H
 #define VQ_FORMAT_DATASET_H
 
@@ -21,7 +22,10 @@ struct vq_dataset {
 	struct vq_dataset_priv *priv;
 };
 
-/* images: --images DIR or NULL.  Duplicate ids, no conversation, no human turn: VQ_E_DATA with the place. */
+/* images: --images DIR or NULL.  Duplicate ids, no conversation, no human turn: VQ_E_DATA with the place
+ * (file, item or line, id).  A question file says nothing about where the picture goes: as in LLaVA, an
+ * "<image>\n" is put first where an item has a picture and its text no "<image>".  A path that cannot be
+ * opened is VQ_E_SYS. */
 VQ_MUST_CHECK int vq_dataset_open(struct vq_dataset *d, const char *path, const char *images,
 				  struct vq_err *err);
 void vq_dataset_close(struct vq_dataset *d);

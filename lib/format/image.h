@@ -16,9 +16,11 @@ struct vq_image {
 #define VQ_IMAGE_MAX_SIDE   65500u
 #define VQ_IMAGE_MAX_PIXELS 178956970ull /* Pillow's limit against decompression bombs */
 
-/* PNG or JPEG by content.  Palettes are expanded; alpha and tRNS are dropped, not composited; grey is
- * repeated; 16-bit samples keep their high byte.  CMYK JPEG is refused.  EXIF orientation is ignored, as
- * Pillow and Hugging Face do.  VQ_E_DATA on a cut or bad file; a missing file is `status`. */
+/* PNG or JPEG by content.  Palettes are expanded (an index past the palette is grey of that level, as in
+ * Pillow); alpha and tRNS are dropped, not composited; grey is repeated; 16-bit samples keep their high
+ * byte, except plain grey, which Pillow clips at 255.  CMYK JPEG is refused.  EXIF orientation is ignored,
+ * as Pillow and Hugging Face do.  Dimensions are checked before memory is taken.  VQ_E_DATA on a cut or
+ * bad file; a missing file is `status`.  Given: vq_image_free. */
 VQ_MUST_CHECK int vq_image_read(struct vq_image *im, const char *path, int status,
 				struct vq_err *err);
 VQ_MUST_CHECK int vq_image_decode(struct vq_image *im, const uint8_t *data, size_t n,
@@ -31,7 +33,11 @@ enum vq_filter {
 	VQ_FILTER_LANCZOS = 1
 }; /* PIL's numbers */
 
-/* Pillow's Image.resize with antialiasing, to the bit. */
+/* w x h pixels of zeros; VQ_E_DATA naming label when a side is 0 or past the limits above.  Given. */
+VQ_MUST_CHECK int vq_image_new(struct vq_image *im, uint64_t w, uint64_t h, const char *label,
+			       struct vq_err *err);
+
+/* Pillow's Image.resize with antialiasing, to the bit.  out is given. */
 VQ_MUST_CHECK int vq_image_resize(const struct vq_image *in, uint32_t w, uint32_t h,
 				  enum vq_filter f, struct vq_image *out, struct vq_err *err);
 
@@ -39,21 +45,28 @@ VQ_MUST_CHECK int vq_image_resize(const struct vq_image *in, uint32_t w, uint32_
 enum vq_aspect { VQ_ASPECT_CROP = 0, VQ_ASPECT_PAD = 1 };
 
 struct vq_preproc {
-	uint32_t size; /* shortest edge after resizing */
-	uint32_t crop; /* side of the square that the model sees */
+	uint32_t size; /* shortest edge after resizing; 0: no resizing by the edge */
+	uint32_t size_w,
+		size_h;  /* resized to exactly this, whatever the shape; 0, 0: by the edge */
+	uint32_t crop;   /* side of the square that the model sees */
+	int center_crop; /* 0: what comes out of resizing must be crop x crop already */
 	enum vq_filter filter;
-	enum vq_aspect
-		aspect; /* crop: centre crop; pad: first expand to a square with the mean colour */
-	float rescale;  /* 1/255 */
-	float mean[3], std[3];
+	enum vq_aspect aspect; /* pad: first expanded to a square with the colour `fill` */
+	uint8_t fill[3];       /* int(mean * 255), LLaVA's expand2square */
+	double rescale;        /* 1/255, in double as transformers has it */
+	float mean[3], std[3]; /* 0 and 1 when normalisation is off */
 };
 
+/* j: preprocessor_config.json (of CLIP, LLaVA, SigLIP and ViT image processors), or NULL for the defaults.
+ * image_size: what the vision tower takes; the crop must be that.  "image_aspect_ratio" (a key of LLaVA's
+ * config.json) is understood too, when the caller merged it in. */
 VQ_MUST_CHECK int vq_preproc_parse(struct vq_preproc *p, const json_t *j, uint32_t image_size,
 				   const char *label, struct vq_err *err);
 json_t *vq_preproc_json(const struct vq_preproc *p); /* what vq_preproc_parse reads back; given */
 
-/* RGB to the model's input: out [3, crop, crop] float32, equal to Pillow + numpy to the bit
- * (ecosystem: resize, crop or pad, u8 * (1/255) in double, then float32 normalisation). */
+/* RGB to the model's input: out [3, crop, crop] float32, equal to transformers' slow (Pillow + numpy)
+ * image processors to the bit: pad, resize, crop, u8 * (1/255) in double, then (x - mean) / std in
+ * float32. */
 VQ_MUST_CHECK int vq_preprocess(const struct vq_preproc *p, const struct vq_image *im, float *out,
 				struct vq_err *err);
 

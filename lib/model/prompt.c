@@ -1,0 +1,160 @@
+/* From a question to what the model reads. */
+#include "model/prompt.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+
+static const char marker[] = "<image>";
+
+static uint32_t count_markers(const char *s)
+{
+	uint32_t n = 0;
+
+	for (; (s = strstr(s, marker)); s += sizeof(marker) - 1)
+		n++;
+	return n;
+}
+
+/* Tokens of the whole prompt, one image token a picture.  Where the tokenizer has no such token (LLaMA
+ * layouts keep it out of the vocabulary), the stretches around "<image>" are encoded one by one, as LLaVA's
+ * own tokenizer_image_token does. */
+static int encode(const struct vq_config *c, const struct vq_tokenizer *t, const char *text,
+		  int32_t **ids, size_t *n, struct vq_err *err)
+{
+	const char *mark;
+	int32_t *part = NULL;
+	size_t n_part;
+	int rc;
+
+	if (c->image_token < 0 || vq_tokenizer_id(t, marker) == c->image_token)
+		return vq_tokenizer_encode(t, text, strlen(text), 1, ids, n, err);
+	mark = strstr(text, marker);
+	rc = vq_tokenizer_encode(t, text, mark ? (size_t)(mark - text) : strlen(text), 1, ids, n,
+				 err);
+	for (; rc == VQ_OK && mark; mark = strstr(text, marker)) {
+		const char *next;
+
+		text = mark + sizeof(marker) - 1;
+		next = strstr(text, marker);
+		rc = vq_tokenizer_encode(t, text, next ? (size_t)(next - text) : strlen(text), 0,
+					 &part, &n_part, err);
+		if (rc < 0)
+			break;
+		rc = vq_grow((void **)ids, *n, *n + 1 + n_part, sizeof(**ids), err);
+		if (rc == VQ_OK) {
+			(*ids)[*n] = c->image_token;
+			memcpy(*ids + *n + 1, part, n_part * sizeof(*part));
+			*n += 1 + n_part;
+		}
+		vq_free(part);
+	}
+	if (rc < 0) {
+		vq_free(*ids);
+		*ids = NULL;
+	}
+	return rc;
+}
+
+/* Repeats each image token once for every row that a picture gives the decoder. */
+static int expand(struct vq_prompt *p, const struct vq_config *c, const int32_t *ids, size_t n,
+		  struct vq_err *err)
+{
+	uint64_t total = 0;
+	size_t i, k, o = 0;
+
+	for (i = 0; i < n; i++)
+		total += c->image_token >= 0 && ids[i] == c->image_token ? c->n_image_tokens : 1;
+	if (c->decoder.max_position && total > c->decoder.max_position)
+		return vq_fail(err, VQ_E_DATA,
+			       "the prompt has %llu tokens, the model reads at most %u",
+			       (unsigned long long)total, c->decoder.max_position);
+	p->tokens = vq_alloc(total, sizeof(*p->tokens), err);
+	if (!p->tokens)
+		return VQ_E_SYS;
+	for (i = 0; i < n; i++) {
+		size_t times =
+			c->image_token >= 0 && ids[i] == c->image_token ? c->n_image_tokens : 1;
+
+		for (k = 0; k < times; k++)
+			p->tokens[o++] = ids[i];
+	}
+	p->n_tokens = (uint32_t)total;
+	return VQ_OK;
+}
+
+/* The picture as the vision tower takes it; a path inside data that cannot be opened is bad data. */
+static int load(struct vq_prompt *p, const struct vq_config *c, const char *path,
+		struct vq_err *err)
+{
+	struct vq_image im = {0};
+	size_t side = c->preproc.crop;
+	int rc = vq_image_read(&im, path, VQ_E_DATA, err);
+
+	if (rc < 0)
+		return rc;
+	p->pixels = vq_alloc_f32(3 * side * side, err);
+	rc = p->pixels ? vq_preprocess(&c->preproc, &im, p->pixels, err) : VQ_E_SYS;
+	if (rc < 0 && p->pixels)
+		vq_err_prefix(err, "%s", path);
+	vq_image_free(&im);
+	p->n_images = 1;
+	return rc;
+}
+
+/* "<image>" in the question, a picture, and a model that sees: all or none. */
+static int check(const struct vq_config *c, const char *question, const char *image,
+		 struct vq_err *err)
+{
+	uint32_t n = count_markers(question);
+
+	if (n > 1)
+		return vq_fail(err, VQ_E_DATA,
+			       "the question has %u '<image>', but one picture at most is read", n);
+	if (n && !image)
+		return vq_fail(err, VQ_E_DATA, "the question has '<image>' but no picture");
+	if (!n && image)
+		return vq_fail(err, VQ_E_DATA, "%s: the question has no '<image>' for this picture",
+			       image);
+	if (n && (!c->has_vision || c->image_token < 0))
+		return vq_fail(err, VQ_E_DATA, "%s: this model reads no pictures", image);
+	return VQ_OK;
+}
+
+int vq_prompt_build(struct vq_prompt *p, const struct vq_config *c, const struct vq_tokenizer *t,
+		    const char *question, const char *image, struct vq_err *err)
+{
+	struct vq_prompt q = {0};
+	char *text = NULL;
+	int32_t *ids = NULL;
+	size_t n = 0;
+	int rc = check(c, question, image, err);
+
+	if (rc < 0)
+		return rc;
+	text = vq_chat_prompt(c->chat, question, err);
+	if (!text) {
+		rc = VQ_E_SYS;
+		goto out;
+	}
+	rc = encode(c, t, text, &ids, &n, err);
+	if (rc == VQ_OK)
+		rc = expand(&q, c, ids, n, err);
+	if (rc == VQ_OK && image)
+		rc = load(&q, c, image, err);
+out:
+	vq_free(ids);
+	vq_free(text);
+	if (rc < 0)
+		vq_prompt_free(&q);
+	else
+		*p = q;
+	return rc;
+}
+
+void vq_prompt_free(struct vq_prompt *p)
+{
+	vq_free(p->tokens);
+	vq_free(p->pixels);
+	memset(p, 0, sizeof(*p));
+}
