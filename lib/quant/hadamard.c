@@ -1,0 +1,70 @@
+/* Signs and block Hadamard. */
+#include "quant/hadamard.h"
+
+#include <math.h>
+
+#include "base/rng.h"
+
+uint32_t vq_hadamard_block(uint32_t n)
+{
+	uint32_t b = 128;
+
+	while (b >= 16 && (n == 0 || n % b != 0))
+		b /= 2;
+	return b >= 16 ? b : 0;
+}
+
+void vq_sign_fill(float *sign, uint32_t n, uint64_t seed)
+{
+	struct vq_rng r = vq_rng_new(seed, "sign");
+	uint32_t i;
+
+	for (i = 0; i < n; i++)
+		sign[i] = vq_rng_u64(r, i) & 1 ? -1.0f : 1.0f;
+}
+
+void vq_fwht(float *x, uint32_t n)
+{
+	uint32_t h, i, j;
+
+	for (h = 1; h < n; h *= 2)
+		for (i = 0; i < n; i += 2 * h)
+			for (j = i; j < i + h; j++) {
+				float a = x[j], b = x[j + h];
+
+				x[j] = a + b;
+				x[j + h] = a - b;
+			}
+}
+
+static void transform(float *x, size_t rows, uint32_t n, const float *before, const float *after)
+{
+	uint32_t block = vq_hadamard_block(n);
+	float scale = block ? (float)(1 / sqrt(block)) : 1;
+	long long r;
+
+	if (!block)
+		return;
+#pragma omp parallel for schedule(static) if (rows * n > 32768)
+	for (r = 0; r < (long long)rows; r++) {
+		float *v = x + (size_t)r * n;
+		uint32_t i;
+
+		for (i = 0; before && i < n; i++)
+			v[i] *= before[i];
+		for (i = 0; i < n; i += block)
+			vq_fwht(v + i, block);
+		for (i = 0; i < n; i++)
+			v[i] *= after ? scale * after[i] : scale;
+	}
+}
+
+void vq_hadamard_apply(float *x, size_t rows, uint32_t n, const float *sign)
+{
+	transform(x, rows, n, sign, NULL);
+}
+
+void vq_hadamard_undo(float *x, size_t rows, uint32_t n, const float *sign)
+{
+	transform(x, rows, n, NULL, sign);
+}
