@@ -5,6 +5,9 @@
 #include "base/json.h"
 #include "base/sha256.h"
 
+#define VQ_VQM_MAJOR 1
+#define VQ_VQM_MINOR 0
+
 /* --- writing: members one after the other, never seeking, manifest last --- */
 struct vq_vqm_writer;
 
@@ -17,9 +20,11 @@ VQ_MUST_CHECK int vq_vqm_begin(struct vq_vqm_writer *w, const char *name, size_t
 			       struct vq_err *err);
 VQ_MUST_CHECK int vq_vqm_data(struct vq_vqm_writer *w, const void *data, size_t n,
 			      struct vq_err *err);
+VQ_MUST_CHECK int vq_vqm_add_json(struct vq_vqm_writer *w, const char *name, const json_t *j,
+				  struct vq_err *err);
 /* manifest.json: {"members": [{"name", "size", "offset", "sha256"}...], ...extra}; then the end of the tar. */
 VQ_MUST_CHECK int vq_vqm_finish(struct vq_vqm_writer *w, json_t *extra, struct vq_err *err);
-void vq_vqm_abort(struct vq_vqm_writer *w); /* NULL is fine */
+void vq_vqm_abort(struct vq_vqm_writer *w); /* frees, after finish too; NULL is fine */
 
 /* --- reading --- */
 struct vq_vqm_member {
@@ -40,13 +45,18 @@ struct vq_vqm {
 };
 
 /* path "-" reads standard input into memory.  No manifest, an index that differs from the members, a
- * member outside the file: VQ_E_DATA.  verify: check every SHA-256 too (always done for a pipe). */
+ * member outside the file: VQ_E_DATA.  The SHA-256 of everything but weights is checked, that of weights
+ * when verify is set, for a pipe, and for files below 256 MiB. */
 VQ_MUST_CHECK int vq_vqm_open(struct vq_vqm *v, const char *path, int verify, struct vq_err *err);
+/* The same from a descriptor; head: its first n bytes when they have been read already (a pipe). */
+VQ_MUST_CHECK int vq_vqm_open_fd(struct vq_vqm *v, int fd, const char *label, const void *head,
+				 size_t n, int verify, struct vq_err *err);
 void vq_vqm_close(struct vq_vqm *v);
 const struct vq_vqm_member *vq_vqm_find(const struct vq_vqm *v,
 					const char *name); /* NULL when absent */
 
 /* 1 when the file starts like a tar. */
 int vq_vqm_probe(const char *path);
+int vq_vqm_is_tar(const void *head, size_t n); /* the same for its first bytes; wants 512 */
 
 #endif

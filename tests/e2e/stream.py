@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""Writes and reads tensor streams from the text of vqlm-stream(5) alone, independently of the C code.
+
+usage: stream.py good|two|unknown-kind|no-end|twice|huge|major   writes such a stream to stdout
+       stream.py read                                            reads one from stdin, prints its records
+"""
+import json
+import struct
+import subprocess
+import sys
+
+M = (1 << 64) - 1
+P1, P2, P3 = 11400714785074694791, 14029467366897019727, 1609587929392839161
+P4, P5 = 9650029242287828579, 2870177450012600261
+
+
+def rotl(x, r):
+    return ((x << r) | (x >> (64 - r))) & M
+
+
+def xxh64(b, seed=0):
+    n, i = len(b), 0
+
+    def rnd(acc, lane):
+        return rotl((acc + lane * P2) & M, 31) * P1 & M
+
+    if n >= 32:
+        v = [(seed + P1 + P2) & M, (seed + P2) & M, seed, (seed - P1) & M]
+        while i + 32 <= n:
+            for k, lane in enumerate(struct.unpack_from("<4Q", b, i)):
+                v[k] = rnd(v[k], lane)
+            i += 32
+        h = (rotl(v[0], 1) + rotl(v[1], 7) + rotl(v[2], 12) + rotl(v[3], 18)) & M
+        for k in range(4):
+            h = ((h ^ rnd(0, v[k])) * P1 + P4) & M
+    else:
+        h = (seed + P5) & M
+    h = (h + n) & M
+    while i + 8 <= n:
+        h = (rotl(h ^ rnd(0, struct.unpack_from("<Q", b, i)[0]), 27) * P1 + P4) & M
+        i += 8
+    if i + 4 <= n:
+        h = (rotl(h ^ (struct.unpack_from("<I", b, i)[0] * P1 & M), 23) * P2 + P3) & M
+        i += 4
+    for c in b[i:]:
+        h = rotl(h ^ (c * P5 & M), 11) * P1 & M
+    h = ((h ^ (h >> 33)) * P2) & M
+    h = ((h ^ (h >> 29)) * P3) & M
+    return h ^ (h >> 32)
+
+
+def skippable(content):
+    content += struct.pack("<Q", xxh64(content))
+    return struct.pack("<II", 0x184D2A56, len(content)) + content
+
+
+def stored(raw):
+    out = struct.pack("<IBBQ", 0xFD2FB528, 0xC0, 0x38, len(raw))
+    blocks = [raw[i:i + 131072] for i in range(0, len(raw), 131072)] or [b""]
+    for i, b in enumerate(blocks):
+        out += struct.pack("<I", len(b) << 3 | (i == len(blocks) - 1))[:3] + b
+    return out
+
+
+def header(meta, major=1, minor=0):
+    text = json.dumps(meta, sort_keys=True, separators=(",", ":")).encode()
+    return skippable(b"VQLMHEAD" + struct.pack("<HHI", major, minor, len(text)) + text)
+
+
+class Segment:
+    def __init__(self, meta, major=1):
+        self.out, self.heads, self.n, self.raw = header(meta, major), b"", 0, 0
+
+    def put(self, kind, name, dtype, dims, raw, attrs=None, claim=None):
+        text = json.dumps(attrs, sort_keys=True, separators=(",", ":")).encode() if attrs else b""
+        frame = stored(raw)
+        n, m = claim or (len(raw), len(frame))
+        frame = frame[:6] + struct.pack("<Q", n) + frame[14:]
+        c = b"VQLMRECD" + struct.pack("<4I3Q2I", kind, dtype, len(dims), 0, n, m, xxh64(raw), len(name),
+                                      len(text))
+        c += struct.pack("<%dQ" % len(dims), *dims) + name.encode() + text
+        f = skippable(c)
+        self.heads += f[8:]
+        self.out += f + frame
+        self.n += 1
+        self.raw += n
+
+    def end(self):
+        c = b"VQLMEND." + struct.pack("<3Q", self.n, self.raw, xxh64(self.heads))
+        return self.out + skippable(c)
+
+
+def sample(major=1, extra=None):
+    s = Segment({"producer": "stream.py", "model": {"name": "tiny"}, "history": []}, major)
+    s.put(1, "config", 0, [13], b'{"arch":"no"}')
+    s.put(5, "a.weight", 1, [2, 3], struct.pack("<6f", 1, 2, 3, -1, -2, -3), {"unit": 0, "linear": True})
+    s.put(5, "empty", 2, [0, 8], b"")
+    if extra:
+        extra(s)
+    return s
+
+
+def read(b):
+    at, heads = 0, b""
+    while at < len(b):
+        magic, n = struct.unpack_from("<II", b, at)
+        c = b[at + 8:at + 8 + n]
+        assert magic == 0x184D2A56 and len(c) == n and struct.unpack("<Q", c[-8:])[0] == xxh64(c[:-8])
+        at += 8 + n
+        if c[:8] == b"VQLMHEAD":
+            heads, count = b"", 0
+            print("header", json.loads(c[16:-8])["producer"])
+        elif c[:8] == b"VQLMEND.":
+            assert struct.unpack_from("<Q", c, 8)[0] == count and struct.unpack_from("<Q", c, 24)[0] == xxh64(heads)
+            print("end", count)
+        else:
+            heads += c
+            count += 1
+            kind, dtype, nd, codec, raw, sto, h, nn, na = struct.unpack_from("<4I3Q2I", c, 8)
+            dims = struct.unpack_from("<%dQ" % nd, c, 56)
+            name = c[56 + 8 * nd:56 + 8 * nd + nn].decode()
+            data = subprocess.run(["zstd", "-d", "-q", "-c"], input=b[at:at + sto], check=True,
+                                  stdout=subprocess.PIPE).stdout
+            if codec == 2:
+                w, out = {1: 4, 2: 2, 3: 2, 7: 2, 8: 2, 9: 4, 10: 4}[dtype], b""
+                for g in range(0, len(data), 131072 * w):
+                    part = data[g:g + 131072 * w]
+                    m = len(part) // w
+                    out += bytes(x for i in range(m) for x in part[i::m])
+                data = out
+            assert len(data) == raw and xxh64(data) == h
+            print(kind, name, "x".join(map(str, dims)), raw)
+            at += sto
+
+
+def main():
+    what = sys.argv[1]
+    if what == "read":
+        return read(sys.stdin.buffer.read())
+    out = {
+        "good": lambda: sample().end(),
+        "two": lambda: sample().end() + sample().end(),
+        "unknown-kind": lambda: sample(extra=lambda s: s.put(900, "new", 6, [3], b"abc")).end(),
+        "no-end": lambda: sample().out,
+        "twice": lambda: sample(extra=lambda s: s.put(5, "a.weight", 6, [1], b"a")).end(),
+        "huge": lambda: sample(extra=lambda s: s.put(5, "b", 6, [1 << 36], b"a", claim=(
+            1 << 36, (1 << 36) + 14 + 3 * (1 << 19)))).end(),
+        "major": lambda: sample(major=2).end(),
+    }[what]()
+    sys.stdout.buffer.write(out)
+
+
+main()
