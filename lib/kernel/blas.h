@@ -12,7 +12,15 @@ VQ_MUST_CHECK int vq_gemm(const float *x, size_t n, const void *w, enum vq_dtype
 			  uint32_t n_out, uint32_t n_in, const float *bias, float *y,
 			  struct vq_err *err);
 
-/* On the calling thread, for jobs of an OpenMP loop; rows lda, ldb, ldc elements apart.
+/* The same for a weight in any other form: rows writes rows first.. first + n of it as float to out [n, n_in].
+ * first is a multiple of VQ_GEMM_ROWS.  It is called from several threads at once. */
+#define VQ_GEMM_ROWS 64u
+typedef void (*vq_rows_fn)(const void *w, size_t first, uint32_t n, uint32_t n_in, float *out);
+VQ_MUST_CHECK int vq_gemm_rows(const float *x, size_t n, vq_rows_fn rows, const void *w,
+			       uint32_t n_out, uint32_t n_in, const float *bias, float *y,
+			       struct vq_err *err);
+
+/* For jobs of an OpenMP loop, on the calling thread (only there: outside, OpenBLAS starts its own threads); rows lda, ldb, ldc elements apart.
  *   nt:  c [m, n] = alpha a [m, k] b^T, b [n, k]
  *   nn:  c [m, n] = a [m, k] b [k, n] */
 void vq_gemm_nt(uint32_t m, uint32_t n, uint32_t k, float alpha, const float *a, size_t lda,
@@ -23,7 +31,8 @@ void vq_gemm_nn(uint32_t m, uint32_t n, uint32_t k, const float *a, size_t lda, 
 /* "Cooperlake", "Haswell", ...: the core that OpenBLAS chose. */
 const char *vq_blas_core(void);
 
-/* Called by main once: OpenMP gets n threads (0: the cores, or SLURM_CPUS_PER_TASK), OpenBLAS one. */
+/* Called by main once: OpenMP gets n threads (0: the cores, or SLURM_CPUS_PER_TASK).  OpenBLAS has one
+ * inside parallel regions; nothing calls it outside of them. */
 void vq_threads_setup(uint32_t n);
 
 #endif

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/num.h"
 #include "kernel/blas.h"
 
 /* The input in the form that the last linear wanted, kept for the next one. */
@@ -25,6 +26,34 @@ static void forget(struct prepared *p)
 		vq_qact_free(&p->q);
 	vq_free(p->f);
 	memset(p, 0, sizeof(*p));
+}
+
+/* Rows of a packed weight as float, s (u - z).  first is at the start of a panel. */
+static void packed_rows(const void *w, size_t first, uint32_t n, uint32_t n_in, float *out)
+{
+	const struct vq_packed *p = w;
+	uint32_t n_steps = vq_ceil_div(n_in, 4), group = p->group ? p->group : n_in, r, k, j;
+	size_t step = 16 * (size_t)p->bits;
+	uint8_t e[4 * VQ_PANEL];
+
+	for (r = 0; r < n; r += VQ_PANEL) {
+		size_t panel = (first + r) / VQ_PANEL, scales = panel * p->n_groups * VQ_PANEL;
+		uint32_t rows = n - r < VQ_PANEL ? n - r : VQ_PANEL;
+
+		for (k = 0; k < n_steps; k++) {
+			vq_panel_expand(p->bits, p->planes + (panel * n_steps + k) * step, 1, e);
+			for (j = 0; j < 4 * rows; j++) {
+				uint32_t in = 4 * k + j % 4;
+				size_t at = scales + (size_t)(in / group) * VQ_PANEL + j / 4;
+				int zero = p->zero ? p->zero[at] : 1 << (p->bits - 1);
+
+				if (in < n_in)
+					out[(size_t)(r + j / 4) * n_in + in] =
+						vq_f16_to_f32(p->scale[at]) *
+						(float)((int)e[j] - zero);
+			}
+		}
+	}
 }
 
 static int one(const struct vq_linear *l, const float *x, size_t n_rows, float *y,
@@ -50,8 +79,8 @@ static int one(const struct vq_linear *l, const float *x, size_t n_rows, float *
 		return vq_qgemm(l->packed, &p->q, &l->act, l->bias, y, err);
 	}
 	if (l->packed)
-		return vq_fail(err, VQ_E_DATA,
-			       "packed weights want quantized activations, got 16 bits");
+		return vq_gemm_rows(x, n_rows, packed_rows, l->packed, l->n_out, l->n_in, l->bias,
+				    y, err);
 	if (l->act.bits < 16 && !p->have_f) {
 		if (vq_mul_size(&n, n_rows, l->n_in) < 0)
 			return vq_fail(err, VQ_E_SYS, "memory: %zu rows of %u", n_rows, l->n_in);

@@ -271,16 +271,12 @@ int vq_model_bind(struct vq_model *m, const char *name, const struct vq_tensor *
 	rc = check_shape(&p, name, t, err);
 	if (rc < 0)
 		return rc;
-	/* OpenBLAS reads float32 where it stands; a file may hold it at any byte. */
-	if (p.copy || (type == VQ_F32 && (uintptr_t)data % sizeof(float) != 0)) {
+	if (p.copy) {
 		rc = own(m, p.unit, t, name, &copy, err);
 		if (rc < 0)
 			return rc;
-		data = copy;
-		type = VQ_F32;
-	}
-	if (p.copy)
 		*p.copy = copy;
+	}
 	if (p.lin) {
 		p.lin->w = data;
 		p.lin->dtype = type;

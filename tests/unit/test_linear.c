@@ -1,0 +1,190 @@
+/* Linear layers: every form of weight and activation against the definition. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/num.h"
+#include "base/rng.h"
+#include "model/linear.h"
+#include "quant/grid.h"
+
+enum { ROWS = 300, OUT = 600, IN = 72 };
+
+static float x[ROWS * IN], w[OUT * IN], bias[OUT], y[ROWS * OUT], fake[ROWS * IN];
+
+static void fill(void)
+{
+	struct vq_rng r = vq_rng_new(11, "linear");
+	size_t i;
+
+	for (i = 0; i < ROWS * IN; i++)
+		x[i] = (float)vq_rng_normal(r, i);
+	for (i = 0; i < OUT * IN; i++)
+		w[i] = (float)vq_rng_normal(r, 1000000 + i);
+	for (i = 0; i < OUT; i++)
+		bias[i] = (float)vq_rng_normal(r, 9000000 + i);
+}
+
+/* Largest difference between y and in W^T + bias in double precision. */
+static double error_of(const float *in, const float *weight, uint32_t n_rows)
+{
+	double worst = 0;
+	uint32_t t, o, i;
+
+	for (t = 0; t < n_rows; t++)
+		for (o = 0; o < OUT; o++) {
+			double want = bias[o];
+
+			for (i = 0; i < IN; i++)
+				want += (double)in[t * IN + i] * weight[o * IN + i];
+			worst = fmax(worst, fabs(want - y[t * OUT + o]));
+		}
+	return worst;
+}
+
+static void float_weights_of_every_type(void **state)
+{
+	static uint8_t raw[2][OUT * IN * sizeof(float) + 1]; /* at an even and an odd address */
+	static float rounded[OUT * IN];
+	static const enum vq_dtype types[] = {VQ_F32, VQ_F16, VQ_BF16};
+	static const uint32_t n_rows[] = {1, 17, ROWS}; /* narrow tiles, wide ones, several */
+	struct vq_err err = {0};
+	size_t t, i, odd, k;
+
+	(void)state;
+	fill();
+	for (t = 0; t < 3; t++)
+		for (odd = 0; odd < 2; odd++) {
+			struct vq_linear l = {OUT,  IN,   types[t],    raw[odd] + odd,
+					      bias, NULL, {.bits = 16}};
+
+			for (i = 0; i < OUT * IN; i++) {
+				uint16_t h = t == 1 ? vq_f32_to_f16(w[i]) : vq_f32_to_bf16(w[i]);
+
+				rounded[i] = t == 0   ? w[i]
+					     : t == 1 ? vq_f16_to_f32(h)
+						      : vq_bf16_to_f32(h);
+				memcpy(raw[odd] + odd + i * vq_dtype_size(types[t]),
+				       t == 0 ? (void *)&w[i] : (void *)&h,
+				       vq_dtype_size(types[t]));
+			}
+			for (k = 0; k < 3; k++) {
+				assert_int_equal(vq_linear_one(&l, x, n_rows[k], y, &err), VQ_OK);
+				assert_true(error_of(x, rounded, n_rows[k]) < 1e-4);
+			}
+		}
+}
+
+/* w quantized on a grid, packed; the dequantized weight is left in deq. */
+static void pack(const struct vq_wgrid *g, struct vq_packed *p, float *deq)
+{
+	struct vq_codes c;
+	struct vq_err err = {0};
+	uint32_t n_groups = vq_grid_n_groups(g, IN);
+	uint8_t *planes = vq_alloc(vq_packed_plane_bytes(g->bits, OUT, IN), 1, NULL);
+	uint16_t *scale = vq_alloc(vq_packed_n_scales(OUT, n_groups), 2, NULL);
+	uint8_t *zero = g->sym ? NULL : vq_alloc(vq_packed_n_scales(OUT, n_groups), 1, NULL);
+
+	assert_int_equal(vq_codes_alloc(&c, g, OUT, IN, &err), VQ_OK);
+	vq_grid_fit(&c, w, 1.0f);
+	vq_grid_dequant(&c, deq);
+	vq_pack_codes(g->bits, c.codes, OUT, IN, planes);
+	vq_pack_scales(c.scale, OUT, n_groups, scale);
+	if (zero)
+		vq_pack_zeros(c.zero, OUT, n_groups, zero);
+	*p = (struct vq_packed){OUT, IN, g->bits, g->group, n_groups, g->sym, planes, scale, zero};
+	vq_codes_free(&c);
+}
+
+static void unpack(struct vq_packed *p)
+{
+	vq_free((void *)p->planes);
+	vq_free((void *)p->scale);
+	vq_free((void *)p->zero);
+}
+
+static void packed_weights_with_float_and_integer_activations(void **state)
+{
+	static const struct vq_wgrid grids[] = {{4, 32, 0}, {3, 0, 1}, {6, 24, 0}, {8, 0, 0}};
+	static float deq[OUT * IN];
+	struct vq_err err = {0};
+	size_t i;
+
+	(void)state;
+	fill();
+	for (i = 0; i < sizeof(grids) / sizeof(grids[0]); i++) {
+		struct vq_linear l = {.n_out = OUT, .n_in = IN, .bias = bias, .act = {.bits = 16}};
+		struct vq_packed p;
+
+		pack(&grids[i], &p, deq);
+		l.packed = &p;
+		assert_int_equal(vq_linear_one(&l, x, ROWS, y, &err), VQ_OK);
+		assert_true(error_of(x, deq, ROWS) < 1e-4);
+		l.act = (struct vq_agrid){8, 0, 0, 1.0f};
+		vq_act_fake(&l.act, x, ROWS, IN, fake);
+		assert_int_equal(vq_linear_one(&l, x, ROWS, y, &err), VQ_OK);
+		assert_true(error_of(fake, deq, ROWS) < 1e-4);
+		unpack(&p);
+	}
+}
+
+static void the_simulated_path_quantizes_the_input(void **state)
+{
+	struct vq_linear l = {OUT, IN, VQ_F32, w, bias, NULL, {4, 36, 1, 0.9f}};
+	struct vq_err err = {0};
+
+	(void)state;
+	fill();
+	vq_act_fake(&l.act, x, ROWS, IN, fake);
+	assert_true(memcmp(x, fake, sizeof(x)) != 0);
+	assert_int_equal(vq_linear_one(&l, x, ROWS, y, &err), VQ_OK);
+	assert_true(error_of(fake, w, ROWS) < 1e-4);
+}
+
+static void linears_that_share_an_input_may_differ_in_grid(void **state)
+{
+	static float z[3][ROWS * OUT];
+	struct vq_linear a = {OUT, IN, VQ_F32, w, bias, NULL, {4, 0, 1, 1.0f}}, b = a, c = a;
+	struct vq_err err = {0};
+	int i;
+
+	(void)state;
+	fill();
+	b.act.bits = 16;
+	assert_int_equal(vq_linear_apply((const struct vq_linear *[]){&a, &b, &c}, 3, x, ROWS,
+					 (float *[]){z[0], z[1], z[2]}, &err),
+			 VQ_OK);
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(vq_linear_one(i ? &b : &a, x, ROWS, y, &err), VQ_OK);
+		assert_memory_equal(y, z[i], sizeof(y));
+	}
+	assert_memory_equal(z[0], z[2], sizeof(y));
+}
+
+static void a_linear_without_weight_is_refused(void **state)
+{
+	struct vq_linear l = {.n_out = OUT, .n_in = IN, .act = {.bits = 16}};
+	struct vq_err err = {0};
+
+	(void)state;
+	assert_int_equal(vq_linear_one(&l, x, 1, y, &err), VQ_E_DATA);
+	assert_non_null(strstr(err.text, "no weight"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(float_weights_of_every_type),
+		cmocka_unit_test(packed_weights_with_float_and_integer_activations),
+		cmocka_unit_test(the_simulated_path_quantizes_the_input),
+		cmocka_unit_test(linears_that_share_an_input_may_differ_in_grid),
+		cmocka_unit_test(a_linear_without_weight_is_refused),
+	};
+
+	return cmocka_run_group_tests_name("linear", tests, NULL, NULL);
+}
