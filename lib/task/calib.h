@@ -25,8 +25,8 @@ struct vq_calib_opts {
 	const char *model, *data, *images, *template_name; /* data NULL only with n = 0 */
 	uint32_t n;
 	uint64_t seed;
-	const char *checkpoints;    /* "8,16" or NULL */
-	const char *bits;           /* "4,6,8" */
+	const char *checkpoints; /* "8,16" or NULL */
+	const char *bits;        /* "4,6,8" */
 	int error_stats;
 	uint32_t influence_samples; /* 0: neither influence nor sketch */
 	int dry_run;
@@ -35,13 +35,5 @@ struct vq_calib_opts {
 };
 
 VQ_MUST_CHECK int vq_calib(const struct vq_calib_opts *o, struct vq_err *err);
-
-/* What a run needs, from shapes alone: see calib_cost.c for the model. */
-struct vq_calib_cost {
-	uint64_t memory; /* bytes of own memory at the peak; the mapped checkpoint does not count */
-	uint64_t stream; /* bytes of the uncompressed output */
-	double flop;     /* multiply-adds times two of all forwards */
-	uint32_t n_influence, n_measured; /* samples and units of the influence probes that the budget allows */
-};
 
 #endif

@@ -1,0 +1,270 @@
+/* model/adjoint: the reverse of layers, against central differences of the forward pass. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <omp.h>
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "base/num.h"
+#include "base/rng.h"
+#include "kernel/gemm_back.h"
+#include "model/adjoint.h"
+
+#define N 7 /* tokens */
+#define K 3 /* cotangents */
+
+static float *random_rows(size_t n, double scale, uint64_t seed)
+{
+	struct vq_rng r = vq_rng_new(seed, "test");
+	float *x = vq_alloc_f32(n, NULL);
+	size_t i;
+
+	assert_non_null(x);
+	for (i = 0; i < n; i++)
+		x[i] = (float)(scale * vq_rng_normal(r, i));
+	return x;
+}
+
+/* A layer with random weights; norms near 1. */
+struct made {
+	struct vq_layer_config cfg;
+	struct vq_layer layer;
+	float *own[32];
+	uint32_t n_own;
+};
+
+static float *own(struct made *m, float *p)
+{
+	assert_true(m->n_own < 32);
+	m->own[m->n_own++] = p;
+	return p;
+}
+
+static float *norm_weight(struct made *m, uint64_t seed)
+{
+	float *w = own(m, random_rows(m->cfg.hidden, 0.2, seed));
+	uint32_t i;
+
+	for (i = 0; i < m->cfg.hidden; i++)
+		w[i] += 1;
+	return w;
+}
+
+static void make_layer(struct made *m, int llama)
+{
+	uint32_t i;
+
+	memset(m, 0, sizeof(*m));
+	m->cfg = (struct vq_layer_config){.hidden = 32,
+					  .inter = 48,
+					  .n_heads = 4,
+					  .n_kv_heads = llama ? 2 : 4,
+					  .head_dim = 8,
+					  .norm = llama ? VQ_NORM_RMS : VQ_NORM_LAYER,
+					  .eps = 1e-5f,
+					  .act = llama ? VQ_ACT_SILU : VQ_ACT_QUICK_GELU,
+					  .gated = llama,
+					  .causal = llama,
+					  .qkv_bias = !llama,
+					  .o_bias = !llama,
+					  .mlp_bias = !llama,
+					  .rope_theta = llama ? 10000.0f : 0};
+	vq_layer_init(&m->layer, &m->cfg);
+	for (i = 0; i < VQ_N_LINEARS; i++) {
+		struct vq_linear *l = &m->layer.lin[i];
+
+		if (!l->n_out)
+			continue;
+		l->dtype = VQ_F32;
+		l->w = own(m, random_rows((size_t)l->n_out * l->n_in, 1 / sqrt(l->n_in), 10 + i));
+		if (!llama)
+			l->bias = own(m, random_rows(l->n_out, 0.1, 30 + i));
+	}
+	m->layer.norm1_w = norm_weight(m, 50);
+	m->layer.norm2_w = norm_weight(m, 51);
+	if (!llama) {
+		m->layer.norm1_b = own(m, random_rows(m->cfg.hidden, 0.1, 52));
+		m->layer.norm2_b = own(m, random_rows(m->cfg.hidden, 0.1, 53));
+	}
+}
+
+static void drop_layer(struct made *m)
+{
+	while (m->n_own)
+		vq_free(m->own[--m->n_own]);
+}
+
+/* <u, F(h + t v)> in double. */
+static double probe(const struct vq_layer *l, const float *h, const float *v, double t,
+		    const float *u)
+{
+	const uint32_t start[2] = {0, N};
+	const struct vq_batch b = {1, start};
+	size_t n = (size_t)N * l->cfg->hidden, i;
+	float *x = vq_alloc_f32(n, NULL);
+	double sum = 0;
+
+	assert_non_null(x);
+	for (i = 0; i < n; i++)
+		x[i] = (float)(h[i] + t * v[i]);
+	assert_int_equal(vq_layer_forward(l, x, &b, NULL, NULL), VQ_OK);
+	for (i = 0; i < n; i++)
+		sum += (double)u[i] * x[i];
+	vq_free(x);
+	return sum;
+}
+
+static void check_layer(int llama, const char *what)
+{
+	struct made m;
+	size_t n, i;
+	float *h, *u, *g, *v;
+	double worst = 0;
+	uint32_t k, trial;
+
+	make_layer(&m, llama);
+	n = (size_t)N * m.cfg.hidden;
+	h = random_rows(n, 1, 1);
+	u = random_rows(K * n, 1, 2);
+	g = vq_alloc_f32(K * n, NULL);
+	assert_non_null(g);
+	memcpy(g, u, K * n * sizeof(float));
+	assert_int_equal(vq_layer_adjoint(&m.layer, h, N, g, K, NULL), VQ_OK);
+	for (trial = 0; trial < 4; trial++)
+		for (k = 0; k < K; k++) {
+			double t = 1e-2, got = 0, want, norm = 0;
+
+			v = random_rows(n, 1, 100 + trial);
+			want = (probe(&m.layer, h, v, t, u + k * n) -
+				probe(&m.layer, h, v, -t, u + k * n)) /
+			       (2 * t);
+			for (i = 0; i < n; i++) {
+				got += (double)g[k * n + i] * v[i];
+				norm += (double)g[k * n + i] * g[k * n + i];
+			}
+			if (fabs(got - want) / sqrt(norm) > worst)
+				worst = fabs(got - want) / sqrt(norm);
+			vq_free(v);
+		}
+	print_message("# figure: adjoint of a %s layer against central differences: off by %.1e of "
+		      "its norm\n",
+		      what, worst);
+	assert_true(worst < 2e-3);
+	vq_free(h);
+	vq_free(u);
+	vq_free(g);
+	drop_layer(&m);
+}
+
+static void adjoint_of_a_llama_layer_equals_its_central_differences(void **state)
+{
+	(void)state;
+	check_layer(1, "LLaMA");
+}
+
+static void adjoint_of_a_clip_layer_equals_its_central_differences(void **state)
+{
+	(void)state;
+	check_layer(0, "CLIP");
+}
+
+static void slopes_of_activations_equal_their_differences(void **state)
+{
+	static const enum vq_act_fn fns[] = {VQ_ACT_GELU_ERF, VQ_ACT_GELU_TANH, VQ_ACT_SILU,
+					     VQ_ACT_QUICK_GELU};
+	struct vq_linear eye = {1, 1, VQ_F32, &(float){1}, NULL, NULL, {.bits = 16}};
+	struct vq_config c = {.projector = {.n_linears = 2, .in = 1, .out = 1}};
+	struct vq_projector p = {{eye, eye}};
+	uint32_t f;
+	float x;
+
+	(void)state;
+	for (f = 0; f < 4; f++)
+		for (x = -3; x < 3; x += 0.37f) {
+			float at[2] = {x - 1e-2f, x + 1e-2f}, y[2], slope, g = 1, back;
+
+			c.projector.act = fns[f];
+			assert_int_equal(vq_projector_apply(&c, &p, at, 2, y, NULL), VQ_OK);
+			vq_act_slope(fns[f], &x, 1, &slope);
+			assert_true(fabsf(slope - (y[1] - y[0]) / (at[1] - at[0])) < 2e-4f);
+			assert_int_equal(vq_projector_adjoint(&c, &p, &x, 1, &g, 1, &back, NULL),
+					 VQ_OK);
+			assert_true(back == slope);
+		}
+}
+
+static void product_backwards_equals_the_sum_in_double_for_every_weight_type(void **state)
+{
+	static const enum vq_dtype types[] = {VQ_F32, VQ_F16, VQ_BF16};
+	enum { ROWS = 300, OUT = 37, IN = 530 };
+	float *g = random_rows(ROWS * OUT, 1, 1), *w = random_rows(OUT * IN, 1, 2);
+	float *y = vq_alloc_f32(ROWS * IN, NULL);
+	uint16_t *h = vq_alloc(OUT * IN, 2, NULL);
+	uint32_t t, i, j, o;
+
+	(void)state;
+	assert_non_null(y);
+	assert_non_null(h);
+	for (t = 0; t < 3; t++) {
+		for (i = 0; i < OUT * IN && t; i++) {
+			h[i] = t == 1 ? vq_f32_to_f16(w[i]) : vq_f32_to_bf16(w[i]);
+			w[i] = t == 1 ? vq_f16_to_f32(h[i]) : vq_bf16_to_f32(h[i]);
+		}
+		assert_int_equal(vq_gemm_back(g, ROWS, t ? (void *)h : (void *)w, types[t], OUT, IN,
+					      y, NULL),
+				 VQ_OK);
+		for (i = 0; i < ROWS; i += 7)
+			for (j = 0; j < IN; j += 11) {
+				double sum = 0;
+
+				for (o = 0; o < OUT; o++)
+					sum += (double)g[i * OUT + o] * w[o * IN + j];
+				assert_true(fabs(y[i * IN + j] - sum) < 1e-4);
+			}
+	}
+	vq_free(g);
+	vq_free(w);
+	vq_free(y);
+	vq_free(h);
+}
+
+static void adjoint_has_the_same_bytes_for_any_number_of_threads(void **state)
+{
+	struct made m;
+	size_t n;
+	float *h, *g[2];
+	int t, was = omp_get_max_threads();
+
+	(void)state;
+	make_layer(&m, 1);
+	n = (size_t)N * m.cfg.hidden;
+	h = random_rows(n, 1, 1);
+	for (t = 0; t < 2; t++) {
+		omp_set_num_threads(t ? 3 : 1);
+		g[t] = random_rows(K * n, 1, 2);
+		assert_int_equal(vq_layer_adjoint(&m.layer, h, N, g[t], K, NULL), VQ_OK);
+	}
+	omp_set_num_threads(was);
+	assert_memory_equal(g[0], g[1], K * n * sizeof(float));
+	vq_free(h);
+	vq_free(g[0]);
+	vq_free(g[1]);
+	drop_layer(&m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(adjoint_of_a_llama_layer_equals_its_central_differences),
+		cmocka_unit_test(adjoint_of_a_clip_layer_equals_its_central_differences),
+		cmocka_unit_test(slopes_of_activations_equal_their_differences),
+		cmocka_unit_test(product_backwards_equals_the_sum_in_double_for_every_weight_type),
+		cmocka_unit_test(adjoint_has_the_same_bytes_for_any_number_of_threads),
+	};
+
+	return cmocka_run_group_tests_name("adjoint", tests, NULL, NULL);
+}
