@@ -1,0 +1,170 @@
+/* vqlm-search: the door.  lib/task/search.c is the room. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "base/parse.h"
+#include "base/stop.h"
+#include "cli.h"
+#include "task/search.h"
+
+static struct vq_common common;
+static int method, w_bits, a_bits, w_group, a_group, w_sym, a_sym, veo, keep_inputs, dry_run;
+static const char *parts, *blocks, *resume;
+static double eta;
+static uint32_t sweeps, rows;
+
+static const struct vq_opt opts[] = {
+	{"method", 0, VQ_OPT_CHOICE, "NAME", &method, "qvlm", "how rounding functions are chosen",
+	 0, 0, VQ_METHODS},
+	{"weight-bits", 'w', VQ_OPT_CHOICE, "BITS", &w_bits, "4", "bits of weights, 16 leaves them",
+	 0, 0, "2|3|4|5|6|7|8|16"},
+	{"act-bits", 'a', VQ_OPT_CHOICE, "BITS", &a_bits, "4",
+	 "bits of activations, 16 leaves them", 0, 0, "2|3|4|5|6|7|8|16"},
+	{"group", 0, VQ_OPT_CHOICE, "N", &w_group, "128",
+	 "weights that share a scale, 0 is the whole row", 0, 0, "32|64|128|0"},
+	{"act-group", 0, VQ_OPT_CHOICE, "N", &a_group, "128",
+	 "activations that share a scale, 0 is the whole token", 0, 0, "32|64|128|0"},
+	{"w-sym", 0, VQ_OPT_FLAG, NULL, &w_sym, NULL, "symmetric weight grids", 0, 0, NULL},
+	{"a-sym", 0, VQ_OPT_FLAG, NULL, &a_sym, NULL, "symmetric activation grids", 0, 0, NULL},
+	{"parts", 0, VQ_OPT_STR, "LIST", &parts, "llm,vision,projector",
+	 "what is quantized, the rest passes through", 0, 0, NULL},
+	{"veo", 0, VQ_OPT_CHOICE, "WHEN", &veo, "on",
+	 "score vision clips by their effect on the final output too (qvlm)", 0, 0, "off|on"},
+	{"eta", 0, VQ_OPT_F64, "X", &eta, "1", "weight of that effect", 0, 1e6, NULL},
+	{"sweeps", 0, VQ_OPT_U32, "N", &sweeps, "2", "rounds of coordinate descent (qvlm)", 1, 100,
+	 NULL},
+	{"rows", 0, VQ_OPT_U32, "N", &rows, "4096",
+	 "tokens that errors are measured on, about; 0 is all", 0, 1e9, NULL},
+	{"blocks", 0, VQ_OPT_STR, "A-B", &blocks, NULL,
+	 "search and emit only these units; A is 0 or a checkpoint of vqlm-calib", 0, 0, NULL},
+	{"resume", 0, VQ_OPT_STR, "FILE", &resume, NULL,
+	 "go on from the interrupted output FILE (X.part)", 0, 0, NULL},
+	{"keep-inputs", 0, VQ_OPT_FLAG, NULL, &keep_inputs, NULL,
+	 "pass calibration inputs and statistics on", 0, 0, NULL},
+	{"dry-run", 0, VQ_OPT_FLAG, NULL, &dry_run, NULL,
+	 "say what memory, disk and time the work needs; read no weights", 0, 0, NULL},
+	{0},
+};
+
+static const struct vq_tool tool = {
+	.name = "vqlm-search",
+	.summary = "quantize the weights of a model stream",
+	.usage = "[options] < STREAM > STREAM",
+	.about = "A filter.  Each linear layer becomes integers and grids, its input gets a grid "
+		 "too.  "
+		 "Where ranges\nare clipped is decided by --method:\n"
+		 "  rtn        nowhere: round to nearest; needs no calibration\n"
+		 "  layerwise  where each place's own output error is smallest, one after the "
+		 "other\n"
+		 "  qvlm       where the output error of a planned block is smallest (Q-VLM)\n",
+	.examples =
+		"  vqlm-calib -m DIR -n 0 | vqlm-search --method rtn -w 4 -a 8 | vqlm-pack -o "
+		"x.vqm\n"
+		"  vqlm-calib -m DIR -d DATA | vqlm-entropy | vqlm-search -w 4 -a 4 -v -o x.vqs\n",
+	.opts = opts,
+	.common = &common,
+	.no_operands = 1,
+};
+
+static const uint32_t bits_of[] = {2, 3, 4, 5, 6, 7, 8, 16};
+static const uint32_t group_of[] = {32, 64, 128, 0};
+
+/* "A-B" or "A". */
+static int parse_blocks(const char *text, struct vq_search_opts *o)
+{
+	const char *dash = strchr(text, '-');
+	char first[16];
+	size_t n = dash ? (size_t)(dash - text) : strlen(text);
+
+	if (n == 0 || n >= sizeof(first))
+		return -1;
+	memcpy(first, text, n);
+	first[n] = '\0';
+	if (vq_parse_u32(&o->first_unit, first, 0, 65535) < 0 ||
+	    vq_parse_u32(&o->last_unit, dash ? dash + 1 : first, 0, 65535) < 0)
+		return -1;
+	return o->last_unit < o->first_unit ? -1 : 0;
+}
+
+static int fill(struct vq_search_opts *o)
+{
+	struct vq_err err = {0};
+
+	*o = (struct vq_search_opts){
+		.method = (enum vq_method)method,
+		.w = {bits_of[w_bits], group_of[w_group], w_sym},
+		.a = {bits_of[a_bits], group_of[a_group], a_sym, 1},
+		.veo = veo,
+		.eta = eta,
+		.first_unit = 0,
+		.last_unit = UINT32_MAX,
+		.resume = resume,
+		.keep_inputs = keep_inputs,
+		.sweeps = sweeps,
+		.rows = rows,
+		.seed = common.seed,
+	};
+	if (vq_search_parts(parts, &o->parts, &err) < 0)
+		return vq_cli_usage(&tool, "%s", err.text);
+	if (blocks && parse_blocks(blocks, o) < 0)
+		return vq_cli_usage(&tool, "--blocks wants units A-B of 0..65535, got '%s'",
+				    blocks);
+	return 0;
+}
+
+/* The interrupted output may be the very file that this run writes: it steps aside under another name, where it
+ * stays until the new one is whole. */
+static int step_aside(struct vq_search_opts *o, char **aside, struct vq_err *err)
+{
+	size_t n = common.output ? strlen(common.output) : 0;
+	char *to;
+
+	*aside = NULL;
+	if (!o->resume || !common.output || strncmp(o->resume, common.output, n) != 0 ||
+	    strcmp(o->resume + n, ".part") != 0)
+		return VQ_OK;
+	to = vq_alloc(n + 16, 1, err);
+	if (!to)
+		return VQ_E_SYS;
+	snprintf(to, n + 16, "%s.resumed", o->resume);
+	if (rename(o->resume, to) < 0) {
+		vq_free(to);
+		return vq_fail_errno(err, VQ_E_SYS, "%s: cannot rename", o->resume);
+	}
+	o->resume = *aside = to;
+	return VQ_OK;
+}
+
+int main(int argc, char **argv)
+{
+	struct vq_search_opts o;
+	struct vq_output out = {.fd = -1};
+	struct vq_err err = {0};
+	char *aside = NULL;
+	int rc;
+
+	vq_cli_parse(&tool, argc, argv);
+	rc = fill(&o);
+	if (rc != 0)
+		return rc;
+	vq_stop_catch();
+	rc = step_aside(&o, &aside, &err);
+	if (rc == VQ_OK)
+		rc = vq_output_open(&out, common.output, &err);
+	if (rc == VQ_OK) {
+		rc = vq_search_run(&o, STDIN_FILENO, "stdin", out.fd, out.label, common.level,
+				   &err);
+		if (rc >= 0)
+			rc = vq_output_commit(&out, &err);
+		else
+			vq_output_abort(&out, 1);
+	}
+	if (rc >= 0 && aside)
+		unlink(aside);
+	vq_free(aside);
+	return vq_cli_finish(&tool, rc, &err);
+}

@@ -1,0 +1,51 @@
+/* vqlm-search: weights become integers and grids, unit by unit, with the rounding functions searched.
+ *
+ * In: a model stream with (for layerwise and qvlm) calibration inputs and a plan.  Out: the same stream; lib/README.md
+ * has the records of a quantized linear.  Search adds
+ *   META `search`            JSON {"input": SHA-256 over the kind, name and hash of every record ahead of the weights}
+ *   STAT `search/block/A-B`  JSON after the block of units A..B: parameters, errors and cost (layerwise, qvlm)
+ * It holds one planned block of weights and the activations of the calibration set, never the model. */
+#ifndef VQ_TASK_SEARCH_H
+#define VQ_TASK_SEARCH_H
+
+#include "base/io.h"
+#include "base/json.h"
+#include "kernel/qact.h"
+#include "model/config.h"
+#include "quant/grid.h"
+
+enum vq_method { VQ_METHOD_RTN, VQ_METHOD_LAYERWISE, VQ_METHOD_QVLM };
+#define VQ_METHODS "rtn|layerwise|qvlm"
+
+enum { VQ_PART_LLM = 1, VQ_PART_VISION = 2, VQ_PART_PROJECTOR = 4, VQ_PART_ALL = 7 };
+
+struct vq_search_opts {
+	enum vq_method method;
+	struct vq_wgrid w; /* bits 16: weights stay as they are */
+	struct vq_agrid a; /* bits 16: activations stay float; clip is ignored */
+	unsigned parts;    /* VQ_PART_* */
+	int veo;
+	double eta;
+	uint32_t first_unit, last_unit; /* units searched and emitted; 0..UINT32_MAX is all */
+	const char *resume;             /* an interrupted output, or NULL */
+	int keep_inputs;
+	uint32_t sweeps;
+	uint32_t rows; /* rows of activations that errors are measured on, about; 0 = all */
+	uint64_t seed;
+};
+
+/* "llm,vision,projector" -> bits.  VQ_E_USAGE names the word that is none of them. */
+VQ_MUST_CHECK int vq_search_parts(const char *text, unsigned *parts, struct vq_err *err);
+
+/* Reads the stream on fd in_fd to its end and writes the searched one.  VQ_E_STOP after a signal: the block at hand
+ * is finished and written, the end record is not.  level as vq_writer_open. */
+VQ_MUST_CHECK int vq_search_run(const struct vq_search_opts *o, int in_fd, const char *in_label,
+				int out_fd, const char *out_label, int level, struct vq_err *err);
+
+/* The part of a model that a canonical tensor name belongs to: VQ_PART_*, 0 for none. */
+unsigned vq_search_part_of(const char *name);
+
+/* The parameters that determine the output, for the history.  Given. */
+json_t *vq_search_params(const struct vq_search_opts *o, struct vq_err *err);
+
+#endif

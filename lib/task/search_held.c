@@ -1,0 +1,290 @@
+/* Records held in memory. */
+#include "task/search_held.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "quant/agrid.h"
+
+static int make_room(struct vq_held_list *l, struct vq_err *err)
+{
+	size_t room = l->room ? 2 * l->room : 16;
+	void *p = l->items;
+
+	if (l->n < l->room)
+		return VQ_OK;
+	if (vq_grow(&p, l->room, room, sizeof(*l->items), err) < 0)
+		return VQ_E_SYS;
+	l->items = p;
+	l->room = room;
+	return VQ_OK;
+}
+
+int vq_held_take(struct vq_held_list *l, const struct vq_record *rec, void *data,
+		 struct vq_err *err)
+{
+	if (make_room(l, err) < 0) {
+		json_decref(rec->attrs);
+		vq_free(data);
+		return VQ_E_SYS;
+	}
+	l->items[l->n].rec = *rec;
+	l->items[l->n++].data = data;
+	return VQ_OK;
+}
+
+int vq_held_load(struct vq_held_list *l, struct vq_reader *r, const struct vq_record *rec,
+		 struct vq_err *err)
+{
+	struct vq_record own = *rec;
+	void *data;
+	int rc = vq_reader_load(r, &data, err);
+
+	if (rc < 0)
+		return rc;
+	if (rec->attrs) {
+		own.attrs = json_deep_copy(rec->attrs);
+		if (!own.attrs) {
+			vq_free(data);
+			return vq_fail(err, VQ_E_SYS, "memory: cannot copy attributes");
+		}
+	}
+	return vq_held_take(l, &own, data, err);
+}
+
+int vq_held_move(struct vq_held_list *l, struct vq_held_list *from, struct vq_err *err)
+{
+	size_t i;
+
+	for (i = 0; i < from->n; i++) {
+		if (make_room(l, err) < 0) {
+			/* What was moved is l's now; the rest stays with from. */
+			memmove(from->items, from->items + i, (from->n - i) * sizeof(*from->items));
+			from->n -= i;
+			return VQ_E_SYS;
+		}
+		l->items[l->n++] = from->items[i];
+	}
+	from->n = 0;
+	return VQ_OK;
+}
+
+int vq_held_put(const struct vq_held_list *l, struct vq_writer *w, struct vq_err *err)
+{
+	size_t i;
+	int rc;
+
+	for (i = 0; i < l->n; i++) {
+		rc = vq_writer_put(w, &l->items[i].rec, l->items[i].data, err);
+		if (rc < 0)
+			return rc;
+	}
+	return VQ_OK;
+}
+
+void vq_held_clear(struct vq_held_list *l)
+{
+	size_t i;
+
+	for (i = 0; i < l->n; i++) {
+		json_decref(l->items[i].rec.attrs);
+		vq_free(l->items[i].data);
+	}
+	vq_free(l->items);
+	*l = (struct vq_held_list){0};
+}
+
+const struct vq_held *vq_held_find(const struct vq_held_list *l, const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < l->n; i++)
+		if (strcmp(l->items[i].rec.name, name) == 0)
+			return &l->items[i];
+	return NULL;
+}
+
+/* "X.weight" -> "X" + suffix. */
+static int sibling(char out[VQ_NAME_MAX + 1], const char *weight, const char *suffix,
+		   struct vq_err *err)
+{
+	size_t n = strlen(weight), tail = strlen(".weight");
+
+	if (n <= tail || strcmp(weight + n - tail, ".weight") != 0)
+		return vq_fail(err, VQ_E_DATA, "'%s': want a linear layer's name ending in .weight",
+			       weight);
+	if (snprintf(out, VQ_NAME_MAX + 1, "%.*s%s", (int)(n - tail), weight, suffix) > VQ_NAME_MAX)
+		return vq_fail(err, VQ_E_DATA, "'%s': the name is too long", weight);
+	return VQ_OK;
+}
+
+/* The attributes of a linear: those it came with and ours. */
+static json_t *linear_attrs(const struct vq_held *in, const struct vq_searched *q,
+			    struct vq_err *err)
+{
+	json_t *a = in->rec.attrs ? json_deep_copy(in->rec.attrs) : json_object();
+	char source[17];
+	int bad = !a;
+
+	if (q->act.bits != 16)
+		bad = bad || json_object_set_new(a, "act", vq_agrid_json(&q->act)) < 0;
+	if (q->codes.codes) {
+		const struct vq_wgrid *g = &q->codes.grid;
+
+		snprintf(source, sizeof(source), "%016" PRIx64, in->rec.hash);
+		bad = bad ||
+		      json_object_set_new(a, "grid",
+					  json_pack("{s:I,s:I,s:b}", "bits", (json_int_t)g->bits,
+						    "group", (json_int_t)g->group, "sym", g->sym)) <
+			      0 ||
+		      json_object_set_new(a, "clip", json_real((double)q->clip)) < 0 ||
+		      json_object_set_new(a, "error", json_real(q->error)) < 0 ||
+		      json_object_set_new(a, "source", json_string(source)) < 0;
+	}
+	if (bad) {
+		json_decref(a);
+		vq_fail(err, VQ_E_SYS, "memory: cannot make attributes");
+		return NULL;
+	}
+	return a;
+}
+
+/* A grid record of the linear: scale or zero.  data is taken over. */
+static int add_grid(struct vq_held_list *l, const struct vq_held *in, const char *suffix,
+		    enum vq_dtype type, uint32_t n_groups, void *data, struct vq_err *err)
+{
+	struct vq_record r = {.kind = VQ_KIND_GRID, .dtype = type, .n_dims = 2};
+	json_t *unit = json_object_get(in->rec.attrs, "unit");
+
+	r.dims[0] = in->rec.dims[0];
+	r.dims[1] = n_groups;
+	if (sibling(r.name, in->rec.name, suffix, err) < 0) {
+		vq_free(data);
+		return VQ_E_DATA;
+	}
+	r.attrs = unit ? json_pack("{s:O}", "unit", unit) : NULL;
+	if (unit && !r.attrs) {
+		vq_free(data);
+		return vq_fail(err, VQ_E_SYS, "memory: cannot make attributes");
+	}
+	return vq_held_take(l, &r, data, err);
+}
+
+/* The weight as it came, with attributes of ours. */
+static int add_copy(struct vq_held_list *l, const struct vq_held *in, json_t *attrs,
+		    struct vq_err *err)
+{
+	struct vq_record r = in->rec;
+	void *data = vq_alloc(r.raw_bytes, 1, err);
+
+	if (!data) {
+		json_decref(attrs);
+		return VQ_E_SYS;
+	}
+	memcpy(data, in->data, r.raw_bytes);
+	r.attrs = attrs;
+	return vq_held_take(l, &r, data, err);
+}
+
+int vq_held_linear(struct vq_held_list *l, const struct vq_held *in, struct vq_searched *q,
+		   struct vq_err *err)
+{
+	struct vq_codes *c = &q->codes;
+	struct vq_record r = in->rec;
+	uint32_t n_groups;
+	int rc;
+
+	r.attrs = linear_attrs(in, q, err);
+	if (!r.attrs)
+		return VQ_E_SYS;
+	if (!c->codes)
+		return add_copy(l, in, r.attrs, err);
+	n_groups = vq_grid_n_groups(&c->grid, c->n_in);
+	r.dtype = VQ_U8;
+	r.raw_bytes = (uint64_t)c->n_out * c->n_in;
+	r.hash = 0;
+	rc = vq_held_take(l, &r, c->codes, err);
+	c->codes = NULL;
+	if (rc == VQ_OK) {
+		rc = add_grid(l, in, ".scale", VQ_F16, n_groups, c->scale, err);
+		c->scale = NULL;
+	}
+	if (rc == VQ_OK && c->zero) {
+		rc = add_grid(l, in, ".zero", VQ_U8, n_groups, c->zero, err);
+		c->zero = NULL;
+	}
+	return rc;
+}
+
+static int parse_grid(struct vq_wgrid *g, const json_t *attrs, const char *label,
+		      struct vq_err *err)
+{
+	json_t *j;
+
+	if (vq_json_obj(attrs, "grid", &j, label, err) < 0)
+		return VQ_E_DATA;
+	if (!j)
+		return vq_fail(err, VQ_E_DATA, "'%s': want an attribute 'grid'", label);
+	if (vq_json_u32(j, "bits", 0, &g->bits, label, err) < 0 ||
+	    vq_json_u32(j, "group", 0, &g->group, label, err) < 0 ||
+	    vq_json_bool(j, "sym", 0, &g->sym, label, err) < 0)
+		return VQ_E_DATA;
+	if (g->bits < 2 || g->bits > 8)
+		return vq_fail(err, VQ_E_DATA, "'%s': want grid bits 2..8, got %u", label, g->bits);
+	return VQ_OK;
+}
+
+/* A grid record of the shape that the codes ask for. */
+static int find_grid(const struct vq_held_list *l, const char *weight, const char *suffix,
+		     enum vq_dtype type, const struct vq_codes *c, const void **data,
+		     struct vq_err *err)
+{
+	uint32_t n_groups = vq_grid_n_groups(&c->grid, c->n_in);
+	char name[VQ_NAME_MAX + 1];
+	const struct vq_held *h;
+
+	if (sibling(name, weight, suffix, err) < 0)
+		return VQ_E_DATA;
+	h = vq_held_find(l, name);
+	if (!h)
+		return vq_fail(err, VQ_E_DATA, "'%s': its '%s' is missing", weight, name);
+	if (h->rec.dtype != type || h->rec.n_dims != 2 || h->rec.dims[0] != c->n_out ||
+	    h->rec.dims[1] != n_groups)
+		return vq_fail(err, VQ_E_DATA, "'%s': want %s [%u, %u]", name, vq_dtype_name(type),
+			       c->n_out, n_groups);
+	*data = h->data;
+	return VQ_OK;
+}
+
+int vq_held_searched(const struct vq_held_list *l, const char *name, struct vq_searched *q,
+		     struct vq_err *err)
+{
+	const struct vq_held *h = vq_held_find(l, name);
+	const void *scale, *zero = NULL;
+	json_t *act;
+
+	*q = (struct vq_searched){.act = {.bits = 16, .clip = 1}, .clip = 1};
+	if (!h)
+		return vq_fail(err, VQ_E_DATA, "'%s' is missing", name);
+	if (vq_json_obj(h->rec.attrs, "act", &act, name, err) < 0 ||
+	    (act && vq_agrid_parse(&q->act, act, name, err) < 0))
+		return VQ_E_DATA;
+	if (h->rec.dtype != VQ_U8)
+		return VQ_OK;
+	if (h->rec.n_dims != 2 || h->rec.dims[0] > UINT32_MAX || h->rec.dims[1] > UINT32_MAX)
+		return vq_fail(err, VQ_E_DATA, "'%s': want codes [out, in]", name);
+	q->codes.n_out = (uint32_t)h->rec.dims[0];
+	q->codes.n_in = (uint32_t)h->rec.dims[1];
+	if (parse_grid(&q->codes.grid, h->rec.attrs, name, err) < 0 ||
+	    find_grid(l, name, ".scale", VQ_F16, &q->codes, &scale, err) < 0 ||
+	    (!q->codes.grid.sym && find_grid(l, name, ".zero", VQ_U8, &q->codes, &zero, err) < 0) ||
+	    vq_json_f32(h->rec.attrs, "clip", 1, &q->clip, name, err) < 0)
+		return VQ_E_DATA;
+	/* Borrowed: nobody writes through these. */
+	q->codes.codes = h->data;
+	q->codes.scale = (uint16_t *)(uintptr_t)scale;
+	q->codes.zero = (uint8_t *)(uintptr_t)zero;
+	return VQ_OK;
+}
