@@ -34,16 +34,6 @@ static int any_bad(const float *x, size_t n)
 	return (int)(bad >> 31);
 }
 
-static int bad_scale(const uint16_t *s, size_t n)
-{
-	size_t i;
-
-	for (i = 0; i < n; i++)
-		if ((s[i] & 0x7c00) == 0x7c00)
-			return 1;
-	return 0;
-}
-
 static void measure(const float *w, const float *q, size_t n, double *err2, double *ref2)
 {
 	double e = 0, r = 0;
@@ -59,15 +49,12 @@ static void measure(const float *w, const float *q, size_t n, double *err2, doub
 	*ref2 = r;
 }
 
-/* What went wrong in a tile; the lowest row is reported whoever found it first. */
-enum { FINE, NOT_FINITE, NO_SCALE };
-
 struct fit {
 	struct vq_codes *c;
 	struct vq_tensor t;
 	float clip;
-	double *sums;   /* [n_out, 2] squared error and squared weight of a row */
-	uint8_t *state; /* [n_tiles] */
+	double *sums; /* [n_out, 2] squared error and squared weight of a row */
+	uint8_t *bad; /* [n_tiles] 1: holds NaN or infinity */
 };
 
 static void fit_tile(const struct fit *f, uint32_t tile, float *buf, float *back)
@@ -80,12 +67,10 @@ static void fit_tile(const struct fit *f, uint32_t tile, float *buf, float *back
 	/* The type was looked at before: the conversion cannot fail. */
 	if (vq_tensor_to_f32(&f->t, (size_t)first * n_in, all, buf, NULL) < 0 ||
 	    any_bad(buf, all)) {
-		f->state[tile] = NOT_FINITE;
+		f->bad[tile] = 1;
 		return;
 	}
 	vq_grid_fit(&v, buf, f->clip);
-	if (bad_scale(v.scale, (size_t)n * vq_grid_n_groups(&v.grid, n_in)))
-		f->state[tile] = NO_SCALE;
 	if (!f->sums)
 		return;
 	vq_grid_dequant(&v, back);
@@ -94,29 +79,20 @@ static void fit_tile(const struct fit *f, uint32_t tile, float *buf, float *back
 			f->sums + 2 * (size_t)(first + r), f->sums + 2 * (size_t)(first + r) + 1);
 }
 
+/* The first bad row is reported, whichever thread found one first. */
 static int report(const struct fit *f, uint32_t n_tiles, struct vq_err *err)
 {
-	size_t n_in = f->c->n_in;
+	size_t n_in = f->c->n_in, size = vq_dtype_size(f->t.dtype), row;
+	const uint8_t *w = f->t.data;
 	uint32_t i;
 
-	for (i = 0; i < n_tiles; i++) {
-		size_t first = (size_t)i * TILE_ROWS;
-
-		if (f->state[i] == NOT_FINITE) {
-			const uint8_t *w = f->t.data;
-			size_t size = vq_dtype_size(f->t.dtype), row;
-
-			for (row = first; row < f->c->n_out; row++)
-				if (vq_rtn_check_finite(w + row * n_in * size, f->t.dtype, n_in,
-							err) < 0)
-					return vq_err_prefix(err, "row %zu", row);
-		}
-		if (f->state[i] == NO_SCALE)
-			return vq_fail(err, VQ_E_DATA,
-				       "rows %zu..: want weights whose scale fits float16, got a "
-				       "larger range",
-				       first);
-	}
+	for (i = 0; i < n_tiles && !f->bad[i]; i++)
+		;
+	if (i == n_tiles)
+		return VQ_OK;
+	for (row = (size_t)i * TILE_ROWS; row < f->c->n_out; row++)
+		if (vq_rtn_check_finite(w + row * n_in * size, f->t.dtype, n_in, err) < 0)
+			return vq_err_prefix(err, "row %zu", row);
 	return VQ_OK;
 }
 
@@ -143,10 +119,10 @@ int vq_rtn_fit(struct vq_codes *c, const void *w, enum vq_dtype type, float clip
 	if (type != VQ_F32 && type != VQ_F16 && type != VQ_BF16)
 		return vq_fail(err, VQ_E_DATA, "want f32, f16 or bf16 weights, got %s",
 			       vq_dtype_name(type));
-	f.state = vq_calloc(n_tiles, 1, err);
+	f.bad = vq_calloc(n_tiles, 1, err);
 	if (error)
 		f.sums = vq_calloc(c->n_out, 2 * sizeof(double), err);
-	if (!f.state || (error && !f.sums)) {
+	if (!f.bad || (error && !f.sums)) {
 		rc = VQ_E_SYS;
 		goto out;
 	}
@@ -172,7 +148,7 @@ int vq_rtn_fit(struct vq_codes *c, const void *w, enum vq_dtype type, float clip
 		*error = total(f.sums, c->n_out);
 out:
 	vq_free(f.sums);
-	vq_free(f.state);
+	vq_free(f.bad);
 	return rc;
 }
 

@@ -7,8 +7,7 @@
 
 /* Fits c (allocated, [n_out, n_in]) to w of type F32, F16 or BF16, every group's range shrunk by clip
  * (1: not).  *error, when not NULL, is ||W' - W||^2 / ||W||^2 (0 for a weight of zeros).  VQ_E_DATA names the element
- * when w holds NaN or infinity, or a range whose scale float16 cannot hold.  Rows are independent, so the result does
- * not depend on the number of threads. */
+ * when w holds NaN or infinity.  Rows are independent, so the result does not depend on the number of threads. */
 VQ_MUST_CHECK int vq_rtn_fit(struct vq_codes *c, const void *w, enum vq_dtype type, float clip,
 			     double *error, struct vq_err *err);
 
