@@ -34,7 +34,7 @@ static const struct vq_opt opts[] = {
 	 "what is quantized, the rest passes through", 0, 0, NULL},
 	{"veo", 0, VQ_OPT_CHOICE, "WHEN", &veo, "on",
 	 "score vision clips by their effect on the final output too (qvlm)", 0, 0, "off|on"},
-	{"eta", 0, VQ_OPT_F64, "X", &eta, "1", "weight of that effect", 0, 1e6, NULL},
+	{"eta", 0, VQ_OPT_F64, "X", &eta, "10", "weight of that effect", 0, 1e6, NULL},
 	{"sweeps", 0, VQ_OPT_U32, "N", &sweeps, "2", "rounds of coordinate descent (qvlm)", 1, 100,
 	 NULL},
 	{"rows", 0, VQ_OPT_U32, "N", &rows, "4096",

@@ -3,8 +3,6 @@
 
 #include "base/mem.h"
 
-const double vq_qvlm_p[VQ_QVLM_VALUES] = {1.000, 0.995, 0.990, 0.985, 0.980};
-
 /* The best value of one coordinate, all others fixed. */
 static int scan(struct vq_descent *d, uint32_t coord, uint8_t *choice, int *changed,
 		struct vq_err *err)

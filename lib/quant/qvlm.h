@@ -7,10 +7,10 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "quant/clip.h"
 
-/* The percentiles of the paper: value v of a coordinate clips at the VQ_QVLM_P[v] quantile; 0 is no clipping. */
-#define VQ_QVLM_VALUES 5
-extern const double vq_qvlm_p[VQ_QVLM_VALUES];
+/* The values of a coordinate are percentiles of quant/clip.h: 0 is no clipping. */
+#define VQ_QVLM_VALUES VQ_N_PERCENTILES
 
 struct vq_descent {
 	uint32_t n_coords;

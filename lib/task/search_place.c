@@ -1,0 +1,248 @@
+/* A place and its rounding functions. */
+#include "task/search_place.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "quant/rtn.h"
+
+/* Marks the values whose ratio no value before them has. */
+static void mark_usable(const float *ratio, uint8_t *usable)
+{
+	uint32_t v, u;
+
+	for (v = 0; v < VQ_QVLM_VALUES; v++) {
+		usable[v] = 1;
+		for (u = 0; u < v; u++)
+			if (ratio[u] == ratio[v])
+				usable[v] = 0;
+	}
+}
+
+static void ratios(const struct vq_clip_hist *h, float *ratio)
+{
+	uint32_t v;
+
+	for (v = 0; v < VQ_QVLM_VALUES; v++)
+		ratio[v] = vq_clip_ratio(h, vq_clip_percentiles[v]);
+}
+
+void vq_place_measure_input(struct vq_place *p, const float *x, size_t n_rows)
+{
+	struct vq_clip_hist h;
+	uint32_t v;
+
+	for (v = 0; v < VQ_QVLM_VALUES; v++)
+		p->a_ratio[v] = 1;
+	if (p->a.bits != VQ_ACT_FLOAT) {
+		vq_clip_init(&h, p->a.group, p->a.sym);
+		vq_clip_add(&h, x, n_rows, p->lin[0].full->n_in);
+		ratios(&h, p->a_ratio);
+	}
+	mark_usable(p->a_ratio, p->a_usable);
+}
+
+/* The histogram of a weight, some rows at a time. */
+static int weight_hist(struct vq_clip_hist *h, const struct vq_linear *l, struct vq_err *err)
+{
+	size_t step = 256, row, n;
+	struct vq_tensor t = {l->dtype, 2, {l->n_out, l->n_in}, l->w};
+	float *buf = vq_alloc_f32(step * l->n_in, err);
+	int rc = buf ? VQ_OK : VQ_E_SYS;
+
+	for (row = 0; rc == VQ_OK && row < l->n_out; row += n) {
+		n = l->n_out - row < step ? l->n_out - row : step;
+		rc = vq_tensor_to_f32(&t, row * l->n_in, n * l->n_in, buf, err);
+		if (rc == VQ_OK)
+			vq_clip_add(h, buf, n, l->n_in);
+	}
+	vq_free(buf);
+	return rc;
+}
+
+int vq_place_measure_weights(struct vq_place *p, struct vq_err *err)
+{
+	uint32_t i, v;
+
+	memset(p->w_usable, 0, sizeof(p->w_usable));
+	p->w_usable[0] = 1;
+	for (i = 0; i < p->n; i++) {
+		float ratio[VQ_QVLM_VALUES] = {1, 1, 1, 1, 1};
+		uint8_t usable[VQ_QVLM_VALUES];
+		struct vq_clip_hist h;
+
+		if (p->w.bits != 16) {
+			vq_clip_init(&h, p->w.group, p->w.sym);
+			if (weight_hist(&h, p->lin[i].full, err) < 0)
+				return err ? err->code : VQ_E_SYS;
+			ratios(&h, ratio);
+		}
+		for (v = 0; v < VQ_QVLM_VALUES; v++)
+			p->lin[i].cand[v].ratio = ratio[v];
+		mark_usable(ratio, usable);
+		for (v = 0; v < VQ_QVLM_VALUES; v++)
+			p->w_usable[v] |= usable[v];
+	}
+	return VQ_OK;
+}
+
+static void drop(struct vq_cand *c)
+{
+	vq_free(c->planes);
+	vq_free(c->scale);
+	vq_free(c->zero);
+	vq_free(c->w);
+	*c = (struct vq_cand){.ratio = c->ratio};
+}
+
+/* Codes -> what products read. */
+static int pack(struct vq_cand *c, const struct vq_codes *k, struct vq_err *err)
+{
+	uint32_t n_groups = vq_grid_n_groups(&k->grid, k->n_in);
+	size_t n_scales = vq_packed_n_scales(k->n_out, n_groups);
+
+	c->planes = vq_alloc(vq_packed_plane_bytes(k->grid.bits, k->n_out, k->n_in), 1, err);
+	c->scale = vq_alloc(n_scales, sizeof(*c->scale), err);
+	c->zero = k->zero ? vq_alloc(n_scales, 1, err) : NULL;
+	if (!c->planes || !c->scale || (k->zero && !c->zero))
+		return VQ_E_SYS;
+	vq_pack_codes(k->grid.bits, k->codes, k->n_out, k->n_in, c->planes);
+	vq_pack_scales(k->scale, k->n_out, n_groups, c->scale);
+	if (k->zero)
+		vq_pack_zeros(k->zero, k->n_out, n_groups, c->zero);
+	c->packed = (struct vq_packed){
+		.n_out = k->n_out,
+		.n_in = k->n_in,
+		.bits = k->grid.bits,
+		.group = k->grid.group,
+		.n_groups = n_groups,
+		.sym = k->grid.sym,
+		.planes = c->planes,
+		.scale = c->scale,
+		.zero = c->zero,
+	};
+	return VQ_OK;
+}
+
+/* In the form that the place's activations want. */
+static int form(struct vq_cand *c, const struct vq_place *p, const struct vq_codes *k,
+		struct vq_err *err)
+{
+	int rc = VQ_OK;
+
+	if (p->a.bits != VQ_ACT_FLOAT) {
+		rc = pack(c, k, err);
+	} else {
+		c->w = vq_alloc_f32((size_t)k->n_out * k->n_in, err);
+		rc = c->w ? VQ_OK : VQ_E_SYS;
+		if (c->w)
+			vq_grid_dequant(k, c->w);
+	}
+	c->built = rc == VQ_OK;
+	if (rc < 0)
+		drop(c);
+	return rc;
+}
+
+static int fit(const struct vq_place *p, uint32_t i, float ratio, struct vq_codes *k, double *error,
+	       struct vq_err *err)
+{
+	const struct vq_linear *l = p->lin[i].full;
+	int rc = vq_codes_alloc(k, &p->w, l->n_out, l->n_in, err);
+
+	if (rc == VQ_OK)
+		rc = vq_rtn_fit(k, l->w, l->dtype, ratio, error, err);
+	if (rc < 0)
+		vq_err_prefix(err, "'%s'", p->lin[i].rec->rec.name);
+	return rc;
+}
+
+int vq_place_build(struct vq_place *p, uint32_t v, struct vq_err *err)
+{
+	int rc = VQ_OK;
+	uint32_t i;
+
+	for (i = 0; rc == VQ_OK && p->w.bits != 16 && i < p->n; i++) {
+		struct vq_cand *c = &p->lin[i].cand[v];
+		struct vq_codes k = {0};
+
+		if (c->built)
+			continue;
+		rc = fit(p, i, c->ratio, &k, NULL, err);
+		if (rc == VQ_OK)
+			rc = form(c, p, &k, err);
+		vq_codes_free(&k);
+	}
+	return rc;
+}
+
+void vq_place_keep(struct vq_place *p, uint32_t v)
+{
+	uint32_t i, u;
+
+	for (i = 0; i < p->n; i++)
+		for (u = 0; u < VQ_QVLM_VALUES; u++)
+			if (u != v)
+				drop(&p->lin[i].cand[u]);
+}
+
+struct vq_linear vq_place_linear_of(const struct vq_place *p, uint32_t i, uint32_t a, uint32_t w)
+{
+	const struct vq_cand *c = &p->lin[i].cand[w];
+	struct vq_linear l = *p->lin[i].full;
+
+	l.act = p->a;
+	l.act.clip = p->a_ratio[a];
+	if (c->planes) {
+		l.packed = &c->packed;
+		l.w = NULL;
+	} else if (c->w) {
+		l.w = c->w;
+		l.dtype = VQ_F32;
+	}
+	return l;
+}
+
+void vq_place_set(struct vq_place *p, uint32_t a, uint32_t w)
+{
+	uint32_t i;
+
+	for (i = 0; i < p->n; i++) {
+		const float *bias = p->lin[i].quant->bias;
+
+		*p->lin[i].quant = vq_place_linear_of(p, i, a, w);
+		p->lin[i].quant->bias = bias;
+	}
+}
+
+int vq_place_round(const struct vq_place *p, uint32_t i, uint32_t a, uint32_t w,
+		   struct vq_searched *q, struct vq_err *err)
+{
+	*q = (struct vq_searched){.act = p->a, .clip = p->lin[i].cand[w].ratio};
+	q->act.clip = p->a_ratio[a];
+	return p->w.bits == 16 ? VQ_OK : fit(p, i, q->clip, &q->codes, &q->error, err);
+}
+
+int vq_place_adopt(struct vq_place *p, const struct vq_held_list *done, struct vq_err *err)
+{
+	int rc = VQ_OK;
+	uint32_t i;
+
+	for (i = 0; rc == VQ_OK && i < p->n; i++) {
+		const char *name = p->lin[i].rec->rec.name;
+		struct vq_searched q;
+
+		rc = vq_held_searched(done, name, &q, err);
+		if (rc < 0)
+			return rc;
+		if (q.act.bits != p->a.bits || (q.codes.codes != NULL) != (p->w.bits != 16) ||
+		    (q.codes.codes &&
+		     (q.codes.grid.bits != p->w.bits || q.codes.n_out != p->lin[i].full->n_out ||
+		      q.codes.n_in != p->lin[i].full->n_in)))
+			return vq_fail(err, VQ_E_DATA, "'%s': was quantized in another way", name);
+		p->a_ratio[0] = q.act.clip;
+		if (q.codes.codes)
+			rc = form(&p->lin[i].cand[0], p, &q.codes, err);
+	}
+	return rc;
+}

@@ -1,0 +1,60 @@
+/* A place: the linears of a layer that share an input, with every rounding function that search may give them. */
+#ifndef VQ_TASK_SEARCH_PLACE_H
+#define VQ_TASK_SEARCH_PLACE_H
+
+#include "model/model.h"
+#include "quant/qvlm.h"
+#include "task/search_held.h"
+
+/* A weight rounded with one clip, as the products read it. */
+struct vq_cand {
+	float ratio; /* of the ranges */
+	int built;
+	struct vq_packed packed; /* to be multiplied by quantized activations */
+	void *planes;
+	uint16_t *scale;
+	uint8_t *zero;
+	float *w; /* or, where activations stay float, dequantized */
+};
+
+struct vq_place_linear {
+	const struct vq_held *rec;      /* its weight as it came; borrowed */
+	struct vq_linear *full, *quant; /* in the two models; borrowed */
+	struct vq_cand cand[VQ_QVLM_VALUES];
+};
+
+struct vq_place {
+	uint32_t unit, slot; /* slot: of the layer, or which linear of the projector */
+	uint32_t n;
+	struct vq_place_linear lin[3];
+	struct vq_wgrid w; /* bits 16: the weights stay */
+	struct vq_agrid a; /* bits 16: the input stays */
+	float a_ratio[VQ_QVLM_VALUES];
+	/* 0: the same as a value before it */
+	uint8_t a_usable[VQ_QVLM_VALUES], w_usable[VQ_QVLM_VALUES];
+};
+
+/* The ratios that percentiles stand for: of the input x [n_rows, n_in] of the place; of its weights.  A quantizer that
+ * is not there has one usable value, 0. */
+void vq_place_measure_input(struct vq_place *p, const float *x, size_t n_rows);
+VQ_MUST_CHECK int vq_place_measure_weights(struct vq_place *p, struct vq_err *err);
+
+/* Builds the candidates of value v of all linears. */
+VQ_MUST_CHECK int vq_place_build(struct vq_place *p, uint32_t v, struct vq_err *err);
+/* Frees all candidates but those of value v (v >= VQ_QVLM_VALUES: all). */
+void vq_place_keep(struct vq_place *p, uint32_t v);
+
+/* The i-th linear with clips a and w (built); for use while the place lives. */
+struct vq_linear vq_place_linear_of(const struct vq_place *p, uint32_t i, uint32_t a, uint32_t w);
+/* Gives the quantized model's linears the clips a and w. */
+void vq_place_set(struct vq_place *p, uint32_t a, uint32_t w);
+
+/* Rounds linear i with clips a and w for the stream: codes are given (vq_codes_free). */
+VQ_MUST_CHECK int vq_place_round(const struct vq_place *p, uint32_t i, uint32_t a, uint32_t w,
+				 struct vq_searched *q, struct vq_err *err);
+
+/* Makes value 0 what finished records say, to run them again: candidates are built from their codes. */
+VQ_MUST_CHECK int vq_place_adopt(struct vq_place *p, const struct vq_held_list *done,
+				 struct vq_err *err);
+
+#endif
