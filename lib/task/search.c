@@ -400,6 +400,8 @@ int vq_search_run(const struct vq_search_opts *o, int in_fd, const char *in_labe
 	int rc = vq_reader_open(&s.in, in_fd, in_label, err);
 
 	sha256_init(&s.sum);
+	if (rc == VQ_OK && o->method != VQ_METHOD_RTN)
+		rc = vq_fail(err, VQ_E_USAGE, "only --method rtn works so far");
 	if (rc == VQ_OK)
 		rc = vq_writer_open(&s.out, out_fd, out_label, level, err);
 	if (rc == VQ_OK)
