@@ -1,0 +1,92 @@
+/* The tokenizer of the checkpoint and the prompts of the chosen samples. */
+#include "task/calib_samples.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/rng.h"
+
+static int load_tokenizer(struct vq_calib *c, struct vq_err *err)
+{
+	char *data = NULL, *added = NULL;
+	size_t n = 0, n_added = 0;
+	const char *name = "tokenizer.json";
+	int rc = vq_ckpt_file(c->ckpt, name, &data, &n, err);
+
+	if (rc == 0) {
+		name = "tokenizer.model";
+		rc = vq_ckpt_file(c->ckpt, name, &data, &n, err);
+	}
+	if (rc == 0)
+		rc = vq_fail(err, VQ_E_DATA,
+			     "%s: want tokenizer.json or tokenizer.model, found neither",
+			     vq_ckpt_path(c->ckpt));
+	if (rc > 0)
+		rc = vq_ckpt_file(c->ckpt, "tokenizer_config.json", &added, &n_added, err);
+	if (rc == 0)
+		rc = vq_ckpt_file(c->ckpt, "added_tokens.json", &added, &n_added, err);
+	if (rc >= 0)
+		rc = vq_tokenizer_new(&c->tok, data, n, name, added, n_added, err);
+	vq_free(data);
+	vq_free(added);
+	return rc;
+}
+
+/* The samples: a seeded choice of the data, as prompts. */
+int vq_calib_samples(struct vq_calib *c, struct vq_err *err)
+{
+	const struct vq_calib_opts *o = c->o;
+	uint32_t *pick = NULL, i;
+	int rc = vq_dataset_open(&c->data, o->data, o->images, err);
+
+	if (rc >= 0 && o->n > c->data.n)
+		rc = vq_fail(err, VQ_E_DATA, "%s: want %u samples (-n), the file holds %u", o->data,
+			     o->n, c->data.n);
+	if (rc >= 0)
+		rc = load_tokenizer(c, err);
+	if (rc < 0)
+		return rc;
+	pick = vq_alloc(o->n, sizeof(*pick), err);
+	c->meta.ids = vq_calloc(o->n, sizeof(*c->meta.ids), err);
+	c->run.prompts = vq_calloc(o->n, sizeof(*c->run.prompts), err);
+	if (!pick || !c->meta.ids || !c->run.prompts) {
+		rc = VQ_E_SYS;
+		goto out;
+	}
+	c->meta.n = c->run.n = o->n;
+	memcpy(c->meta.data_sha256, c->data.sha256, sizeof(c->data.sha256));
+	rc = vq_rng_choose(vq_rng_new(o->seed, "calib"), c->data.n, o->n, pick, err);
+	for (i = 0; i < o->n && rc >= 0; i++) {
+		const struct vq_item *it = &c->data.items[pick[i]];
+		struct vq_err sub = {0};
+		char *image = vq_dataset_image(&c->data, it, &sub);
+
+		rc = sub.code;
+		if (rc >= 0)
+			rc = vq_prompt_build(&c->run.prompts[i], &c->cfg, c->tok, it->text, image,
+					     &sub);
+		vq_free(image);
+		if (rc < 0) {
+			rc = vq_fail(err, rc, "%s: sample '%s': %s", o->data, it->id, sub.text);
+			break;
+		}
+		c->meta.ids[i] = vq_strdup(it->id, err);
+		if (!c->meta.ids[i])
+			rc = VQ_E_SYS;
+		c->meta.n_tokens += c->run.prompts[i].n_tokens;
+	}
+out:
+	vq_free(pick);
+	return rc;
+}
+
+void vq_calib_samples_free(struct vq_calib *c)
+{
+	uint32_t i;
+
+	for (i = 0; c->run.prompts && i < c->run.n; i++)
+		vq_prompt_free(&c->run.prompts[i]);
+	vq_free(c->run.prompts);
+	vq_tokenizer_free(c->tok);
+	vq_dataset_close(&c->data);
+}

@@ -1,0 +1,80 @@
+/* Weights: checked, then written from the map. */
+#include "task/calib_weights.h"
+
+#include <stdio.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/stop.h"
+
+static int tensor_bytes(const struct vq_tensor *t, size_t *bytes)
+{
+	size_t n;
+
+	if (vq_tensor_count(t, &n) < 0)
+		return VQ_E_DATA;
+	return vq_mul_size(bytes, n, vq_dtype_size(t->dtype));
+}
+
+static int put_one(struct vq_writer *w, const struct vq_config *c, const struct vq_ckpt *k,
+		   const struct vq_name *name, struct vq_err *err)
+{
+	struct vq_tensor t;
+	json_t *attrs;
+	int rc = vq_names_find(c, k, name, &t, err);
+
+	if (rc >= 0)
+		rc = vq_names_check_finite(&t, name->name, vq_ckpt_path(k), err);
+	if (rc < 0)
+		return rc;
+	attrs = json_pack("{s:I, s:I}", "unit", (json_int_t)name->unit, "linear",
+			  (json_int_t)name->linear);
+	if (!attrs)
+		return vq_fail(err, VQ_E_SYS, "memory: cannot have attributes");
+	rc = vq_writer_put_tensor(w, VQ_KIND_TENSOR, name->name, &t, attrs, err);
+	json_decref(attrs);
+	return rc;
+}
+
+int vq_calib_weights(struct vq_writer *w, const struct vq_config *c, const struct vq_ckpt *k,
+		     struct vq_err *err)
+{
+	struct vq_name *names = NULL;
+	struct vq_progress p;
+	size_t n, i;
+	int rc = vq_names_list(c, &names, &n, err);
+
+	if (rc < 0)
+		return rc;
+	vq_progress_start(&p, "weights", n);
+	for (i = 0; i < n && rc >= 0; i++) {
+		rc = put_one(w, c, k, &names[i], err);
+		vq_progress_step(&p, i + 1);
+		if (rc >= 0 && vq_stop_asked())
+			rc = vq_fail(err, VQ_E_STOP, "stopped after tensor '%s'", names[i].name);
+	}
+	vq_progress_end(&p);
+	vq_free(names);
+	return rc;
+}
+
+int vq_calib_weight_bytes(const struct vq_config *c, const struct vq_ckpt *k, uint64_t *bytes,
+			  struct vq_err *err)
+{
+	struct vq_name *names = NULL;
+	size_t n, i, one;
+	int rc = vq_names_list(c, &names, &n, err);
+
+	*bytes = 0;
+	for (i = 0; i < n && rc >= 0; i++) {
+		struct vq_tensor t;
+
+		rc = vq_names_find(c, k, &names[i], &t, err);
+		if (rc >= 0 && tensor_bytes(&t, &one) < 0)
+			rc = vq_fail(err, VQ_E_DATA, "tensor '%s': size overflows", names[i].name);
+		if (rc >= 0)
+			*bytes += one;
+	}
+	vq_free(names);
+	return rc;
+}
