@@ -20,7 +20,8 @@ VQ_MUST_CHECK int vq_gemm_rows(const float *x, size_t n, vq_rows_fn rows, const 
 			       uint32_t n_out, uint32_t n_in, const float *bias, float *y,
 			       struct vq_err *err);
 
-/* For jobs of an OpenMP loop, on the calling thread (only there: outside, OpenBLAS starts its own threads); rows lda, ldb, ldc elements apart.
+/* For jobs of an OpenMP loop, on the calling thread (outside of one, OpenBLAS starts its own threads); rows are
+ * lda, ldb, ldc elements apart.
  *   nt:  c [m, n] = alpha a [m, k] b^T, b [n, k]
  *   nn:  c [m, n] = a [m, k] b [k, n] */
 void vq_gemm_nt(uint32_t m, uint32_t n, uint32_t k, float alpha, const float *a, size_t lda,
