@@ -9,9 +9,9 @@
 #include "base/mem.h"
 #include "model/names.h"
 
-/* A float32 copy and the unit it goes with. */
+/* A block, mostly a float32 copy, and the unit it goes with. */
 struct owned {
-	float *data;
+	void *data;
 	uint32_t unit;
 };
 
@@ -222,23 +222,33 @@ static int check_shape(const struct place *p, const char *name, const struct vq_
 		       vq_shape_text(t->n_dims, t->dims, b, sizeof(b)));
 }
 
+int vq_model_keep(struct vq_model *m, uint32_t unit, void *block, struct vq_err *err)
+{
+	struct vq_model_priv *p = m->priv;
+
+	if (p->n == p->room) {
+		int rc = vq_grow((void **)&p->owned, p->n, 2 * p->n + 64, sizeof(*p->owned), err);
+
+		if (rc < 0) {
+			vq_free(block);
+			return rc;
+		}
+		p->room = 2 * p->n + 64;
+	}
+	p->owned[p->n++] = (struct owned){block, unit};
+	return VQ_OK;
+}
+
 /* A float32 copy that goes with the unit. */
 static int own(struct vq_model *m, uint32_t unit, const struct vq_tensor *t, const char *name,
 	       float **out, struct vq_err *err)
 {
-	struct vq_model_priv *p = m->priv;
 	size_t n, i;
 	float *data;
 	int rc = vq_tensor_count(t, &n);
 
 	if (rc < 0)
 		return vq_fail(err, rc, "tensor '%s' is too large", name);
-	if (p->n == p->room) {
-		rc = vq_grow((void **)&p->owned, p->n, 2 * p->n + 64, sizeof(*p->owned), err);
-		if (rc < 0)
-			return rc;
-		p->room = 2 * p->n + 64;
-	}
 	data = vq_alloc_f32(n, err);
 	if (!data)
 		return VQ_E_SYS;
@@ -251,9 +261,8 @@ static int own(struct vq_model *m, uint32_t unit, const struct vq_tensor *t, con
 		vq_free(data);
 		return rc;
 	}
-	p->owned[p->n++] = (struct owned){data, unit};
 	*out = data;
-	return VQ_OK;
+	return vq_model_keep(m, unit, data, err);
 }
 
 int vq_model_bind(struct vq_model *m, const char *name, const struct vq_tensor *t,

@@ -51,6 +51,10 @@ VQ_MUST_CHECK int vq_model_bind(struct vq_model *m, const char *name, const stru
  * own making; NULL when the name is of no linear. */
 struct vq_linear *vq_model_linear(struct vq_model *m, const char *name);
 
+/* The model takes over a block from vq_alloc that a unit's tensors point to, also on failure: freed by
+ * vq_model_unbind of the unit or vq_model_free. */
+VQ_MUST_CHECK int vq_model_keep(struct vq_model *m, uint32_t unit, void *block, struct vq_err *err);
+
 /* The layer of a unit; NULL for the projector's unit and beyond the last. */
 struct vq_layer *vq_model_layer(struct vq_model *m, uint32_t unit);
 

@@ -1,0 +1,305 @@
+/* A model from a packed file. */
+#include "model/packed.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "model/names.h"
+#include "quant/agrid.h"
+#include "quant/grid.h"
+#include "stream/record.h"
+
+static size_t align_up(size_t n)
+{
+	return (n + VQ_ALIGN - 1) / VQ_ALIGN * VQ_ALIGN;
+}
+
+int vq_packed_place(struct vq_packed_parts *p, uint32_t bits, uint32_t n_out, uint32_t n_in,
+		    uint32_t n_groups, int sym)
+{
+	size_t n = vq_packed_n_scales(n_out, n_groups);
+
+	memset(p, 0, sizeof(*p));
+	p->planes_bytes = vq_packed_plane_bytes(bits, n_out, n_in);
+	/* A sixteenth of the address space is more than any member may have. */
+	if (p->planes_bytes > SIZE_MAX / 16 || n > SIZE_MAX / 16)
+		return VQ_E_DATA;
+	p->scale_bytes = 2 * n;
+	p->zero_bytes = sym ? 0 : n;
+	p->scale = align_up(p->planes_bytes);
+	p->zero = align_up(p->scale + p->scale_bytes);
+	p->bytes = sym ? p->scale + p->scale_bytes : p->zero + p->zero_bytes;
+	return VQ_OK;
+}
+
+/* --- small members --- */
+
+/* A member that is JSON, parsed; given. */
+static json_t *member_json(const struct vq_vqm *v, const char *name, struct vq_err *err)
+{
+	const struct vq_vqm_member *m = vq_vqm_find(v, name);
+	char label[384];
+
+	if (!m) {
+		vq_fail(err, VQ_E_DATA, "%s: there is no member '%s'", v->label, name);
+		return NULL;
+	}
+	snprintf(label, sizeof(label), "%.250s: %.120s", v->label, name);
+	return vq_json_parse((const char *)m->data, m->n, label, err);
+}
+
+json_t *vq_vqm_model_json(const struct vq_vqm *v, struct vq_err *err)
+{
+	return member_json(v, "model.json", err);
+}
+
+int vq_vqm_config(struct vq_config *c, const struct vq_vqm *v, struct vq_err *err)
+{
+	json_t *j = vq_vqm_model_json(v, err);
+	int rc;
+
+	if (!j)
+		return VQ_E_DATA;
+	rc = vq_config_parse(c, json_object_get(j, "config"), v->label, err);
+	json_decref(j);
+	return rc;
+}
+
+int vq_vqm_tokenizer(struct vq_tokenizer **t, const struct vq_vqm *v, struct vq_err *err)
+{
+	const struct vq_vqm_member *m = vq_vqm_find(v, "tokenizer.json");
+	const struct vq_vqm_member *added = vq_vqm_find(v, "tokenizer_config.json");
+
+	if (!m)
+		m = vq_vqm_find(v, "tokenizer.model");
+	if (!added)
+		added = vq_vqm_find(v, "added_tokens.json");
+	if (!m)
+		return vq_fail(err, VQ_E_DATA,
+			       "%s: want tokenizer.json or tokenizer.model, got neither", v->label);
+	return vq_tokenizer_new(t, (const char *)m->data, m->n, v->label,
+				added ? (const char *)added->data : NULL, added ? added->n : 0,
+				err);
+}
+
+uint64_t vq_vqm_weight_bytes(const struct vq_vqm *v)
+{
+	char json[VQ_NAME_MAX + 8];
+	uint64_t n = 0;
+	size_t i;
+
+	for (i = 0; i < v->n; i++) {
+		snprintf(json, sizeof(json), "%.*s.json", VQ_NAME_MAX, v->members[i].name);
+		if (vq_vqm_find(v, json))
+			n += v->members[i].n;
+	}
+	return n;
+}
+
+/* --- tensors --- */
+
+struct entry {
+	const struct vq_vqm *v;
+	const struct vq_name *name;
+	const struct vq_vqm_member *data;
+	json_t *j;
+	char label[384]; /* for messages: file and member */
+};
+
+static int parse_shape(const struct entry *e, uint32_t *n_dims, uint64_t *dims, struct vq_err *err)
+{
+	const json_t *shape = json_object_get(e->j, "shape");
+	size_t n = json_array_size(shape), i;
+
+	if (!json_is_array(shape) || n > VQ_MAX_DIMS)
+		return vq_fail(err, VQ_E_DATA, "%s: want a shape of at most %d dimensions",
+			       e->label, VQ_MAX_DIMS);
+	for (i = 0; i < n; i++) {
+		const json_t *d = json_array_get(shape, i);
+
+		if (!json_is_integer(d) || json_integer_value(d) < 0)
+			return vq_fail(err, VQ_E_DATA, "%s: shape: want whole numbers", e->label);
+		dims[i] = (uint64_t)json_integer_value(d);
+	}
+	*n_dims = (uint32_t)n;
+	return VQ_OK;
+}
+
+static int bind_plain(struct vq_model *m, const struct entry *e, struct vq_err *err)
+{
+	struct vq_tensor t = {.data = e->data->data};
+	const char *type = NULL;
+	size_t n = 0, bytes;
+	int rc = vq_json_str(e->j, "dtype", "", &type, e->label, err);
+
+	if (rc == VQ_OK)
+		rc = parse_shape(e, &t.n_dims, t.dims, err);
+	if (rc < 0)
+		return rc;
+	t.dtype = VQ_BYTES;
+	while (t.dtype < VQ_N_DTYPES && strcmp(vq_dtype_name(t.dtype), type) != 0)
+		t.dtype++;
+	if (t.dtype == VQ_N_DTYPES)
+		return vq_fail(err, VQ_E_DATA, "%s: unknown dtype '%.20s'", e->label, type);
+	if (vq_tensor_count(&t, &n) < 0 || vq_mul_size(&bytes, n, vq_dtype_size(t.dtype)) < 0 ||
+	    bytes != e->data->n)
+		return vq_fail(err, VQ_E_DATA, "%s: its shape does not make %zu bytes", e->label,
+			       e->data->n);
+	rc = vq_model_bind(m, e->name->name, &t, err);
+	return rc < 0 ? vq_err_prefix(err, "%s: ", e->v->label) : VQ_OK;
+}
+
+/* One of "parts": [offset, bytes], which must have the size that the layout asks for and lie in the member. */
+static int find_part(const struct entry *e, const char *key, size_t want, const uint8_t **at,
+		     struct vq_err *err)
+{
+	const json_t *p = json_object_get(json_object_get(e->j, "parts"), key);
+	json_int_t offset = json_integer_value(json_array_get(p, 0));
+	json_int_t bytes = json_integer_value(json_array_get(p, 1));
+
+	if (json_array_size(p) != 2 || offset < 0 || (uint64_t)offset > e->data->n ||
+	    bytes != (json_int_t)want || want > e->data->n - (size_t)offset ||
+	    offset % VQ_ALIGN != 0)
+		return vq_fail(err, VQ_E_DATA,
+			       "%s: part '%s': want %zu bytes at a multiple of %d within %zu, got "
+			       "%lld at %lld",
+			       e->label, key, want, VQ_ALIGN, e->data->n, (long long)bytes,
+			       (long long)offset);
+	*at = e->data->data + offset;
+	return VQ_OK;
+}
+
+static int parse_grid(const struct entry *e, struct vq_wgrid *g, struct vq_err *err)
+{
+	const json_t *grid = json_object_get(json_object_get(e->j, "attrs"), "grid");
+
+	if (!json_is_object(grid))
+		return vq_fail(err, VQ_E_DATA, "%s: want attribute 'grid'", e->label);
+	if (vq_json_u32(grid, "bits", 0, &g->bits, e->label, err) < 0 ||
+	    vq_json_u32(grid, "group", 0, &g->group, e->label, err) < 0 ||
+	    vq_json_bool(grid, "sym", 0, &g->sym, e->label, err) < 0)
+		return VQ_E_DATA;
+	if (g->bits < 2 || g->bits > 8)
+		return vq_fail(err, VQ_E_DATA, "%s: grid: want bits 2..8, got %u", e->label,
+			       g->bits);
+	return VQ_OK;
+}
+
+static int bind_packed(struct vq_model *m, const struct entry *e, struct vq_err *err)
+{
+	struct vq_linear *l = vq_model_linear(m, e->name->name);
+	struct vq_packed_parts parts;
+	struct vq_wgrid g = {0};
+	struct vq_packed *p;
+	uint64_t dims[VQ_MAX_DIMS];
+	const uint8_t *at = NULL;
+	uint32_t n_dims;
+	int rc = parse_shape(e, &n_dims, dims, err);
+
+	if (rc == VQ_OK)
+		rc = parse_grid(e, &g, err);
+	if (rc < 0)
+		return rc;
+	if (!l || n_dims != 2 || dims[0] != l->n_out || dims[1] != l->n_in)
+		return vq_fail(err, VQ_E_DATA, "%s: want a linear layer of shape [%u, %u]",
+			       e->label, l ? l->n_out : 0, l ? l->n_in : 0);
+	p = vq_calloc(1, sizeof(*p), err);
+	if (!p)
+		return VQ_E_SYS;
+	*p = (struct vq_packed){.n_out = l->n_out,
+				.n_in = l->n_in,
+				.bits = g.bits,
+				.group = g.group,
+				.n_groups = vq_grid_n_groups(&g, l->n_in),
+				.sym = g.sym};
+	rc = vq_model_keep(m, e->name->unit, p, err);
+	if (rc < 0)
+		return rc;
+	if (vq_packed_place(&parts, g.bits, p->n_out, p->n_in, p->n_groups, g.sym) < 0)
+		return vq_fail(err, VQ_E_DATA, "%s: too large", e->label);
+	rc = find_part(e, "planes", parts.planes_bytes, &p->planes, err);
+	if (rc == VQ_OK)
+		rc = find_part(e, "scale", parts.scale_bytes, &at, err);
+	if (rc == VQ_OK)
+		p->scale = (const uint16_t *)(const void *)at; /* aligned: find_part saw to it */
+	if (rc == VQ_OK && !g.sym)
+		rc = find_part(e, "zero", parts.zero_bytes, &p->zero, err);
+	if (rc == VQ_OK) {
+		l->packed = p;
+		l->w = NULL;
+	}
+	return rc;
+}
+
+/* Grid of the input; a transform that this program does not know would give wrong answers. */
+static int set_act(struct vq_model *m, const struct entry *e, struct vq_err *err)
+{
+	const json_t *attrs = json_object_get(e->j, "attrs");
+	const json_t *act = json_object_get(attrs, "act");
+	struct vq_linear *l = vq_model_linear(m, e->name->name);
+
+	if (json_object_get(attrs, "transform"))
+		return vq_fail(err, VQ_E_DATA,
+			       "%s: has a transform, which this program does not know; use the "
+			       "version that packed it",
+			       e->label);
+	if (!act)
+		return VQ_OK;
+	if (!l)
+		return vq_fail(err, VQ_E_DATA, "%s: has an activation grid but is no linear layer",
+			       e->label);
+	return vq_agrid_parse(&l->act, act, e->label, err);
+}
+
+static int bind_entry(struct vq_model *m, struct entry *e, struct vq_err *err)
+{
+	char json[sizeof(e->name->name) + 8];
+	const char *layout = NULL;
+	int rc;
+
+	snprintf(json, sizeof(json), "%s.json", e->name->name);
+	snprintf(e->label, sizeof(e->label), "%.250s: %s", e->v->label, json);
+	e->data = vq_vqm_find(e->v, e->name->name);
+	if (!e->data)
+		return vq_fail(err, VQ_E_DATA, "%s: tensor '%s' is missing", e->v->label,
+			       e->name->name);
+	e->j = member_json(e->v, json, err);
+	rc = e->j ? vq_json_str(e->j, "layout", "", &layout, e->label, err) : VQ_E_DATA;
+	if (rc == VQ_OK && strcmp(layout, "plain") == 0)
+		rc = bind_plain(m, e, err);
+	else if (rc == VQ_OK && strcmp(layout, VQ_LAYOUT) == 0)
+		rc = bind_packed(m, e, err);
+	else if (rc == VQ_OK)
+		rc = vq_fail(err, VQ_E_DATA, "%s: want layout plain or %s, got '%.20s'", e->label,
+			     VQ_LAYOUT, layout);
+	if (rc == VQ_OK)
+		rc = set_act(m, e, err);
+	json_decref(e->j);
+	e->j = NULL;
+	return rc;
+}
+
+int vq_model_from_vqm(struct vq_model *m, const struct vq_vqm *v, struct vq_err *err)
+{
+	struct vq_name *names = NULL;
+	struct vq_config c;
+	size_t n = 0, i;
+	int rc = vq_vqm_config(&c, v, err);
+
+	memset(m, 0, sizeof(*m));
+	if (rc == VQ_OK)
+		rc = vq_model_new(m, &c, err);
+	if (rc < 0)
+		return rc;
+	rc = vq_names_list(&c, &names, &n, err);
+	for (i = 0; rc == VQ_OK && i < n; i++) {
+		struct entry e = {.v = v, .name = &names[i]};
+
+		rc = bind_entry(m, &e, err);
+	}
+	vq_free(names);
+	if (rc < 0)
+		vq_model_free(m);
+	return rc;
+}
