@@ -1,0 +1,166 @@
+/* vqlm-eval: answers in, table out. */
+#include "cli.h"
+
+#include <string.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "task/eval.h"
+
+static struct vq_common common;
+static const char *reference, *split, *baseline, *logits, *base_logits;
+static int parser, format;
+static double min_acc;
+
+static const struct vq_opt opts[] = {
+	{"reference", 'r', VQ_OPT_STR, "FILE", &reference, NULL,
+	 "right answers: ScienceQA problems.json, or a LLaVA conversation file", 0, 0, NULL},
+	{"split", 's', VQ_OPT_STR, "NAME", &split, NULL,
+	 "questions of this split of pid_splits.json beside the reference (default: test for "
+	 "problems.json, all of a conversation file)",
+	 0, 0, NULL},
+	{"parser", 'p', VQ_OPT_CHOICE, "NAME", &parser, "llava",
+	 "how a letter is read out of an answer", 0, 0, VQ_EVAL_PARSERS},
+	{"baseline", 'b', VQ_OPT_STR, "FILE", &baseline, NULL,
+	 "answers of another run, compared question by question", 0, 0, NULL},
+	{"format", 'f', VQ_OPT_CHOICE, "NAME", &format, "text", "what to write", 0, 0,
+	 VQ_EVAL_FORMATS},
+	{"min-acc", 'm', VQ_OPT_F64, "PERCENT", &min_acc, "0",
+	 "status 1 when the accuracy is below this", 0, 100, NULL},
+	{"logits", 0, VQ_OPT_STR, "FILE", &logits, NULL,
+	 "logits of the run, from vqlm-infer --logits", 0, 0, NULL},
+	{"baseline-logits", 0, VQ_OPT_STR, "FILE", &base_logits, NULL,
+	 "logits of the run to compare with", 0, 0, NULL},
+	{0},
+};
+
+static const struct vq_tool tool = {
+	.name = "vqlm-eval",
+	.summary = "score the answers of a vision-language model",
+	.usage = "[options] -r REFERENCE [ANSWERS] < ANSWERS",
+	.about =
+		"Reads answers (JSON Lines of vqlm-infer or of LLaVA, or LLaVA's result files) and "
+		"prints the\n"
+		"ScienceQA table: accuracy in percent, standard error and number of questions of "
+		"each class.\n"
+		"What cannot be read as a letter, and what is missing, counts as wrong and is "
+		"reported.\n",
+	.examples = "  vqlm-infer -m llava-w4a4.vqm -d test.json | vqlm-eval -r problems.json\n"
+		    "  vqlm-eval -r problems.json --baseline fp.jsonl -f markdown w4a4.jsonl\n",
+	.opts = opts,
+	.common = &common,
+};
+
+/* What is open while the tool works. */
+struct work {
+	struct vq_sqa refs;
+	struct vq_answers run, base;
+	struct vq_eval eval, base_eval;
+	struct vq_eval_pair pair[VQ_SQA_N_CLASSES];
+	struct vq_eval_logits dist;
+	struct vq_str text;
+};
+
+static int score(struct work *w, struct vq_eval_report *r, const char *path, struct vq_err *err)
+{
+	const char *label = strcmp(path, "-") == 0 ? "stdin" : path;
+	int rc = vq_sqa_open(&w->refs, reference, split, err);
+
+	if (rc == VQ_OK)
+		rc = vq_answers_open(&w->run, path, err);
+	if (rc == VQ_OK)
+		rc = vq_eval_score(&w->eval, &w->run, &w->refs, (enum vq_eval_parser)parser, label,
+				   err);
+	if (rc < 0)
+		return rc;
+	r->answers = label;
+	r->references = reference;
+	r->parser = (enum vq_eval_parser)parser;
+	r->run = &w->run;
+	r->refs = &w->refs;
+	r->eval = &w->eval;
+	if (w->eval.n == 0)
+		return vq_fail(err, VQ_E_DATA, "%s: the opening line asked for no question", label);
+	if (!baseline)
+		return VQ_OK;
+	rc = vq_answers_open(&w->base, baseline, err);
+	if (rc == VQ_OK)
+		rc = vq_eval_score(&w->base_eval, &w->base, &w->refs, (enum vq_eval_parser)parser,
+				   baseline, err);
+	if (rc < 0)
+		return rc;
+	vq_eval_compare(w->pair, &w->eval, &w->base_eval, &w->refs);
+	if (w->pair[VQ_SQA_AVG].n == 0)
+		return vq_fail(err, VQ_E_DATA, "%s: want questions that %s was asked too, got none",
+			       baseline, label);
+	r->baseline = baseline;
+	r->base = &w->base_eval;
+	r->pair = w->pair;
+	return VQ_OK;
+}
+
+static int put(const struct vq_str *text, struct vq_err *err)
+{
+	struct vq_output out;
+	int rc = vq_output_open(&out, common.output, err);
+
+	if (rc < 0)
+		return rc;
+	rc = vq_write_full(out.fd, text->s, text->n, out.label, err);
+	if (rc == VQ_OK)
+		rc = vq_output_commit(&out, err);
+	else
+		vq_output_abort(&out, 0);
+	return rc;
+}
+
+static int run(struct work *w, const char *path, struct vq_err *err)
+{
+	struct vq_eval_report r = {0};
+	double acc;
+	int rc = VQ_OK;
+
+	if (reference)
+		rc = score(w, &r, path, err);
+	if (rc == VQ_OK && logits) {
+		rc = vq_eval_logits(&w->dist, logits, base_logits, err);
+		r.logits = logits;
+		r.base_logits = base_logits;
+		r.dist = &w->dist;
+	}
+	if (rc == VQ_OK)
+		rc = vq_eval_print(&w->text, &r, (enum vq_eval_format)format, err);
+	if (rc == VQ_OK)
+		rc = put(&w->text, err);
+	if (rc < 0 || !r.eval)
+		return rc;
+	acc = 100.0 * r.eval->right / r.eval->n;
+	if (acc < min_acc)
+		rc = vq_fail(err, VQ_E_NO, "accuracy %.2f %% is below --min-acc %.15g", acc,
+			     min_acc);
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	int at = vq_cli_parse(&tool, argc, argv), rc;
+	struct vq_err err = {0};
+	struct work w = {0};
+
+	if (!reference && !logits)
+		return vq_cli_usage(&tool, "want -r, the file of the right answers");
+	if (!logits != !base_logits)
+		return vq_cli_usage(&tool, "--logits and --baseline-logits come together");
+	if (argc - at > 1)
+		return vq_cli_usage(&tool, "want one file of answers, got '%s' too", argv[at + 1]);
+	if (!reference && (at < argc || baseline || min_acc > 0))
+		return vq_cli_usage(&tool, "want -r, the file of the right answers, to score");
+	rc = run(&w, at < argc ? argv[at] : "-", &err);
+	vq_answers_close(&w.run);
+	vq_answers_close(&w.base);
+	vq_eval_free(&w.eval);
+	vq_eval_free(&w.base_eval);
+	vq_sqa_close(&w.refs);
+	vq_str_free(&w.text);
+	return vq_cli_finish(&tool, rc, &err);
+}

@@ -1,0 +1,361 @@
+/* Reading answers. */
+#include "format/answers.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/mem.h"
+
+#define MAX_BYTES ((size_t)1 << 30)
+
+/* All of a descriptor, a zero byte after it.  Given: vq_free. */
+static int slurp(int fd, const char *label, char **text, size_t *n, struct vq_err *err)
+{
+	size_t room = 1 << 16, have = 0, got = 0;
+	void *buf = vq_alloc(room + 1, 1, err);
+	int rc = buf ? VQ_OK : VQ_E_SYS;
+
+	while (rc == VQ_OK) {
+		rc = vq_read_upto(fd, (char *)buf + have, room - have, &got, label, err);
+		have += rc == VQ_OK ? got : 0;
+		if (rc < 0 || have < room)
+			break;
+		if (room >= MAX_BYTES) {
+			rc = vq_fail(err, VQ_E_DATA, "%s: want at most %zu bytes of answers", label,
+				     MAX_BYTES);
+			break;
+		}
+		rc = vq_grow(&buf, room + 1, 2 * room + 1, 1, err);
+		room *= 2;
+	}
+	if (rc < 0) {
+		vq_free(buf);
+		return rc;
+	}
+	((char *)buf)[have] = '\0';
+	*text = buf;
+	*n = have;
+	return VQ_OK;
+}
+
+/* "stdin: line 7", or "stdin: 'correct' item 7" where there are no lines to speak of. */
+struct place {
+	const char *label, *list;
+	uint64_t line;
+};
+
+static int fail_at(const struct place *p, struct vq_err *err, const char *fmt, ...) VQ_PRINTF(3, 4);
+
+static int fail_at(const struct place *p, struct vq_err *err, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (p->list)
+		return vq_fail(err, VQ_E_DATA, "%s: '%s' item %llu: %s", p->label, p->list,
+			       (unsigned long long)p->line, text);
+	return vq_fail(err, VQ_E_DATA, "%s: line %llu: %s", p->label, (unsigned long long)p->line,
+		       text);
+}
+
+/* Keeps one answer; id and text are copied. */
+static int add(struct vq_answers *a, const char *id, const char *text, int choice,
+	       const struct place *p, struct vq_err *err)
+{
+	struct vq_answer *it;
+	const json_t *old = json_object_get(a->map, id);
+
+	if (old)
+		return fail_at(p, err, "question_id '%.64s' came before, in line %llu", id,
+			       (unsigned long long)a->items[json_integer_value(old)].line);
+	if (a->n == a->room) {
+		uint32_t room = a->room ? 2 * a->room : 256;
+		void *items = a->items;
+
+		if (vq_grow(&items, a->room, room, sizeof(*a->items), err) < 0)
+			return VQ_E_SYS;
+		a->items = items;
+		a->room = room;
+	}
+	it = &a->items[a->n];
+	it->id = vq_strdup(id, err);
+	it->text = text ? vq_strdup(text, err) : NULL;
+	it->choice = text ? -1 : choice;
+	it->line = p->line;
+	a->n++;
+	if (!it->id || (text && !it->text))
+		return VQ_E_SYS;
+	if (json_object_set_new(a->map, id, json_integer(a->n - 1)) < 0)
+		return fail_at(p, err, "cannot index the answer");
+	return VQ_OK;
+}
+
+/* An id is a string or an integer; buf holds the text of an integer. */
+static const char *id_text(const json_t *id, char *buf, size_t room)
+{
+	if (json_is_integer(id)) {
+		snprintf(buf, room, "%lld", (long long)json_integer_value(id));
+		return buf;
+	}
+	return json_string_value(id);
+}
+
+/* One answer as an object with the text under the given key. */
+static int add_object(struct vq_answers *a, const json_t *o, const char *key, const struct place *p,
+		      struct vq_err *err)
+{
+	char buf[32];
+	const char *id = id_text(json_object_get(o, "question_id"), buf, sizeof(buf));
+	const char *text = json_string_value(json_object_get(o, key));
+
+	if (!json_is_object(o))
+		return fail_at(p, err, "want an answer, an object");
+	if (!id)
+		return fail_at(p, err, "want 'question_id', a string or an integer");
+	if (!text)
+		return fail_at(p, err, "question_id '%.64s': want '%s', a string", id, key);
+	return add(a, id, text, -1, p, err);
+}
+
+/* An opening line: what was asked of which model. */
+static int open_run(struct vq_answers *a, const json_t *o, const struct place *p,
+		    struct vq_err *err)
+{
+	json_t *ids = json_object_get(o, "ids"), *id;
+	size_t i;
+	char buf[32];
+
+	if (!a->model && json_object_get(o, "model"))
+		a->model = json_incref(json_object_get(o, "model"));
+	if (!a->producer && json_object_get(o, "producer"))
+		a->producer = json_incref(json_object_get(o, "producer"));
+	if (!ids)
+		return VQ_OK;
+	if (!json_is_array(ids))
+		return fail_at(p, err, "'ids': want a list");
+	a->has_asked = 1;
+	json_array_foreach(ids, i, id)
+	{
+		const char *text = id_text(id, buf, sizeof(buf));
+
+		if (!text)
+			return fail_at(p, err, "'ids' item %zu: want a string or an integer",
+				       i + 1);
+		if (json_array_append_new(a->asked, json_string(text)) < 0)
+			return vq_fail(err, VQ_E_SYS, "memory: cannot keep the ids asked");
+	}
+	return VQ_OK;
+}
+
+/* One line of JSON Lines.  *open: line of the opening that waits for its totals, 0 = none. */
+static int read_line(struct vq_answers *a, json_t *o, const struct place *p, uint64_t *open,
+		     struct vq_err *err)
+{
+	const char *what = json_string_value(json_object_get(o, "vqlm"));
+
+	if (!what)
+		return add_object(a, o, "text", p, err);
+	if (strcmp(what, "answers") == 0) {
+		if (*open)
+			return fail_at(p, err,
+				       "cut: the answers that open in line %llu have no totals",
+				       (unsigned long long)*open);
+		*open = p->line;
+		return open_run(a, o, p, err);
+	}
+	if (strcmp(what, "totals") == 0) {
+		if (!*open)
+			return fail_at(p, err, "totals without an opening line");
+		*open = 0;
+		json_decref(a->totals);
+		a->totals = json_incref(o);
+	}
+	return VQ_OK; /* other records of ours are nothing to score */
+}
+
+static int read_lines(struct vq_answers *a, const char *text, size_t n, const char *label,
+		      struct vq_err *err)
+{
+	struct place p = {label, NULL, 0};
+	const char *end = text + n, *next;
+	uint64_t open = 0;
+
+	for (; text < end; text = next) {
+		const char *stop = memchr(text, '\n', (size_t)(end - text));
+		size_t len = (size_t)((stop ? stop : end) - text);
+		json_error_t e;
+		json_t *o;
+		int rc;
+
+		next = stop ? stop + 1 : end;
+		p.line++;
+		if (strspn(text, " \t\r") >= len)
+			continue;
+		o = json_loadb(text, len, JSON_REJECT_DUPLICATES, &e);
+		if (!o)
+			return fail_at(&p, err, "%sbad JSON at column %d: %s",
+				       stop ? "" : "cut short or no JSON Lines: ", e.column,
+				       e.text);
+		rc = read_line(a, o, &p, &open, err);
+		json_decref(o);
+		if (rc < 0)
+			return rc;
+	}
+	if (open)
+		return fail_at(&p, err,
+			       "cut: the answers that open in line %llu have no totals; the tool "
+			       "before did not finish",
+			       (unsigned long long)open);
+	return VQ_OK;
+}
+
+static int read_judged(struct vq_answers *a, const json_t *root, const char *label,
+		       struct vq_err *err)
+{
+	static const char *const lists[] = {"correct", "incorrect"};
+	size_t i, k;
+	json_t *o;
+
+	for (k = 0; k < 2; k++) {
+		json_array_foreach(json_object_get(root, lists[k]), i, o)
+		{
+			struct place p = {label, lists[k], i + 1};
+
+			if (add_object(a, o, "pred", &p, err) < 0)
+				return err->code;
+		}
+	}
+	return VQ_OK;
+}
+
+static int read_results(struct vq_answers *a, const json_t *root, const char *label,
+			struct vq_err *err)
+{
+	json_t *outputs = json_object_get(root, "outputs"), *v;
+	struct place p = {label, outputs ? "outputs" : "results", 0};
+	const char *id;
+
+	json_object_foreach(outputs ? outputs : json_object_get(root, "results"), id, v)
+	{
+		p.line++;
+		if (outputs ? !json_is_string(v) : !json_is_integer(v))
+			return fail_at(&p, err, "'%.64s': want %s", id,
+				       outputs ? "a string" : "the position of a choice");
+		/* -1 stands for an answer that could not be read; so does anything out of range. */
+		if (add(a, id, json_string_value(v),
+			outputs || json_integer_value(v) < 0 || json_integer_value(v) > 25
+				? -1
+				: (int)json_integer_value(v),
+			&p, err) < 0)
+			return err->code;
+	}
+	return VQ_OK;
+}
+
+/* JSON Lines when the first line is an object of its own with an id; and when neither it nor the whole is
+ * JSON and it holds more than a brace, so that the error names a line. */
+static int is_lines(const char *text, size_t n)
+{
+	const char *stop = memchr(text, '\n', n);
+	json_t *o = json_loadb(text, stop ? (size_t)(stop - text) : n, 0, NULL);
+	int yes = json_object_get(o, "question_id") || json_object_get(o, "vqlm");
+
+	if (!o) {
+		o = json_loadb(text, n, 0, NULL);
+		yes = !o && text[strspn(text, " \t\r{[")] != '\n';
+	}
+	json_decref(o);
+	return yes;
+}
+
+int vq_answers_read(struct vq_answers *a, int fd, const char *label, struct vq_err *err)
+{
+	int rc;
+	size_t n = 0;
+	char *text = NULL;
+	json_t *root = NULL;
+
+	memset(a, 0, sizeof(*a));
+	rc = slurp(fd, label, &text, &n, err);
+	if (rc < 0)
+		return rc;
+	a->map = json_object();
+	a->asked = json_array();
+	if (!a->map || !a->asked) {
+		rc = vq_fail(err, VQ_E_SYS, "memory: cannot index the answers");
+		goto out;
+	}
+	if (strspn(text, " \t\r\n") >= n) {
+		rc = vq_fail(err, VQ_E_DATA,
+			     "%s: want answers, got nothing; did the tool before fail?", label);
+		goto out;
+	}
+	if (is_lines(text, n)) {
+		rc = read_lines(a, text, n, label, err);
+		goto out;
+	}
+	root = vq_json_parse(text, n, label, err);
+	if (!root)
+		rc = VQ_E_DATA;
+	else if (json_is_array(json_object_get(root, "correct")))
+		rc = read_judged(a, root, label, err);
+	else if (json_is_object(json_object_get(root, "outputs")) ||
+		 json_is_object(json_object_get(root, "results")))
+		rc = read_results(a, root, label, err);
+	else
+		rc = vq_fail(err, VQ_E_DATA,
+			     "%s: want JSON Lines with question_id and text, or one object with "
+			     "correct and incorrect, or with outputs or results",
+			     label);
+out:
+	json_decref(root);
+	vq_free(text);
+	if (rc < 0)
+		vq_answers_close(a);
+	return rc;
+}
+
+int vq_answers_open(struct vq_answers *a, const char *path, struct vq_err *err)
+{
+	int rc, fd;
+
+	if (strcmp(path, "-") == 0)
+		return vq_answers_read(a, STDIN_FILENO, "stdin", err);
+	memset(a, 0, sizeof(*a));
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return vq_fail_errno(err, VQ_E_SYS, "%s: cannot open", path);
+	rc = vq_answers_read(a, fd, path, err);
+	close(fd);
+	return rc;
+}
+
+void vq_answers_close(struct vq_answers *a)
+{
+	uint32_t i;
+
+	for (i = 0; i < a->n; i++) {
+		vq_free(a->items[i].id);
+		vq_free(a->items[i].text);
+	}
+	vq_free(a->items);
+	json_decref(a->asked);
+	json_decref(a->model);
+	json_decref(a->producer);
+	json_decref(a->totals);
+	json_decref(a->map);
+	memset(a, 0, sizeof(*a));
+}
+
+const struct vq_answer *vq_answers_find(const struct vq_answers *a, const char *id)
+{
+	const json_t *at = json_object_get(a->map, id);
+
+	return at ? &a->items[json_integer_value(at)] : NULL;
+}
