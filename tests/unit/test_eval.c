@@ -71,10 +71,12 @@ static void mcnemar_equals_a_sum_over_pascals_triangle(void **state)
 
 	(void)state;
 	row[0] = 1;
-	for (n = 1; n <= 2000; n++)
+	for (n = 1; n <= 2000; n++) {
+		row[n] = 0;
 		for (i = n; i > 0; i--)
-			row[i] = i == n ? row[i - 1] / 2 : (row[i] + row[i - 1]) / 2,
-			row[0] = i == 1 ? row[0] / 2 : row[0];
+			row[i] = (row[i] + row[i - 1]) / 2;
+		row[0] /= 2;
+	}
 	for (lost = 900; lost <= 1000; lost += 25) {
 		long double tail = 0;
 
@@ -128,7 +130,7 @@ static void letters_are_read_as_each_scorer_reads_them(void **state)
 		{"The answer is D\n", -1, -1, -1},
 		{"The answer is D, of course", 3, -1, -1},
 		{"The answer is A. The answer is A.", -1, -1, -1},
-		{"The answer is The answer is B.", 1, -1, -1},
+		{"The answer is The answer is B.", 'T' - 'A', -1, -1},
 		{"The answer is G.", 6, -1, -1},
 		{"###\nANSWER: B.", -1, 1, -1},
 		{"ANSWER: B", -1, -1, -1},
