@@ -9,6 +9,9 @@
 
 static const struct vq_kernels *const rows[] = {
 	&vq_kernels_generic,
+#if defined(__x86_64__)
+	&vq_kernels_avx512vnni,
+#endif
 };
 
 #define N_ROWS (sizeof(rows) / sizeof(rows[0]))

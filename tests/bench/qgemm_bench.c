@@ -1,0 +1,229 @@
+/* Speed of the integer products beside the machine's limit: GOP/s (a multiplication and an addition are two)
+ * at the shape of a 7B model's prefill and decode.  Medians of several runs. */
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/num.h"
+#include "base/rng.h"
+#include "kernel/cpu.h"
+
+#define RUNS 9
+
+/* One thread is timed on its processor clock, which other work on the machine does not advance; several on
+ * the wall's. */
+static int n_threads;
+
+static double now(void)
+{
+	struct timespec t;
+
+	if (n_threads > 1)
+		return vq_now();
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static double median(double *t, int n)
+{
+	qsort(t, (size_t)n, sizeof(*t), by_value);
+	return t[n / 2];
+}
+
+#if defined(__x86_64__)
+/* 24 independent chains of vpdpbusd: 64 multiplications and 64 additions each. */
+__attribute__((target("avx512f,avx512vnni"))) static double peak_loop(long n)
+{
+	double t = now();
+	long i;
+
+	for (i = 0; i < n; i++)
+		__asm__ volatile("vpdpbusd %%zmm0, %%zmm1, %%zmm8\n\t"
+				 "vpdpbusd %%zmm0, %%zmm1, %%zmm9\n\t"
+				 "vpdpbusd %%zmm0, %%zmm1, %%zmm10\n\t"
+				 "vpdpbusd %%zmm0, %%zmm1, %%zmm11\n\t"
+				 "vpdpbusd %%zmm0, %%zmm1, %%zmm12\n\t"
+				 "vpdpbusd %%zmm0, %%zmm1, %%zmm13\n\t"
+				 "vpdpbusd %%zmm0, %%zmm1, %%zmm14\n\t"
+				 "vpdpbusd %%zmm0, %%zmm1, %%zmm15\n\t"
+				 "vpdpbusd %%zmm0, %%zmm1, %%zmm16\n\t"
+				 "vpdpbusd %%zmm0, %%zmm1, %%zmm17\n\t"
+				 "vpdpbusd %%zmm0, %%zmm1, %%zmm18\n\t"
+				 "vpdpbusd %%zmm0, %%zmm1, %%zmm19\n\t" ::
+					 : "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13",
+					   "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19");
+	return (double)n * 12 * 128 / (now() - t) / 1e9;
+}
+
+static double peak(int threads)
+{
+	double all[RUNS];
+	int r;
+
+	if (!__builtin_cpu_supports("avx512vnni"))
+		return NAN;
+	for (r = 0; r < RUNS; r++) {
+		double sum = 0;
+
+#pragma omp parallel num_threads(threads) reduction(+ : sum)
+		sum += peak_loop(2000000);
+		all[r] = sum;
+	}
+	return median(all, RUNS);
+}
+#else
+static double peak(int threads)
+{
+	(void)threads;
+	return NAN;
+}
+#endif
+
+static const struct {
+	const char *name;
+	uint32_t wbits, wgroup;
+	int wsym;
+	uint32_t abits, agroup;
+	int asym;
+} cases[] = {
+	{"W4A8 g128, a token", 4, 128, 0, 8, 0, 0}, {"W4A8 g128/128", 4, 128, 0, 8, 128, 0},
+	{"W4A4 g128/128", 4, 128, 0, 4, 128, 0},    {"W4A8 row, sym", 4, 0, 1, 8, 0, 1},
+	{"W4A8 g32/32", 4, 32, 0, 8, 32, 0},        {"W6A6 g128/128", 6, 128, 0, 6, 128, 0},
+	{"W8A8 g128/128", 8, 128, 0, 8, 128, 0},    {"W3A8 g128/128", 3, 128, 0, 8, 128, 0},
+};
+
+struct setup {
+	struct vq_packed w;
+	struct vq_qact a;
+	struct vq_agrid g;
+	uint8_t *planes, *zero;
+	uint16_t *scale;
+	float *x, *y;
+};
+
+static void make(struct setup *s, int c, uint32_t m, uint32_t n, uint32_t k)
+{
+	struct vq_rng r = vq_rng_new(1, "bench");
+	size_t bytes = vq_packed_plane_bytes(cases[c].wbits, n, k), i, n_scales;
+	uint32_t ng = cases[c].wgroup ? k / cases[c].wgroup : 1;
+
+	n_scales = vq_packed_n_scales(n, ng);
+	s->g = (struct vq_agrid){cases[c].abits, cases[c].agroup, cases[c].asym, 1};
+	s->planes = vq_alloc(bytes, 1, NULL);
+	s->scale = vq_alloc(n_scales, 2, NULL);
+	s->zero = vq_alloc(n_scales, 1, NULL);
+	s->x = vq_alloc_f32((size_t)m * k, NULL);
+	s->y = vq_alloc_f32((size_t)m * n, NULL);
+	if (!s->planes || !s->scale || !s->zero || !s->x || !s->y ||
+	    vq_qact_alloc(&s->a, m, k, &s->g, NULL) < 0)
+		exit(4);
+	for (i = 0; i < bytes / 8; i++)
+		((uint64_t *)(void *)s->planes)[i] = vq_rng_u64(r, i);
+	for (i = 0; i < n_scales; i++) {
+		s->scale[i] = vq_f32_to_f16(0.01f);
+		s->zero[i] = (uint8_t)(1u << (cases[c].wbits - 1));
+	}
+	for (i = 0; i < (size_t)m * k; i++)
+		s->x[i] = (float)vq_rng_normal(r, i);
+	s->w = (struct vq_packed){n,
+				  k,
+				  cases[c].wbits,
+				  cases[c].wgroup,
+				  ng,
+				  cases[c].wsym,
+				  s->planes,
+				  s->scale,
+				  cases[c].wsym ? NULL : s->zero};
+}
+
+static void drop(struct setup *s)
+{
+	vq_free(s->planes);
+	vq_free(s->scale);
+	vq_free(s->zero);
+	vq_free(s->x);
+	vq_free(s->y);
+	vq_qact_free(&s->a);
+}
+
+/* Seconds of one quantization and one product. */
+static void measure(int c, uint32_t m, uint32_t n, uint32_t k, int threads, double *quant,
+		    double *gemm)
+{
+	struct setup s;
+	double t[RUNS], u[RUNS];
+	int r;
+
+	omp_set_num_threads(threads);
+	make(&s, c, m, n, k);
+	for (r = 0; r < RUNS; r++) {
+		double t0 = now();
+
+		vq_act_quantize(&s.g, s.x, &s.a);
+		u[r] = now() - t0;
+		t0 = now();
+		if (vq_qgemm(&s.w, &s.a, &s.g, NULL, s.y, NULL) < 0)
+			exit(4);
+		t[r] = now() - t0;
+	}
+	*quant = median(u, RUNS);
+	*gemm = median(t, RUNS);
+	drop(&s);
+}
+
+int main(void)
+{
+	uint32_t i;
+	int c, threads, n_cases = (int)(sizeof(cases) / sizeof(cases[0]));
+
+	printf("set\tthreads\tcase\tshape\tGOP/s\t%% of vpdpbusd peak\tGB/s of weights\tquantize "
+	       "GB/s\n");
+	for (threads = 1; threads <= 2; threads++) {
+		double top;
+
+		n_threads = threads;
+		top = peak(threads);
+
+		printf("-\t%d\tvpdpbusd peak\t-\t%.0f\t100\t-\t-\n", threads, top);
+		for (i = 0; vq_kernels_row(i); i++) {
+			if (!vq_kernels_row(i)->runs())
+				continue;
+			vq_kernels_use(vq_kernels_row(i));
+			for (c = 0; c < n_cases; c++) {
+				uint32_t m = i ? 512 : 4, n = 4096, k = 4096;
+				double q, t, gops;
+
+				measure(c, m, n, k, threads, &q, &t);
+				gops = 2.0 * m * n * k / t / 1e9;
+				printf("%s\t%d\t%s\t%ux%ux%u\t%.1f\t%.0f\t-\t%.1f\n", vq_cpu_name(),
+				       threads, cases[c].name, n, m, k, gops, 100 * gops / top,
+				       4.0 * m * k / q / 1e9);
+				if (i == 0)
+					continue;
+				/* Decode: one token; 64 MiB of weights do not stay in the caches. */
+				measure(c, 1, 32768, 4096, threads, &q, &t);
+				printf("%s\t%d\t%s\t%ux%ux%u\t%.1f\t-\t%.1f\t-\n", vq_cpu_name(),
+				       threads, cases[c].name, 32768, 1, 4096,
+				       2.0 * 32768 * 4096 / t / 1e9,
+				       (double)vq_packed_plane_bytes(cases[c].wbits, 32768, 4096) /
+					       t / 1e9);
+			}
+		}
+	}
+	return 0;
+}
