@@ -142,7 +142,12 @@ int vq_png_decode(struct vq_image *im, const uint8_t *data, size_t n, const char
 		  struct vq_err *err)
 {
 	struct png_job j = {.data = data, .n = n, .label = label, .err = err};
+	static const uint8_t none[4] = {0, 0, 0, 0};
 
+	/* libpng would say "Invalid IHDR data". */
+	if (n >= 24 && memcmp(data + 12, "IHDR", 4) == 0 &&
+	    (memcmp(data + 16, none, 4) == 0 || memcmp(data + 20, none, 4) == 0))
+		return vq_fail(err, VQ_E_DATA, "%s: picture has no pixels (a side is 0)", label);
 	j.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &j, on_error, on_warning);
 	j.info = j.png ? png_create_info_struct(j.png) : NULL;
 	if (!j.info) {
