@@ -82,7 +82,7 @@ static void offer(struct bpe *b, int32_t left, int32_t right)
 		p.key = (float)m->rank;
 		p.id = m->id;
 	} else {
-		p.id = p.n > VQ_TOKEN_MAX_BYTES ? -1 : vq_vocab_find(t, b->word + l->at, p.n);
+		p.id = p.n > VQ_TOKEN_MAX_BYTES ? -1 : vq_vocab_find_own(t, b->word + l->at, p.n);
 		if (p.id < 0 || (t->pieces[p.id].type != VQ_PIECE_NORMAL &&
 				 t->pieces[p.id].type != VQ_PIECE_USER))
 			return;
@@ -120,7 +120,7 @@ static void split(struct bpe *b, size_t n)
 			at += c;
 			continue;
 		}
-		id = vq_vocab_find(t, b->word + at, c);
+		id = vq_vocab_find_own(t, b->word + at, c);
 		if (id < 0 && t->merges && t->byte_fallback)
 			for (i = 0; i < c; i++)
 				put_symbol(b, at + i, 1, t->byte_id[(uint8_t)b->word[at + i]], 0);
@@ -184,8 +184,8 @@ int vq_bpe_encode(const struct vq_tokenizer *t, const char *word, size_t n, stru
 
 	if (n == 0)
 		return VQ_OK;
-	if (t->whole_first && n <= VQ_TOKEN_MAX_BYTES && vq_vocab_find(t, word, n) >= 0)
-		return vq_ids_put(ids, vq_vocab_find(t, word, n), err);
+	if (t->whole_first && n <= VQ_TOKEN_MAX_BYTES && vq_vocab_find_own(t, word, n) >= 0)
+		return vq_ids_put(ids, vq_vocab_find_own(t, word, n), err);
 	b.s = vq_alloc(n, sizeof(*b.s), err);
 	b.heap = vq_alloc(2 * n, sizeof(*b.heap),
 			  err); /* n - 1 pairs; a merge takes one, gives two */

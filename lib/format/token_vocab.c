@@ -29,6 +29,13 @@ int32_t vq_vocab_find(const struct vq_tokenizer *t, const char *text, size_t n)
 	return t->n_slots ? (int32_t)t->slots[slot_of(t, text, n)] - 1 : -1;
 }
 
+int32_t vq_vocab_find_own(const struct vq_tokenizer *t, const char *text, size_t n)
+{
+	int32_t id = vq_vocab_find(t, text, n);
+
+	return id >= 0 && t->pieces[id].added ? -1 : id;
+}
+
 /* Room for ids below `size`; the hash table stays at most half full. */
 static int make_room(struct vq_tokenizer *t, uint32_t size, struct vq_err *err)
 {

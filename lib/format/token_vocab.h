@@ -28,6 +28,7 @@ struct vq_piece {
 	float score;
 	uint8_t type;
 	uint8_t special; /* left out of decoded text */
+	uint8_t added;   /* not in the model's vocabulary: running text never makes it */
 };
 
 struct vq_merge {
@@ -75,6 +76,8 @@ VQ_MUST_CHECK int vq_vocab_put(struct vq_tokenizer *t, int64_t id, const char *t
 			       enum vq_piece_type type, float score, const char *label,
 			       struct vq_err *err);
 int32_t vq_vocab_find(const struct vq_tokenizer *t, const char *text, size_t n); /* -1: none */
+/* The same without tokens that are only added. */
+int32_t vq_vocab_find_own(const struct vq_tokenizer *t, const char *text, size_t n);
 
 /* n: how many merges will be put.  The token that a pair makes must exist. */
 VQ_MUST_CHECK int vq_vocab_merges(struct vq_tokenizer *t, uint32_t n, struct vq_err *err);

@@ -158,7 +158,7 @@ int vq_tokenizer_add(struct vq_tokenizer *t, int64_t id, const json_t *entry, co
 {
 	struct vq_match m = {0};
 	const char *text;
-	int special, lstrip, rstrip, word, rc;
+	int special, lstrip, rstrip, word, own, rc;
 
 	if (vq_json_str(entry, "content", NULL, &text, label, err) < 0 ||
 	    vq_json_bool(entry, "special", 0, &special, label, err) < 0 ||
@@ -169,10 +169,12 @@ int vq_tokenizer_add(struct vq_tokenizer *t, int64_t id, const json_t *entry, co
 	if (!text || !*text)
 		return vq_fail(err, VQ_E_DATA, "%s: added token %lld has no content", label,
 			       (long long)id);
+	own = vq_vocab_find_own(t, text, strlen(text)) >= 0;
 	rc = vq_vocab_put(t, id, text, strlen(text), special ? VQ_PIECE_CONTROL : VQ_PIECE_USER, 0,
 			  label, err);
 	if (rc < 0)
 		return rc;
+	t->pieces[id].added = !own;
 	m.id = (int32_t)id;
 	m.lstrip = (uint8_t)lstrip;
 	m.rstrip = (uint8_t)rstrip;

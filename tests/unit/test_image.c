@@ -189,7 +189,7 @@ static const struct {
 	{"bad-cut-in-data.jpg", "cut short"},
 	{"bad-cut-before-end.jpg", "cut short"},
 	{"bad-no-pixels.jpg", "Empty JPEG"},
-	{"bad-too-many-pixels.jpg", "got 56540 x 56540"},
+	{"bad-too-many-pixels.jpg", "got 65500 x 65500"},
 	{"bad-empty.png", "empty file"},
 	{"unsupported-cmyk.jpg", "(CMYK); convert it to RGB"},
 	{"unsupported.bmp", "want a PNG or JPEG"},
