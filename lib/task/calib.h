@@ -2,15 +2,16 @@
  *
  * The stream is the table of lib/README.md.  A unit is a transformer layer (or the projector); the statistics:
  *
- *   stat/joint/SPACE/BITS  f32 [n_pairs, 2^b, 2^b]  joint soft levels of the outputs of neighbouring layers, pairs
- *                          in ascending order, vision pairs before decoder pairs; attribute "first": the unit of
- *                          the first layer of each pair, "n_rows": the rows that were looked at
+ *   stat/joint/SPACE/BITS  f32 [n_pairs, 2^b, 2^b]  joint soft levels of the outputs of neighbouring layers (see
+ *                          quant/entropy.h), pairs in ascending order, vision pairs before decoder pairs; each sums
+ *                          to 1, or is all zero where no sample had a picture; attribute "elements": how many a
+ *                          pair were looked at
  *   stat/influence         f32 [n_units]  relative change of the final hidden state (after the last norm, at the
- *                          last prompt token) for a relative change of 1 of the unit's output; attribute "measured":
- *                          the units that were really probed, the others are interpolated geometrically
- *   stat/sketch/...        see quant/sketch.h
- *   stat/error/BITS        f32 [n_units]  relative squared output error of the unit's layer when its weights are
- *                          rounded (group 128, asymmetric) and the inputs of its linears quantized at BITS
+ *                          last prompt token) for a small random change of the unit's output, per relative size of
+ *                          the change; see task/calib_probe.h
+ *   stat/sketch/I          f32 [K, rows, C] of sample I, see quant/sketch.h
+ *   stat/error/BITS        f32 [n_units]  relative squared error of the unit's output when its weights are rounded
+ *                          and the inputs of its linears quantized; see task/calib_error.h
  *
  * Everything is a function of the checkpoint, the samples and the seed; threads change nothing. */
 #ifndef VQ_TASK_CALIB_H

@@ -80,7 +80,7 @@ static int want_shape(const struct vq_record *rec, uint32_t n_dims, const uint64
 		       vq_shape_text(rec->n_dims, rec->dims, b, sizeof(b)));
 }
 
-/* One pair's matrix as probabilities' sums; refuses what no calibration can have measured. */
+/* One pair's matrix: 1, 0 when it is empty, or an error for what no calibration can have measured. */
 static int read_joint(const float *m, size_t n, double *p, const struct vq_record *rec,
 		      const char *label, struct vq_err *err)
 {
@@ -95,10 +95,7 @@ static int read_joint(const float *m, size_t n, double *p, const struct vq_recor
 		p[i] = m[i];
 		sum += p[i];
 	}
-	if (!(sum > 0))
-		return vq_fail(err, VQ_E_DATA, "%s: record '%s': a matrix of zeros", label,
-			       rec->name);
-	return VQ_OK;
+	return sum > 0; /* zeros: there was no picture */
 }
 
 static int take_joint(struct vq_entropy_stat *s, const struct vq_entropy_opts *o,
@@ -127,8 +124,8 @@ static int take_joint(struct vq_entropy_stat *s, const struct vq_entropy_opts *o
 		uint32_t u = pair_unit(&s->cfg, i);
 
 		rc = read_joint(data + i * n, n, p, rec, label, err);
-		if (rc < 0)
-			break;
+		if (rc <= 0)
+			continue;
 		s->d[u] = vq_joint_dependency(p, levels);
 		vq_joint_marginal(p, levels, 0, side);
 		s->h[u] = vq_hist_entropy(side, levels);

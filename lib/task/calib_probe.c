@@ -1,0 +1,350 @@
+/* Backward passes of a calibration. */
+#include "task/calib_probe.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "kernel/ops.h"
+#include "model/adjoint.h"
+#include "quant/sketch.h"
+
+#define MIN_VECTORS 4
+#define MAX_VECTORS 16
+#define SHARE       16 /* one sample in so many is probed */
+
+void vq_calib_probe_size(const struct vq_calib_run *r, uint32_t *n, uint32_t *n_k)
+{
+	uint32_t most = r->n / SHARE ? r->n / SHARE : r->n > 0;
+
+	*n = most < r->influence_samples ? most : r->influence_samples;
+	*n_k = r->n < MIN_VECTORS ? MIN_VECTORS : r->n < MAX_VECTORS ? r->n : MAX_VECTORS;
+}
+
+/* A seeded choice of n among the samples with a picture, or of all when none has one. */
+static int choose(struct vq_calib_probe *p, struct vq_err *err)
+{
+	const struct vq_calib_run *r = p->r;
+	uint32_t *pool = vq_alloc(r->n, sizeof(*pool), err), m = 0, i;
+	int rc;
+
+	if (!pool)
+		return VQ_E_SYS;
+	for (i = 0; i < r->n; i++)
+		if (r->prompts[i].n_images)
+			pool[m++] = i;
+	for (i = 0; m == 0 && i < r->n; i++)
+		pool[i] = i;
+	m = m ? m : r->n;
+	p->n = p->n < m ? p->n : m;
+	p->samples = vq_alloc(p->n, sizeof(*p->samples), err);
+	rc = p->samples ? vq_rng_choose(vq_rng_new(r->seed, "probe"), m, p->n, p->samples, err)
+			: VQ_E_SYS;
+	for (i = 0; i < p->n && rc >= 0; i++)
+		p->samples[i] = pool[p->samples[i]];
+	vq_free(pool);
+	return rc;
+}
+
+static uint32_t n_vision(const struct vq_calib_probe *p)
+{
+	return p->r->cfg->has_vision ? p->r->cfg->vision.n_layers : 0;
+}
+
+int vq_calib_probe_new(struct vq_calib_probe *p, const struct vq_calib_run *r, struct vq_err *err)
+{
+	int rc;
+
+	memset(p, 0, sizeof(*p));
+	p->r = r;
+	vq_calib_probe_size(r, &p->n, &p->n_k);
+	if (p->n == 0)
+		return VQ_OK;
+	rc = choose(p, err);
+	if (rc < 0)
+		return rc;
+	p->vision = vq_calloc((size_t)p->n * (n_vision(p) + 1), sizeof(*p->vision), err);
+	p->decoder =
+		vq_calloc((size_t)p->n * (r->cfg->decoder.n_layers + 1), sizeof(*p->decoder), err);
+	return p->vision && p->decoder ? VQ_OK : VQ_E_SYS;
+}
+
+void vq_calib_probe_free(struct vq_calib_probe *p)
+{
+	size_t i;
+
+	for (i = 0; p->vision && i < (size_t)p->n * (n_vision(p) + 1); i++)
+		vq_free(p->vision[i]);
+	for (i = 0; p->decoder && i < (size_t)p->n * (p->r->cfg->decoder.n_layers + 1); i++)
+		vq_free(p->decoder[i]);
+	vq_free(p->vision);
+	vq_free(p->decoder);
+	vq_free(p->samples);
+	memset(p, 0, sizeof(*p));
+}
+
+static uint32_t place(const struct vq_calib_probe *p, uint32_t sample)
+{
+	uint32_t i;
+
+	for (i = 0; i < p->n && p->samples[i] != sample; i++)
+		;
+	return i;
+}
+
+int vq_calib_probe_has(const struct vq_calib_probe *p, uint32_t sample)
+{
+	return place(p, sample) < p->n;
+}
+
+int vq_calib_probe_keep(struct vq_calib_probe *p, int is_vision, uint32_t layer, uint32_t sample,
+			const float *h, size_t rows, struct vq_err *err)
+{
+	const struct vq_config *c = p->r->cfg;
+	uint32_t i = place(p, sample);
+	size_t width = is_vision ? c->vision.layer.hidden : c->decoder.layer.hidden, n;
+	float **at;
+
+	if (i == p->n)
+		return VQ_OK;
+	at = is_vision ? &p->vision[(size_t)i * (n_vision(p) + 1) + layer]
+		       : &p->decoder[(size_t)i * (c->decoder.n_layers + 1) + layer];
+	if (vq_mul_size(&n, rows, width) < 0)
+		return vq_fail(err, VQ_E_SYS, "memory: %zu rows of %zu", rows, width);
+	*at = vq_alloc_f32(n, err);
+	if (!*at)
+		return VQ_E_SYS;
+	memcpy(*at, h, n * sizeof(float));
+	return VQ_OK;
+}
+
+/* One sample on its way back. */
+struct back {
+	struct vq_calib_probe *p;
+	const struct vq_model *m;
+	const struct vq_prompt *prompt;
+	uint32_t i;        /* index among the probed */
+	double final_sq;   /* ||F||^2 */
+	double *influence; /* [n_units] sums of squares over samples */
+};
+
+/* 1/K sum_k sum_rows rms(h_row)^2 ||g_k,row||^2 / ||F||^2. */
+static double effect(const struct back *b, const float *h, const float *g, size_t rows,
+		     size_t width)
+{
+	uint32_t n_k = b->p->n_k, k;
+	double sum = 0;
+	size_t r, c;
+
+	for (r = 0; r < rows; r++) {
+		double hh = 0, gg = 0;
+
+		for (c = 0; c < width; c++)
+			hh += (double)h[r * width + c] * h[r * width + c];
+		for (k = 0; k < n_k; k++)
+			for (c = 0; c < width; c++) {
+				double v = g[((size_t)k * rows + r) * width + c];
+
+				gg += v * v;
+			}
+		sum += hh / (double)width * gg;
+	}
+	return sum / n_k / b->final_sq;
+}
+
+/* Sign vectors at F, pulled back through the final norm: g [K, T, d], zero but for the last token. */
+static int start(struct back *b, const float *h, float *g, struct vq_err *err)
+{
+	const struct vq_layer_config *c = &b->m->cfg.decoder.layer;
+	uint32_t d = c->hidden, n = b->prompt->n_tokens, k;
+	const float *last = h + (size_t)(n - 1) * d;
+	float *f = vq_alloc_f32(d, err);
+
+	if (!f)
+		return VQ_E_SYS;
+	vq_rmsnorm(last, 1, d, b->m->decoder.norm, c->eps, f);
+	b->final_sq = 0;
+	for (k = 0; k < d; k++)
+		b->final_sq += (double)f[k] * f[k];
+	vq_free(f);
+	if (!(b->final_sq > 0))
+		return vq_fail(err, VQ_E_DATA, "the final hidden state of a sample is zero");
+	memset(g, 0, (size_t)b->p->n_k * n * d * sizeof(float));
+	for (k = 0; k < b->p->n_k; k++) {
+		float *row = g + ((size_t)k * n + n - 1) * d;
+
+		vq_sketch_signs(b->p->r->seed, b->i * b->p->n_k + k, d, row);
+		vq_norm_adjoint(VQ_NORM_RMS, c->eps, d, last, b->m->decoder.norm, row);
+	}
+	return VQ_OK;
+}
+
+/* Layers of a tower from the last to the first, over the rows of one sequence: h[l] + at rows. */
+static int layers_back(struct back *b, const struct vq_layer *layers, uint32_t n_layers,
+		       uint32_t unit0, float *const *h, size_t at, uint32_t rows, float *g,
+		       struct vq_err *err)
+{
+	uint32_t l, width = layers[0].cfg->hidden;
+	int rc = VQ_OK;
+
+	for (l = n_layers; l-- > 0 && rc >= 0;) {
+		b->influence[unit0 + l] += effect(b, h[l + 1] + at * width, g, rows, width);
+		rc = vq_layer_adjoint(&layers[l], h[l] + at * width, rows, g, b->p->n_k, err);
+	}
+	return rc;
+}
+
+/* The rows of pictures among the decoder's: in order, as vq_decoder_embed places them. */
+static void picture_rows(const struct back *b, const float *from, uint32_t n_stack, float *to)
+{
+	uint32_t d = b->m->cfg.decoder.layer.hidden, n = b->prompt->n_tokens, t, k;
+
+	for (k = 0; k < n_stack; k++)
+		for (t = 0; t < n; t++)
+			if (b->prompt->tokens[t] == b->m->cfg.image_token) {
+				memcpy(to, from + ((size_t)k * n + t) * d, d * sizeof(float));
+				to += d;
+			}
+}
+
+static int write_sketch(struct back *b, float *g, size_t rows, struct vq_writer *w,
+			struct vq_err *err)
+{
+	uint32_t width = b->m->cfg.vision.layer.hidden, n_k = b->p->n_k;
+	struct vq_tensor t = {VQ_F32, 3, {n_k, rows, width}, g};
+	float scale = (float)(1 / sqrt(n_k * b->final_sq));
+	char name[64];
+	size_t i;
+
+	for (i = 0; i < n_k * rows * width; i++)
+		g[i] *= scale;
+	snprintf(name, sizeof(name), "stat/sketch/%u", b->p->samples[b->i]);
+	return vq_writer_put_tensor(w, VQ_KIND_STAT, name, &t, NULL, err);
+}
+
+/* The tower of one picture: g [K, features, C] of its rows among all of the sample. */
+static int tower_back(struct back *b, const float *g, uint32_t image, struct vq_err *err)
+{
+	const struct vq_config *c = &b->m->cfg;
+	uint32_t n_pos = vq_vision_positions(c), n_feat = c->n_image_tokens, k;
+	uint32_t skip = n_pos - n_feat, width = c->vision.layer.hidden;
+	size_t rows = (size_t)b->prompt->n_images * n_feat;
+	float *gh = vq_calloc((size_t)b->p->n_k * n_pos, width * sizeof(float), err);
+	int rc;
+
+	if (!gh)
+		return VQ_E_SYS;
+	for (k = 0; k < b->p->n_k; k++)
+		memcpy(gh + ((size_t)k * n_pos + skip) * width,
+		       g + (k * rows + (size_t)image * n_feat) * width,
+		       (size_t)n_feat * width * sizeof(float));
+	rc = layers_back(b, b->m->vision.layers, c->vision.n_layers, 0,
+			 b->p->vision + (size_t)b->i * (c->vision.n_layers + 1),
+			 (size_t)image * n_pos, n_pos, gh, err);
+	vq_free(gh);
+	return rc;
+}
+
+/* From g [K, T, d] at the decoder's input through projector and tower. */
+static int pictures_back(struct back *b, const float *g, struct vq_writer *w, struct vq_err *err)
+{
+	const struct vq_config *c = &b->m->cfg;
+	uint32_t rows = b->prompt->n_images * c->n_image_tokens, n_k = b->p->n_k, i;
+	uint32_t d = c->decoder.layer.hidden, width = c->vision.layer.hidden,
+		 v = c->vision.n_layers;
+	float *gp = vq_alloc((size_t)n_k * rows, d * sizeof(float), err);
+	float *out = vq_alloc(rows, d * sizeof(float), err);
+	float *features = vq_alloc(rows, width * sizeof(float), err);
+	float *gf = vq_alloc((size_t)n_k * rows, width * sizeof(float), err);
+	int rc = VQ_E_SYS;
+
+	if (!gp || !out || !features || !gf)
+		goto out;
+	picture_rows(b, g, n_k, gp);
+	picture_rows(b, b->p->decoder[(size_t)b->i * (c->decoder.n_layers + 1)], 1, out);
+	b->influence[vq_config_projector_unit(c)] += effect(b, out, gp, rows, d);
+	vq_vision_features(c, b->p->vision[(size_t)b->i * (v + 1) + v], b->prompt->n_images,
+			   features);
+	rc = vq_projector_adjoint(c, &b->m->projector, features, rows, gp, n_k, gf, err);
+	for (i = 0; i < b->prompt->n_images && rc >= 0; i++)
+		rc = tower_back(b, gf, i, err);
+	if (rc >= 0)
+		rc = write_sketch(b, gf, rows, w, err); /* scales gf: comes last */
+out:
+	vq_free(gp);
+	vq_free(out);
+	vq_free(features);
+	vq_free(gf);
+	return rc;
+}
+
+static int sample_back(struct back *b, struct vq_writer *w, struct vq_err *err)
+{
+	const struct vq_config *c = &b->m->cfg;
+	uint32_t n = b->prompt->n_tokens, n_layers = c->decoder.n_layers;
+	float *const *h = b->p->decoder + (size_t)b->i * (n_layers + 1);
+	float *g = vq_alloc((size_t)b->p->n_k * n, c->decoder.layer.hidden * sizeof(float), err);
+	int rc = g ? start(b, h[n_layers], g, err) : VQ_E_SYS;
+
+	if (rc >= 0)
+		rc = layers_back(b, b->m->decoder.layers, n_layers, vq_config_decoder_unit(c), h, 0,
+				 n, g, err);
+	if (rc >= 0 && b->prompt->n_images)
+		rc = pictures_back(b, g, w, err);
+	vq_free(g);
+	return rc;
+}
+
+static int write_influence(const struct vq_calib_probe *p, const double *sums, struct vq_writer *w,
+			   struct vq_err *err)
+{
+	uint32_t n = vq_config_n_units(p->r->cfg), i, decoder = vq_config_decoder_unit(p->r->cfg);
+	uint32_t vision_runs = 0;
+	float *out = vq_alloc_f32(n, err);
+	struct vq_tensor t = {VQ_F32, 1, {n}, out};
+	int rc;
+
+	if (!out)
+		return VQ_E_SYS;
+	for (i = 0; i < p->n; i++)
+		vision_runs += p->r->prompts[p->samples[i]].n_images > 0;
+	for (i = 0; i < n; i++) {
+		uint32_t runs = i < decoder ? vision_runs : p->n;
+
+		out[i] = runs ? (float)sqrt(sums[i] / runs) : 0;
+	}
+	rc = vq_writer_put_tensor(w, VQ_KIND_STAT, "stat/influence", &t, NULL, err);
+	vq_free(out);
+	return rc;
+}
+
+int vq_calib_probe_run(struct vq_calib_probe *p, const struct vq_model *m, struct vq_writer *w,
+		       struct vq_err *err)
+{
+	struct vq_progress bar;
+	double *sums;
+	uint32_t i;
+	int rc = VQ_OK;
+
+	if (p->n == 0)
+		return VQ_OK;
+	sums = vq_calloc(vq_config_n_units(&m->cfg), sizeof(*sums), err);
+	if (!sums)
+		return VQ_E_SYS;
+	vq_progress_start(&bar, "influence", p->n);
+	for (i = 0; i < p->n && rc >= 0; i++) {
+		struct back b = {p, m, &p->r->prompts[p->samples[i]], i, 0, sums};
+
+		rc = sample_back(&b, w, err);
+		(void)vq_peak_anon(); /* a sample of it */
+		vq_progress_step(&bar, i + 1);
+	}
+	vq_progress_end(&bar);
+	if (rc >= 0)
+		rc = write_influence(p, sums, w, err);
+	vq_free(sums);
+	return rc;
+}

@@ -1,0 +1,46 @@
+/* Influence of units on the final hidden state, and the sketch of the vision features, by adjoints.
+ *
+ * For a sample, F is the final hidden state (after the last norm) at its last prompt token.  Sign vectors u_k are pulled
+ * back through the decoder, the projector and the vision tower; g_k is what arrives at a unit's output h.  A small
+ * change of h with independent entries of the size of their row's rms moves F by, in mean square,
+ *
+ *     influence^2 = mean over samples of  1/K sum_k sum_rows rms(h_row)^2 ||g_k,row||^2 / ||F||^2
+ *
+ * since E||J e||^2 = ||J||_F^2 and 1/K sum_k ||J^T u_k||^2 estimates it (Hutchinson).  One backward pass of K
+ * vectors gives all units and the sketch (quant/sketch.h); perturbing every unit's output forward would take half a
+ * forward a unit.  Vision units are 0 when no sample with a picture was probed. */
+#ifndef VQ_TASK_CALIB_PROBE_H
+#define VQ_TASK_CALIB_PROBE_H
+
+#include "model/model.h"
+#include "stream/writer.h"
+#include "task/calib_run.h"
+
+struct vq_calib_probe {
+	const struct vq_calib_run *r;
+	uint32_t n, n_k;   /* probed samples; sign vectors of each */
+	uint32_t *samples; /* [n] ascending indices of prompts */
+	float **vision; /* [n, V + 1] hidden states [images * positions, C] before layer l; after the last */
+	float **decoder; /* [n, L + 1] the same [tokens, d] */
+};
+
+/* How many samples and sign vectors a run affords: the work is about that of its forward. */
+void vq_calib_probe_size(const struct vq_calib_run *r, uint32_t *n, uint32_t *n_k);
+
+VQ_MUST_CHECK int vq_calib_probe_new(struct vq_calib_probe *p, const struct vq_calib_run *r,
+				     struct vq_err *err);
+void vq_calib_probe_free(struct vq_calib_probe *p);
+
+/* Keeps a copy of sample i's hidden states before layer l (or after the last) of a tower: h [rows, width]. */
+VQ_MUST_CHECK int vq_calib_probe_keep(struct vq_calib_probe *p, int is_vision, uint32_t layer,
+				      uint32_t sample, const float *h, size_t rows,
+				      struct vq_err *err);
+
+/* 1 when sample i is probed. */
+int vq_calib_probe_has(const struct vq_calib_probe *p, uint32_t sample);
+
+/* The backward passes; writes stat/sketch/I and stat/influence. */
+VQ_MUST_CHECK int vq_calib_probe_run(struct vq_calib_probe *p, const struct vq_model *m,
+				     struct vq_writer *w, struct vq_err *err);
+
+#endif
