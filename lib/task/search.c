@@ -13,8 +13,7 @@
 #include "model/names.h"
 #include "quant/rtn.h"
 #include "stream/history.h"
-#include "task/plan.h"
-#include "task/search_resume.h"
+#include "task/search_units.h"
 
 struct search {
 	const struct vq_search_opts *o;
@@ -26,6 +25,7 @@ struct search {
 	struct vq_name *names; /* all tensors of the model, in order */
 	uint8_t *seen;         /* [n_names] */
 	size_t n_names;
+	struct vq_units units; /* layerwise, qvlm */
 	struct sha256_ctx sum; /* over the records ahead of the weights */
 	int in_weights;
 	uint32_t unit; /* of the last tensor that belongs to the model */
@@ -134,46 +134,96 @@ static json_t *held_json(const struct search *s, const struct vq_held_list *one,
 	return vq_json_parse(one->items[0].data, one->items[0].rec.raw_bytes, label, err);
 }
 
-static int take_config(struct search *s, const struct vq_held_list *one, struct vq_err *err)
+static int take_config(struct search *s, const json_t *j, struct vq_err *err)
 {
-	json_t *j = held_json(s, one, err);
 	int rc;
 
-	if (!j)
-		return VQ_E_DATA;
+	if (s->have_cfg)
+		return vq_fail(err, VQ_E_DATA, "want one configuration, got two");
 	rc = vq_config_parse(&s->cfg, j, vq_reader_label(s->in), err);
-	json_decref(j);
-	if (rc < 0)
-		return rc;
-	rc = vq_names_list(&s->cfg, &s->names, &s->n_names, err);
+	if (rc == VQ_OK)
+		rc = vq_names_list(&s->cfg, &s->names, &s->n_names, err);
 	if (rc < 0)
 		return rc;
 	s->seen = vq_calloc(s->n_names, 1, err);
 	s->have_cfg = s->seen != NULL;
+	s->units.acts.cfg = &s->cfg;
 	return s->have_cfg ? VQ_OK : VQ_E_SYS;
+}
+
+static int take_plan(struct search *s, const json_t *j, struct vq_err *err)
+{
+	struct vq_units *u = &s->units;
+	struct vq_plan_bounds b;
+
+	if (!s->have_cfg || u->have_plan)
+		return vq_fail(err, VQ_E_DATA, "want one plan after META 'config'");
+	b = vq_plan_bounds_of(&s->cfg, u->have_meta ? &u->meta : NULL);
+	u->have_plan = vq_plan_parse(&u->plan, j, &b, vq_reader_label(s->in), err) == VQ_OK;
+	return u->have_plan ? VQ_OK : err->code;
+}
+
+static int take_meta(struct search *s, const json_t *j, struct vq_err *err)
+{
+	struct vq_units *u = &s->units;
+
+	if (u->have_meta)
+		return vq_fail(err, VQ_E_DATA, "want one META 'calib', got two");
+	u->have_meta = vq_calib_meta_parse(&u->meta, j, vq_reader_label(s->in), err) == VQ_OK;
+	return u->have_meta ? VQ_OK : err->code;
+}
+
+typedef int json_taker(struct search *s, const json_t *j, struct vq_err *err);
+
+/* A JSON record that search reads and passes on. */
+static int json_record(struct search *s, const struct vq_record *rec, json_taker *take,
+		       struct vq_err *err)
+{
+	struct vq_held_list one = {0};
+	json_t *j = NULL;
+	int rc = vq_held_load(&one, s->in, rec, err);
+
+	if (rc == VQ_OK) {
+		j = held_json(s, &one, err);
+		rc = j ? take(s, j, err) : VQ_E_DATA;
+	}
+	if (rc == VQ_OK)
+		rc = vq_held_put(&one, s->out, err);
+	json_decref(j);
+	vq_held_clear(&one);
+	return rc;
+}
+
+/* Calibration inputs and statistics: read by the methods that want them, passed on when asked for. */
+static int input_record(struct search *s, const struct vq_record *rec, struct vq_err *err)
+{
+	const struct vq_search_opts *o = s->o;
+
+	if (o->method != VQ_METHOD_RTN && !s->have_cfg)
+		return vq_fail(err, VQ_E_DATA, "want META 'config' ahead of it");
+	if (o->method == VQ_METHOD_RTN || !vq_acts_wants(rec, o))
+		return o->keep_inputs ? vq_reader_pass(s->in, s->out, err) : VQ_OK;
+	return vq_acts_record(&s->units.acts, s->in, rec, o->keep_inputs ? s->out : NULL, err);
 }
 
 /* A record ahead of the weights. */
 static int head_record(struct search *s, const struct vq_record *rec, struct vq_err *err)
 {
-	struct vq_held_list one = {0};
-	int rc;
-
 	note_record(s, rec);
 	if (rec->kind == VQ_KIND_META && strcmp(rec->name, "search") == 0)
 		return vq_fail(err, VQ_E_DATA,
 			       "this stream was searched already; start from vqlm-calib's");
 	if (rec->kind == VQ_KIND_INPUT || rec->kind == VQ_KIND_STAT)
-		return s->o->keep_inputs ? vq_reader_pass(s->in, s->out, err) : VQ_OK;
-	if (rec->kind != VQ_KIND_META || strcmp(rec->name, "config") != 0)
-		return vq_reader_pass(s->in, s->out, err);
-	rc = vq_held_load(&one, s->in, rec, err);
-	if (rc == VQ_OK)
-		rc = take_config(s, &one, err);
-	if (rc == VQ_OK)
-		rc = vq_held_put(&one, s->out, err);
-	vq_held_clear(&one);
-	return rc;
+		return input_record(s, rec, err);
+	if (rec->kind == VQ_KIND_META && strcmp(rec->name, "config") == 0)
+		return json_record(s, rec, take_config, err);
+	if (s->o->method != VQ_METHOD_RTN && rec->kind == VQ_KIND_META &&
+	    strcmp(rec->name, "calib") == 0)
+		return json_record(s, rec, take_meta, err);
+	if (s->o->method != VQ_METHOD_RTN && rec->kind == VQ_KIND_PLAN &&
+	    strcmp(rec->name, "plan") == 0)
+		return json_record(s, rec, take_plan, err);
+	return vq_reader_pass(s->in, s->out, err);
 }
 
 /* The head is complete: marks the output with what it was made from. */
@@ -195,6 +245,12 @@ static int start_weights(struct search *s, struct vq_err *err)
 	if (rc == VQ_OK && s->resume)
 		rc = vq_resume_start(s->resume, mark, err);
 	json_decref(mark);
+	s->units.resume = s->resume;
+	s->units.out = s->out;
+	s->units.o = s->o;
+	s->units.label = vq_reader_label(s->in);
+	if (rc == VQ_OK && s->o->method != VQ_METHOD_RTN)
+		rc = vq_units_begin(&s->units, &s->cfg, err);
 	s->in_weights = 1;
 	vq_progress_start(&s->progress, "search", s->n_names);
 	return rc;
@@ -295,6 +351,20 @@ static int rtn_tensor(struct search *s, const struct vq_record *rec, const struc
 	return rc;
 }
 
+static int block_tensor(struct search *s, const struct vq_record *rec, const struct vq_name *name,
+			struct vq_err *err)
+{
+	struct vq_held_list one = {0};
+	int rc = vq_held_load(&one, s->in, rec, err);
+
+	if (rc == VQ_OK) {
+		rc = vq_units_tensor(&s->units, &one.items[0], name, err);
+		one.n = 0; /* taken over */
+	}
+	vq_held_clear(&one);
+	return rc;
+}
+
 static int weight_record(struct search *s, const struct vq_record *rec, struct vq_err *err)
 {
 	const struct vq_name *name;
@@ -307,7 +377,8 @@ static int weight_record(struct search *s, const struct vq_record *rec, struct v
 	}
 	rc = identify(s, rec, &name, err);
 	if (rc == VQ_OK && wanted(s, name))
-		rc = rtn_tensor(s, rec, name, err);
+		rc = s->o->method == VQ_METHOD_RTN ? rtn_tensor(s, rec, name, err)
+						   : block_tensor(s, rec, name, err);
 	if (rc == VQ_OK)
 		vq_progress_step(&s->progress, ++s->n_done);
 	return at_record(s, rec, rc, err);
@@ -384,6 +455,8 @@ static int walk(struct search *s, struct vq_err *err)
 	if (rc < 0)
 		return rc;
 	rc = check_complete(s, err);
+	if (rc == VQ_OK)
+		rc = vq_units_end(&s->units, err);
 	if (rc < 0)
 		return rc;
 	rc = vq_reader_segment(s->in, err);
@@ -400,13 +473,12 @@ int vq_search_run(const struct vq_search_opts *o, int in_fd, const char *in_labe
 	int rc = vq_reader_open(&s.in, in_fd, in_label, err);
 
 	sha256_init(&s.sum);
-	if (rc == VQ_OK && o->method != VQ_METHOD_RTN)
-		rc = vq_fail(err, VQ_E_USAGE, "only --method rtn works so far");
 	if (rc == VQ_OK)
 		rc = vq_writer_open(&s.out, out_fd, out_label, level, err);
 	if (rc == VQ_OK)
 		rc = walk(&s, err);
 	vq_progress_end(&s.progress);
+	vq_units_free(&s.units);
 	vq_resume_close(s.resume);
 	vq_writer_close(s.out);
 	vq_reader_close(s.in);

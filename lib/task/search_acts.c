@@ -40,25 +40,26 @@ static int sample_of(struct vq_acts *a, uint32_t i, struct vq_acts_sample **s, s
 	return VQ_OK;
 }
 
-/* A payload of floats, all finite. */
-static int load_floats(struct vq_reader *r, const struct vq_record *rec, float **out,
-		       struct vq_err *err)
+/* The payload; passed on first, for the reader gives it once. */
+static int load(struct vq_reader *r, const struct vq_record *rec, struct vq_writer *out,
+		void **data, struct vq_err *err)
 {
-	void *p;
+	void *p = NULL;
 	int rc = vq_reader_load(r, &p, err);
 
-	if (rc < 0)
-		return rc;
-	rc = vq_rtn_check_finite(p, VQ_F32, rec->raw_bytes / sizeof(float), err);
-	if (rc < 0)
-		vq_free(p);
+	if (rc == VQ_OK && out)
+		rc = vq_writer_put(out, rec, p, err);
+	if (rc == VQ_OK && rec->dtype == VQ_F32)
+		rc = vq_rtn_check_finite(p, VQ_F32, rec->raw_bytes / sizeof(float), err);
+	if (rc == VQ_OK)
+		*data = p;
 	else
-		*out = p;
+		vq_free(p);
 	return rc;
 }
 
 static int take_tokens(struct vq_acts *a, struct vq_reader *r, const struct vq_record *rec,
-		       uint32_t i, struct vq_err *err)
+		       uint32_t i, struct vq_writer *out, struct vq_err *err)
 {
 	struct vq_acts_sample *s;
 	void *p;
@@ -69,7 +70,7 @@ static int take_tokens(struct vq_acts *a, struct vq_reader *r, const struct vq_r
 	if (rec->dtype != VQ_I32 || rec->n_dims != 1 || rec->dims[0] == 0 ||
 	    rec->dims[0] > MAX_ROWS || s->tokens)
 		return vq_fail(err, VQ_E_DATA, "want i32 [T], T > 0, once");
-	rc = vq_reader_load(r, &p, err);
+	rc = load(r, rec, out, &p, err);
 	if (rc < 0)
 		return rc;
 	s->tokens = p;
@@ -78,8 +79,9 @@ static int take_tokens(struct vq_acts *a, struct vq_reader *r, const struct vq_r
 }
 
 static int take_pixels(struct vq_acts *a, struct vq_reader *r, const struct vq_record *rec,
-		       uint32_t i, struct vq_err *err)
+		       uint32_t i, struct vq_writer *out, struct vq_err *err)
 {
+	void *p;
 	uint32_t side = a->cfg->vision.image_size;
 	struct vq_acts_sample *s;
 	int rc = sample_of(a, i, &s, err);
@@ -90,22 +92,22 @@ static int take_pixels(struct vq_acts *a, struct vq_reader *r, const struct vq_r
 	    rec->dims[2] != side || rec->dims[3] != side || rec->dims[0] == 0 ||
 	    rec->dims[0] > 1024 || s->pixels)
 		return vq_fail(err, VQ_E_DATA, "want f32 [images, 3, %u, %u], once", side, side);
-	rc = load_floats(r, rec, &s->pixels, err);
+	rc = load(r, rec, out, &p, err);
 	if (rc < 0)
 		return rc;
+	s->pixels = p;
 	s->n_images = (uint32_t)rec->dims[0];
 	a->n_images += s->n_images;
 	return VQ_OK;
 }
 
 static int take_sketch(struct vq_acts *a, struct vq_reader *r, const struct vq_record *rec,
-		       const char *tail, struct vq_err *err)
+		       uint32_t i, struct vq_writer *out, struct vq_err *err)
 {
 	struct vq_acts_sample *s;
-	uint32_t i;
+	void *p;
+	int rc;
 
-	if (vq_parse_u32(&i, tail, 0, MAX_SAMPLES) < 0)
-		return VQ_OK; /* something else that lies there */
 	if (i >= a->n_samples)
 		return vq_fail(err, VQ_E_DATA, "want a sketch of a sample below %u", a->n_samples);
 	s = &a->samples[i];
@@ -114,16 +116,20 @@ static int take_sketch(struct vq_acts *a, struct vq_reader *r, const struct vq_r
 	    rec->dims[2] != a->cfg->vision.layer.hidden || s->sketch)
 		return vq_fail(err, VQ_E_DATA, "want f32 [K, %u, %u], once",
 			       s->n_images * a->cfg->n_image_tokens, a->cfg->vision.layer.hidden);
+	rc = load(r, rec, out, &p, err);
+	if (rc < 0)
+		return rc;
+	s->sketch = p;
 	s->n_sketch = (uint32_t)rec->dims[0];
-	return load_floats(r, rec, &s->sketch, err);
+	return VQ_OK;
 }
 
 static int take_point(struct vq_acts *a, struct vq_reader *r, const struct vq_record *rec,
-		      uint32_t unit, struct vq_err *err)
+		      uint32_t unit, struct vq_writer *out, struct vq_err *err)
 {
 	uint32_t room = a->points_room ? 2 * a->points_room : 8;
-	struct vq_acts_point *p;
-	void *grown = a->points;
+	void *grown = a->points, *p;
+	int rc;
 
 	if (rec->dtype != VQ_F32 || rec->n_dims != 2 || rec->dims[0] > MAX_ROWS ||
 	    rec->dims[1] > MAX_ROWS)
@@ -134,30 +140,68 @@ static int take_point(struct vq_acts *a, struct vq_reader *r, const struct vq_re
 		a->points = grown;
 		a->points_room = room;
 	}
-	p = &a->points[a->n_points];
-	*p = (struct vq_acts_point){unit, NULL, rec->dims[0], rec->dims[1]};
-	if (load_floats(r, rec, &p->h, err) < 0)
-		return err ? err->code : VQ_E_DATA;
-	a->n_points++;
+	rc = load(r, rec, out, &p, err);
+	if (rc < 0)
+		return rc;
+	a->points[a->n_points++] =
+		(struct vq_acts_point){unit, p, (size_t)rec->dims[0], (size_t)rec->dims[1]};
 	return VQ_OK;
 }
 
-int vq_acts_record(struct vq_acts *a, struct vq_reader *r, const struct vq_record *rec,
-		   uint32_t first, uint32_t last, int sketches, struct vq_err *err)
-{
-	char word[32];
-	unsigned i;
-	int n = 0;
+/* What a record's name says. */
+enum name { OTHER, TOKENS, PIXELS, SKETCH, POINT };
 
-	if (strncmp(rec->name, "stat/sketch/", 12) == 0)
-		return sketches ? take_sketch(a, r, rec, rec->name + 12, err) : VQ_OK;
-	if (sscanf(rec->name, "input/checkpoint/%u%n", &i, &n) == 1 && rec->name[n] == '\0')
-		return i >= first && i <= last ? take_point(a, r, rec, i, err) : VQ_OK;
-	if (sscanf(rec->name, "input/%u/%31s%n", &i, word, &n) != 2 || rec->name[n] != '\0')
-		return VQ_OK;
-	if (strcmp(word, "tokens") == 0)
-		return take_tokens(a, r, rec, i, err);
-	return strcmp(word, "pixels") == 0 ? take_pixels(a, r, rec, i, err) : VQ_OK;
+static enum name read_name(const char *name, uint32_t *i)
+{
+	const char *tail;
+	char number[16];
+	size_t n;
+
+	if (strncmp(name, "stat/sketch/", 12) == 0)
+		return vq_parse_u32(i, name + 12, 0, UINT32_MAX) < 0 ? OTHER : SKETCH;
+	if (strncmp(name, "input/checkpoint/", 17) == 0)
+		return vq_parse_u32(i, name + 17, 0, UINT32_MAX) < 0 ? OTHER : POINT;
+	if (strncmp(name, "input/", 6) != 0 || !(tail = strchr(name + 6, '/')))
+		return OTHER;
+	n = (size_t)(tail - (name + 6));
+	if (n >= sizeof(number))
+		return OTHER;
+	memcpy(number, name + 6, n);
+	number[n] = '\0';
+	if (vq_parse_u32(i, number, 0, UINT32_MAX) < 0)
+		return OTHER;
+	if (strcmp(tail, "/tokens") == 0)
+		return TOKENS;
+	return strcmp(tail, "/pixels") == 0 ? PIXELS : OTHER;
+}
+
+int vq_acts_wants(const struct vq_record *rec, const struct vq_search_opts *o)
+{
+	uint32_t i;
+
+	switch (read_name(rec->name, &i)) {
+	case TOKENS:
+	case PIXELS: return 1;
+	case SKETCH: return o->method == VQ_METHOD_QVLM && o->veo && o->first_unit == 0;
+	case POINT: return i >= o->first_unit && i <= o->last_unit;
+	case OTHER: break;
+	}
+	return 0;
+}
+
+int vq_acts_record(struct vq_acts *a, struct vq_reader *r, const struct vq_record *rec,
+		   struct vq_writer *out, struct vq_err *err)
+{
+	uint32_t i;
+
+	switch (read_name(rec->name, &i)) {
+	case TOKENS: return take_tokens(a, r, rec, i, out, err);
+	case PIXELS: return take_pixels(a, r, rec, i, out, err);
+	case SKETCH: return take_sketch(a, r, rec, i, out, err);
+	case POINT: return take_point(a, r, rec, i, out, err);
+	case OTHER: break;
+	}
+	return VQ_OK;
 }
 
 /* Sequences of equal length: images. */

@@ -8,6 +8,8 @@
 
 #include "model/model.h"
 #include "stream/reader.h"
+#include "stream/writer.h"
+#include "task/search.h"
 
 struct vq_acts_sample {
 	int32_t *tokens;
@@ -40,11 +42,12 @@ struct vq_acts {
 	uint32_t n_seqs;
 };
 
-/* An INPUT or STAT record.  Takes samples, checkpoints of units first..last and, when sketches is set, sketches;
- * leaves the rest alone (the payload unread).  Everything is checked. */
+/* 1 when search reads this INPUT or STAT record: samples, checkpoints of the units at hand, sketches. */
+int vq_acts_wants(const struct vq_record *rec, const struct vq_search_opts *o);
+/* Takes such a record, and passes it on to out when that is not NULL.  Everything is checked. */
 VQ_MUST_CHECK int vq_acts_record(struct vq_acts *a, struct vq_reader *r,
-				 const struct vq_record *rec, uint32_t first, uint32_t last,
-				 int sketches, struct vq_err *err);
+				 const struct vq_record *rec, struct vq_writer *out,
+				 struct vq_err *err);
 
 /* Makes the streams what enters `unit`: embeds images or tokens, drops class tokens, or takes a checkpoint, to which
  * both streams are set.  m holds the embeddings of the unit.  Units come in ascending order.  VQ_E_DATA when the

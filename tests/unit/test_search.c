@@ -121,6 +121,58 @@ static void rtn_is_the_grid_applied_to_every_linear(void **state)
 	}
 }
 
+/* Error of block A-B with a method, from the STAT record. */
+static double stat_error(const char *path, uint32_t a, uint32_t b, const char *key)
+{
+	struct vq_held_list all = {0};
+	const struct vq_held *h;
+	struct vq_err err = {0};
+	char name[64];
+	double e;
+	json_t *j;
+
+	load(path, &all);
+	snprintf(name, sizeof(name), "search/block/%u-%u", a, b);
+	h = vq_held_find(&all, name);
+	assert_non_null(h);
+	j = vq_json_parse(h->data, h->rec.raw_bytes, name, &err);
+	assert_non_null(j);
+	e = json_number_value(json_object_get(j, key));
+	json_decref(j);
+	vq_held_clear(&all);
+	return e;
+}
+
+static const uint32_t toy_blocks[][2] = {{0, 1}, {2, 2}, {3, 4}, {5, 5}};
+
+static void qvlm_is_never_worse_than_layerwise_and_rtn(void **state)
+{
+	struct toy t = {.cfg = toy_config(), .n_samples = 12, .blocks = toy_blocks, .n_blocks = 4};
+	uint64_t seed;
+	size_t i;
+
+	(void)state;
+	for (seed = 0; seed < 4; seed++) {
+		struct vq_search_opts o = defaults();
+		struct vq_err err = {0};
+
+		t.seed = seed;
+		toy_write(file("in"), &t);
+		assert_int_equal(run(&o, file("in"), file("out"), &err), VQ_OK);
+		for (i = 0; i < 4; i++) {
+			uint32_t a = toy_blocks[i][0], b = toy_blocks[i][1];
+			double plain = stat_error(file("out"), a, b, "error_plain");
+			double lw = stat_error(file("out"), a, b, "error_layerwise");
+			double e = stat_error(file("out"), a, b, "error");
+
+			print_message("# figure: seed %d units %u-%u: plain %.4g layerwise %.4g "
+				      "qvlm %.4g\n",
+				      (int)seed, a, b, plain, lw, e);
+			assert_true(e > 0 && e <= lw && e <= plain);
+		}
+	}
+}
+
 static int make_dir(void **state)
 {
 	(void)state;
@@ -140,6 +192,7 @@ static int remove_dir(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(qvlm_is_never_worse_than_layerwise_and_rtn),
 		cmocka_unit_test(rtn_is_the_grid_applied_to_every_linear),
 	};
 
