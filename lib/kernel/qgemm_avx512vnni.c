@@ -6,9 +6,9 @@
  *
  *   sum (u - zw)(q - za) = sum u q + zw c + su d,   c = K za - sum q,  d = -za,  su = sum u
  *
- * with c and d known from the activations and su from one more pass over the panel.  Nibbles are unpacked
- * in registers (one "and", one shift: free beside the products); other widths are expanded to bytes once a
- * panel. */
+ * with c and d known from the activations.  For many tokens su is summed and codes of other than 4 and 8
+ * bits are expanded to bytes once a panel.  For a few tokens (decoding) everything happens in registers in
+ * one pass, for there the weights are read from memory and each byte counts. */
 #if defined(__x86_64__)
 #include "kernel/qgemm_rows.h"
 
@@ -22,6 +22,7 @@
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
 #define INLINE static inline __attribute__((always_inline))
 #define TILE   12u /* tokens */
+#define FEW    4u  /* tokens that take everything in one pass */
 #define CHUNK \
 	480u /* tokens a job: whole tiles, and few enough that a narrow matrix still gives jobs */
 #define STEP   128u       /* bytes of expanded codes a step of 4 inputs */
@@ -50,37 +51,87 @@ struct plan {
 
 /* One segment of one panel. */
 struct segment {
-	const uint8_t *w; /* nibbles, or expanded bytes */
+	const uint8_t *w; /* planes, or expanded bytes */
 	uint32_t n_steps;
 	const int32_t *corr;   /* [32] narrow: zw in the low half, su in the high; wide: su */
-	const int32_t *zw;     /* [32] wide only */
+	const uint8_t *zero;   /* [32] zw, or NULL: half everywhere */
 	const uint16_t *scale; /* [32] */
+	int32_t half;
 };
 
-/* nt tokens (a constant at every call) times a segment, added to y [nt, 32]. */
+/* The 128 codes of one step.  Field j of a plane of f bits is the byte shifted right by f j; in a register
+ * that holds the plane repeated, each 64-bit lane takes its own j. */
+INLINE TARGET void codes_of(const uint32_t bits, const uint8_t *in, __m512i *e0, __m512i *e1)
+{
+	__m512i lo = _mm512_setzero_si512(), hi = lo;
+	const uint32_t at2 = bits & 4 ? 4 : 0, at1 = bits & 6;
+
+	if (bits == 8) {
+		*e0 = _mm512_loadu_si512(in);
+		*e1 = _mm512_loadu_si512(in + 64);
+		return;
+	}
+	if (bits & 4) {
+		__m512i v = _mm512_loadu_si512(in), m = _mm512_set1_epi8(15);
+
+		lo = _mm512_and_si512(v, m);
+		hi = _mm512_and_si512(_mm512_srli_epi16(v, 4), m);
+		in += 64;
+	}
+	if (bits & 2) {
+		__m512i v = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)in));
+		__m512i m = _mm512_set1_epi8(3);
+		__m512i v0 = _mm512_srlv_epi64(v, _mm512_set_epi64(2, 2, 2, 2, 0, 0, 0, 0));
+		__m512i v1 = _mm512_srlv_epi64(v, _mm512_set_epi64(6, 6, 6, 6, 4, 4, 4, 4));
+
+		lo = _mm512_or_si512(lo, _mm512_slli_epi16(_mm512_and_si512(v0, m), at2));
+		hi = _mm512_or_si512(hi, _mm512_slli_epi16(_mm512_and_si512(v1, m), at2));
+		in += 32;
+	}
+	if (bits & 1) {
+		__m512i v = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)in));
+		__m512i m = _mm512_set1_epi8(1);
+		__m512i v0 = _mm512_srlv_epi64(v, _mm512_set_epi64(3, 3, 2, 2, 1, 1, 0, 0));
+		__m512i v1 = _mm512_srlv_epi64(v, _mm512_set_epi64(7, 7, 6, 6, 5, 5, 4, 4));
+
+		lo = _mm512_or_si512(lo, _mm512_slli_epi16(_mm512_and_si512(v0, m), at1));
+		hi = _mm512_or_si512(hi, _mm512_slli_epi16(_mm512_and_si512(v1, m), at1));
+	}
+	*e0 = lo;
+	*e1 = hi;
+}
+
+INLINE TARGET void zeros_of(const struct segment *g, __m512i *z0, __m512i *z1)
+{
+	*z0 = *z1 = _mm512_set1_epi32(g->half);
+	if (g->zero) {
+		*z0 = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)g->zero));
+		*z1 = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(g->zero + 16)));
+	}
+}
+
+/* nt tokens times a segment of `bits`-bit codes, added to y [nt, 32].  nt, bits and one_pass are constants at
+ * every call; one_pass sums su too and needs no corr. */
 INLINE TARGET void tile_segment(const struct segment *g, const int32_t *q, const int32_t *c,
 				const int32_t *d, const float *s, float *y, const uint32_t nt,
-				const int nibbles)
+				const uint32_t bits, const int one_pass)
 {
 	const uint8_t *w = g->w;
-	__m512i acc[TILE][2];
-	const __m512i low = _mm512_set1_epi8(15);
+	__m512i acc[TILE][2], u0 = _mm512_setzero_si512(), u1 = u0, z0, z1;
+	const __m512i one = _mm512_set1_epi8(1);
 	__m512 s0, s1;
 	uint32_t k, t;
 
 #pragma GCC unroll 12
 	for (t = 0; t < nt; t++)
 		acc[t][0] = acc[t][1] = _mm512_setzero_si512();
-	for (k = 0; k < g->n_steps; k++, q += nt) {
-		__m512i w0 = _mm512_loadu_si512(w), w1;
+	for (k = 0; k < g->n_steps; k++, q += nt, w += 16 * bits) {
+		__m512i w0, w1;
 
-		if (nibbles) {
-			w1 = _mm512_and_si512(_mm512_srli_epi16(w0, 4), low);
-			w0 = _mm512_and_si512(w0, low);
-			w += 64;
-		} else {
-			w1 = _mm512_loadu_si512(w + 64);
-			w += STEP;
+		codes_of(bits, w, &w0, &w1);
+		if (one_pass) {
+			DPBUSD(u0, w0, one);
+			DPBUSD(u1, w1, one);
 		}
 #pragma GCC unroll 12
 		for (t = 0; t < nt; t++) {
@@ -90,10 +141,16 @@ INLINE TARGET void tile_segment(const struct segment *g, const int32_t *q, const
 			DPBUSD(acc[t][1], w1, b);
 		}
 	}
+	if (one_pass || d)
+		zeros_of(g, &z0, &z1);
+	if (!one_pass) {
+		u0 = _mm512_loadu_si512(g->corr);
+		u1 = _mm512_loadu_si512(g->corr + 16);
+	} else if (!d) {
+		u0 = _mm512_or_si512(_mm512_slli_epi32(u0, 16), z0);
+		u1 = _mm512_or_si512(_mm512_slli_epi32(u1, 16), z1);
+	}
 	if (d) {
-		__m512i z0 = _mm512_loadu_si512(g->zw), z1 = _mm512_loadu_si512(g->zw + 16);
-		__m512i u0 = _mm512_loadu_si512(g->corr), u1 = _mm512_loadu_si512(g->corr + 16);
-
 #pragma GCC unroll 12
 		for (t = 0; t < nt; t++) {
 			__m512i ct = _mm512_set1_epi32(c[t]), dt = _mm512_set1_epi32(d[t]);
@@ -106,14 +163,12 @@ INLINE TARGET void tile_segment(const struct segment *g, const int32_t *q, const
 								      _mm512_mullo_epi32(u1, dt)));
 		}
 	} else {
-		__m512i z0 = _mm512_loadu_si512(g->corr), z1 = _mm512_loadu_si512(g->corr + 16);
-
 #pragma GCC unroll 12
 		for (t = 0; t < nt; t++) {
 			__m512i ct = _mm512_set1_epi32(c[t]);
 
-			DPWSSD(acc[t][0], z0, ct);
-			DPWSSD(acc[t][1], z1, ct);
+			DPWSSD(acc[t][0], u0, ct);
+			DPWSSD(acc[t][1], u1, ct);
 		}
 	}
 	s0 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)g->scale));
@@ -132,85 +187,57 @@ INLINE TARGET void tile_segment(const struct segment *g, const int32_t *q, const
 typedef void segment_fn(const struct segment *g, const int32_t *q, const int32_t *c,
 			const int32_t *d, const float *s, float *y);
 
-#define SEGMENT(nt)                                                                                \
-	TARGET static void nibbles_##nt(const struct segment *g, const int32_t *q,                 \
-					const int32_t *c, const int32_t *d, const float *s,        \
-					float *y)                                                  \
-	{                                                                                          \
-		tile_segment(g, q, c, d, s, y, nt, 1);                                             \
-	}                                                                                          \
-	TARGET static void bytes_##nt(const struct segment *g, const int32_t *q, const int32_t *c, \
-				      const int32_t *d, const float *s, float *y)                  \
-	{                                                                                          \
-		tile_segment(g, q, c, d, s, y, nt, 0);                                             \
+#define SEGMENT(name, nt, bits, one_pass)                                                  \
+	TARGET static void name##_##nt(const struct segment *g, const int32_t *q,          \
+				       const int32_t *c, const int32_t *d, const float *s, \
+				       float *y)                                           \
+	{                                                                                  \
+		tile_segment(g, q, c, d, s, y, nt, bits, one_pass);                        \
 	}
-SEGMENT(1)
-SEGMENT(2)
-SEGMENT(3)
-SEGMENT(4)
-SEGMENT(5)
-SEGMENT(6)
-SEGMENT(7)
-SEGMENT(8)
-SEGMENT(9)
-SEGMENT(10)
-SEGMENT(11)
-SEGMENT(12)
+#define SEGMENTS_4(name, bits, one_pass) \
+	SEGMENT(name, 1, bits, one_pass) \
+	SEGMENT(name, 2, bits, one_pass) \
+	SEGMENT(name, 3, bits, one_pass) \
+	SEGMENT(name, 4, bits, one_pass)
+#define SEGMENTS_12(name, bits)    \
+	SEGMENTS_4(name, bits, 0)  \
+	SEGMENT(name, 5, bits, 0)  \
+	SEGMENT(name, 6, bits, 0)  \
+	SEGMENT(name, 7, bits, 0)  \
+	SEGMENT(name, 8, bits, 0)  \
+	SEGMENT(name, 9, bits, 0)  \
+	SEGMENT(name, 10, bits, 0) \
+	SEGMENT(name, 11, bits, 0) \
+	SEGMENT(name, 12, bits, 0)
+SEGMENTS_12(nibbles, 4)
+SEGMENTS_12(bytes, 8)
+SEGMENTS_4(few2, 2, 1)
+SEGMENTS_4(few3, 3, 1)
+SEGMENTS_4(few4, 4, 1)
+SEGMENTS_4(few5, 5, 1)
+SEGMENTS_4(few6, 6, 1)
+SEGMENTS_4(few7, 7, 1)
+SEGMENTS_4(few8, 8, 1)
 
-static segment_fn *const segment_fns[2][TILE + 1] = {
-	{NULL, bytes_1, bytes_2, bytes_3, bytes_4, bytes_5, bytes_6, bytes_7, bytes_8, bytes_9,
-	 bytes_10, bytes_11, bytes_12},
-	{NULL, nibbles_1, nibbles_2, nibbles_3, nibbles_4, nibbles_5, nibbles_6, nibbles_7,
-	 nibbles_8, nibbles_9, nibbles_10, nibbles_11, nibbles_12},
-};
+#define ROW_4(n)  n##_1, n##_2, n##_3, n##_4
+#define ROW_12(n) ROW_4(n), n##_5, n##_6, n##_7, n##_8, n##_9, n##_10, n##_11, n##_12
 
-/* Field j of a plane of f bits is the byte shifted right by f j; in the 64-bit lanes of a register that
- * holds the plane repeated, each lane takes its own j. */
-INLINE TARGET void expand_step(const uint32_t bits, const uint8_t *in, uint8_t *out)
-{
-	__m512i e0 = _mm512_setzero_si512(), e1 = e0;
-	uint32_t low = 0;
-
-	if (bits & 4) {
-		__m512i v = _mm512_loadu_si512(in), m = _mm512_set1_epi8(15);
-
-		e0 = _mm512_and_si512(v, m);
-		e1 = _mm512_and_si512(_mm512_srli_epi16(v, 4), m);
-		in += 64;
-		low = 4;
-	}
-	if (bits & 2) {
-		__m512i v = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)in));
-		__m512i m = _mm512_set1_epi8(3);
-		__m512i v0 = _mm512_srlv_epi64(v, _mm512_set_epi64(2, 2, 2, 2, 0, 0, 0, 0));
-		__m512i v1 = _mm512_srlv_epi64(v, _mm512_set_epi64(6, 6, 6, 6, 4, 4, 4, 4));
-
-		e0 = _mm512_or_si512(e0, _mm512_slli_epi16(_mm512_and_si512(v0, m), low));
-		e1 = _mm512_or_si512(e1, _mm512_slli_epi16(_mm512_and_si512(v1, m), low));
-		in += 32;
-		low += 2;
-	}
-	if (bits & 1) {
-		__m512i v = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)in));
-		__m512i m = _mm512_set1_epi8(1);
-		__m512i v0 = _mm512_srlv_epi64(v, _mm512_set_epi64(3, 3, 2, 2, 1, 1, 0, 0));
-		__m512i v1 = _mm512_srlv_epi64(v, _mm512_set_epi64(7, 7, 6, 6, 5, 5, 4, 4));
-
-		e0 = _mm512_or_si512(e0, _mm512_slli_epi16(_mm512_and_si512(v0, m), low));
-		e1 = _mm512_or_si512(e1, _mm512_slli_epi16(_mm512_and_si512(v1, m), low));
-	}
-	_mm512_store_si512(out, e0);
-	_mm512_store_si512(out + 64, e1);
-}
+static segment_fn *const many[2][TILE] = {{ROW_12(bytes)}, {ROW_12(nibbles)}};
+static segment_fn *const few[7][FEW] = {{ROW_4(few2)}, {ROW_4(few3)}, {ROW_4(few4)}, {ROW_4(few5)},
+					{ROW_4(few6)}, {ROW_4(few7)}, {ROW_4(few8)}};
 
 TARGET static void expand(uint32_t bits, const uint8_t *in, uint32_t n_steps, uint8_t *out)
 {
+	__m512i e0, e1;
 	uint32_t k;
 
-#define STEPS(b)                                                         \
-	case b:                                                          \
-		for (k = 0; k < n_steps; k++, in += 16 * b, out += STEP) \
-			expand_step(b, in, out);                         \
+#define STEPS(b)                                                           \
+	case b:                                                            \
+		for (k = 0; k < n_steps; k++, in += 16 * b, out += STEP) { \
+			codes_of(b, in, &e0, &e1);                         \
+			_mm512_store_si512(out, e0);                       \
+			_mm512_store_si512(out + 64, e1);                  \
+		}                                                          \
 		break
 	switch (bits) {
 		STEPS(2);
@@ -223,112 +250,97 @@ TARGET static void expand(uint32_t bits, const uint8_t *in, uint32_t n_steps, ui
 #undef STEPS
 }
 
-/* sum of the codes of each row. */
-INLINE TARGET void sum_codes(const uint8_t *w, uint32_t n_steps, int nibbles, int32_t su[VQ_PANEL])
+/* su of a segment of nibbles or bytes. */
+INLINE TARGET void sum_codes(const struct segment *g, const uint32_t bits, __m512i *su0,
+			     __m512i *su1)
 {
-	const __m512i low = _mm512_set1_epi8(15), one = _mm512_set1_epi8(1);
+	const __m512i one = _mm512_set1_epi8(1);
 	__m512i a0 = _mm512_setzero_si512(), a1 = a0;
 	uint32_t k;
 
-	for (k = 0; k < n_steps; k++) {
-		__m512i w0 = _mm512_loadu_si512(w), w1;
+	for (k = 0; k < g->n_steps; k++) {
+		__m512i w0, w1;
 
-		if (nibbles) {
-			w1 = _mm512_and_si512(_mm512_srli_epi16(w0, 4), low);
-			w0 = _mm512_and_si512(w0, low);
-			w += 64;
-		} else {
-			w1 = _mm512_loadu_si512(w + 64);
-			w += STEP;
-		}
+		codes_of(bits, g->w + (size_t)k * 16 * bits, &w0, &w1);
 		DPBUSD(a0, w0, one);
 		DPBUSD(a1, w1, one);
 	}
-	_mm512_store_si512(su, a0);
-	_mm512_store_si512(su + 16, a1);
+	*su0 = a0;
+	*su1 = a1;
 }
 
 /* What a thread needs for a panel. */
 struct panel {
 	uint8_t *bytes; /* [n_steps, 128]; bits other than 4 and 8 */
 	int32_t *corr;  /* [n_segs, 32] */
-	int32_t *zw;    /* [n_segs, 32] */
 };
 
 static void panel_free(struct panel *s)
 {
 	vq_free(s->bytes);
 	vq_free(s->corr);
-	vq_free(s->zw);
 }
 
 static int panel_alloc(struct panel *s, const struct plan *pl)
 {
 	uint32_t bits = pl->p->w->bits;
-	size_t n = (size_t)pl->p->n_segs * VQ_PANEL;
+	int direct = bits == 4 || bits == 8 || pl->p->a->n_rows <= FEW;
 
-	s->bytes = vq_alloc(bits == 4 || bits == 8 ? 0 : (size_t)pl->n_steps * STEP, 1, NULL);
-	s->corr = vq_alloc(n, sizeof(int32_t), NULL);
-	s->zw = vq_alloc(pl->narrow ? 0 : n, sizeof(int32_t), NULL);
-	return s->bytes && s->corr && s->zw ? VQ_OK : VQ_E_SYS;
+	s->bytes = vq_alloc(direct ? 0 : (size_t)pl->n_steps * STEP, 1, NULL);
+	s->corr = vq_alloc((size_t)pl->p->n_segs * VQ_PANEL, sizeof(int32_t), NULL);
+	return s->bytes && s->corr ? VQ_OK : VQ_E_SYS;
 }
 
-/* Makes segment s of a panel ready: codes expanded, corrections summed. */
-TARGET static struct segment prepare(const struct plan *pl, uint32_t panel, uint32_t s,
-				     const struct panel *buf)
-{
-	const struct vq_packed *w = pl->p->w;
-	size_t at = ((size_t)panel * w->n_groups + s / pl->p->w_every) * VQ_PANEL;
-	uint32_t k0 = s * pl->seg_steps, r;
-	const uint8_t *planes = w->planes + ((size_t)panel * pl->n_steps + k0) * 16 * w->bits;
-	int32_t *corr = buf->corr + (size_t)s * VQ_PANEL;
-	struct segment g = {.w = planes,
-			    .n_steps = pl->n_steps - k0 < pl->seg_steps ? pl->n_steps - k0
-									: pl->seg_steps,
-			    .corr = corr,
-			    .zw = pl->narrow ? NULL : buf->zw + (size_t)s * VQ_PANEL,
-			    .scale = w->scale + at};
-
-	if (w->bits != 4 && w->bits != 8) {
-		uint8_t *out = buf->bytes + (size_t)k0 * STEP;
-
-		expand(w->bits, planes, g.n_steps, out);
-		g.w = out;
-	}
-	if (!pl->p->has_za)
-		memset(corr, 0, VQ_PANEL * sizeof(*corr));
-	else if (w->bits == 4)
-		sum_codes(g.w, g.n_steps, 1, corr);
-	else
-		sum_codes(g.w, g.n_steps, 0, corr);
-	for (r = 0; r < VQ_PANEL; r++) {
-		int32_t zw = w->zero ? w->zero[at + r] : 1 << (w->bits - 1);
-
-		if (pl->narrow)
-			corr[r] = (int32_t)((uint32_t)corr[r] << 16 | (uint32_t)zw);
-		else
-			buf->zw[(size_t)s * VQ_PANEL + r] = zw;
-	}
-	return g;
-}
-
-/* The same of a segment that prepare has seen. */
-static struct segment prepared(const struct plan *pl, uint32_t panel, uint32_t s,
-			       const struct panel *buf)
+/* Segment s of a panel as the packed model has it. */
+static inline struct segment segment_of(const struct plan *pl, uint32_t panel, uint32_t s)
 {
 	const struct vq_packed *w = pl->p->w;
 	size_t at = ((size_t)panel * w->n_groups + s / pl->p->w_every) * VQ_PANEL;
 	uint32_t k0 = s * pl->seg_steps;
-	struct segment g = {.n_steps = pl->n_steps - k0 < pl->seg_steps ? pl->n_steps - k0
-									: pl->seg_steps,
-			    .corr = buf->corr + (size_t)s * VQ_PANEL,
-			    .zw = pl->narrow ? NULL : buf->zw + (size_t)s * VQ_PANEL,
-			    .scale = w->scale + at};
+	uint32_t n = pl->n_steps - k0 < pl->seg_steps ? pl->n_steps - k0 : pl->seg_steps;
 
-	g.w = w->bits == 4 || w->bits == 8
-		      ? w->planes + ((size_t)panel * pl->n_steps + k0) * 16 * w->bits
-		      : buf->bytes + (size_t)k0 * STEP;
+	return (struct segment){
+		.w = w->planes + ((size_t)panel * pl->n_steps + k0) * 16 * w->bits,
+		.n_steps = n,
+		.zero = w->zero ? w->zero + at : NULL,
+		.scale = w->scale + at,
+		.half = 1 << (w->bits - 1),
+	};
+}
+
+/* The same, reading what prepare made. */
+static inline struct segment prepared(const struct plan *pl, uint32_t panel, uint32_t s,
+				      const struct panel *buf)
+{
+	struct segment g = segment_of(pl, panel, s);
+
+	if (pl->p->w->bits != 4 && pl->p->w->bits != 8)
+		g.w = buf->bytes + (size_t)s * pl->seg_steps * STEP;
+	g.corr = buf->corr + (size_t)s * VQ_PANEL;
 	return g;
+}
+
+/* Expands the codes of a segment and sums what its zero points need. */
+TARGET static void prepare(const struct plan *pl, uint32_t panel, uint32_t s,
+			   const struct panel *buf)
+{
+	uint32_t bits = pl->p->w->bits;
+	struct segment raw = segment_of(pl, panel, s), g = prepared(pl, panel, s, buf);
+	__m512i u0 = _mm512_setzero_si512(), u1 = u0, z0, z1;
+	int32_t *corr = buf->corr + (size_t)s * VQ_PANEL;
+
+	expand(bits, raw.w, raw.n_steps, buf->bytes + (size_t)s * pl->seg_steps * STEP);
+	if (pl->p->has_za && bits == 4)
+		sum_codes(&g, 4, &u0, &u1);
+	else if (pl->p->has_za)
+		sum_codes(&g, 8, &u0, &u1);
+	if (pl->narrow) {
+		zeros_of(&g, &z0, &z1);
+		u0 = _mm512_or_si512(_mm512_slli_epi32(u0, 16), z0);
+		u1 = _mm512_or_si512(_mm512_slli_epi32(u1, 16), z1);
+	}
+	_mm512_store_si512(corr, u0);
+	_mm512_store_si512(corr + 16, u1);
 }
 
 /* y of a tile into the matrix, bias last. */
@@ -353,26 +365,29 @@ TARGET static void store_tile(const struct vq_product *p, uint32_t panel, uint32
 }
 
 /* One panel times one chunk of tokens.  A single tile prepares each segment just before it is used, while
- * it is in the first-level cache, so that decoding reads the weights from memory once. */
+ * it is in the first-level cache; a few tokens need no preparation. */
 static void job(const struct plan *pl, uint32_t panel, uint32_t chunk, const struct panel *buf)
 {
 	const struct vq_product *p = pl->p;
 	uint32_t t0 = chunk * CHUNK, end = p->a->n_rows - t0 < CHUNK ? p->a->n_rows : t0 + CHUNK, s;
-	int single = end - t0 <= TILE, nibbles = p->w->bits == 4;
+	uint32_t bits = p->w->bits;
+	int one_pass = p->a->n_rows <= FEW, single = !one_pass && end - t0 <= TILE;
 
-	for (s = 0; !single && s < p->n_segs; s++)
+	for (s = 0; !one_pass && !single && s < p->n_segs; s++)
 		prepare(pl, panel, s, buf);
 	for (; t0 < end; t0 += TILE) {
 		uint32_t nt = end - t0 < TILE ? end - t0 : TILE;
 		float y[TILE * VQ_PANEL] __attribute__((aligned(64)));
-		segment_fn *fn = segment_fns[nibbles][nt];
+		segment_fn *fn = one_pass ? few[bits - 2][nt - 1] : many[bits == 4][nt - 1];
 
 		memset(y, 0, nt * VQ_PANEL * sizeof(*y));
 		for (s = 0; s < p->n_segs; s++) {
-			struct segment g =
-				single ? prepare(pl, panel, s, buf) : prepared(pl, panel, s, buf);
 			size_t at = (size_t)t0 * p->n_segs + (size_t)s * nt;
+			struct segment g;
 
+			if (single)
+				prepare(pl, panel, s, buf);
+			g = one_pass ? segment_of(pl, panel, s) : prepared(pl, panel, s, buf);
 			fn(&g, pl->a.q + (size_t)t0 * pl->n_steps + (size_t)s * pl->seg_steps * nt,
 			   pl->a.c + at, pl->narrow ? NULL : pl->a.d + at, pl->a.s + at, y);
 		}
@@ -465,7 +480,7 @@ static int qgemm(const struct vq_product *p, struct vq_err *err)
 		}
 #pragma omp for schedule(dynamic, 1)
 		for (i = 0; i < n_jobs; i++)
-			if (buf.bytes && buf.corr && buf.zw)
+			if (buf.bytes && buf.corr)
 				job(&pl, (uint32_t)(i / pl.n_chunks), (uint32_t)(i % pl.n_chunks),
 				    &buf);
 		panel_free(&buf);
