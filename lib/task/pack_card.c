@@ -1,0 +1,176 @@
+/* The card of a packed model. */
+#include "task/pack_card.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum vq_pack_part vq_pack_part_of(const char *tensor)
+{
+	if (strncmp(tensor, "vision.", 7) == 0)
+		return VQ_PACK_VISION;
+	if (strncmp(tensor, "projector.", 10) == 0)
+		return VQ_PACK_PROJECTOR;
+	if (strncmp(tensor, "decoder.embed.", 14) == 0)
+		return VQ_PACK_EMBED;
+	return strncmp(tensor, "decoder.head.", 13) == 0 ? VQ_PACK_HEAD : VQ_PACK_DECODER;
+}
+
+const char *vq_pack_part_name(enum vq_pack_part p)
+{
+	static const char *const names[] = {"vision encoder", "projector", "decoder layers",
+					    "token embedding", "output head"};
+
+	return names[p];
+}
+
+double vq_pack_bits(const struct vq_pack_size *s)
+{
+	return s->elements ? 8.0 * (double)s->after / (double)s->elements : 0;
+}
+
+struct vq_pack_size vq_pack_total(const struct vq_pack_size *sizes)
+{
+	struct vq_pack_size t = {0};
+	int i;
+
+	for (i = 0; i < VQ_PACK_N_PARTS; i++) {
+		t.elements += sizes[i].elements;
+		t.before += sizes[i].before;
+		t.after += sizes[i].after;
+		t.q_elements += sizes[i].q_elements;
+		t.q_after += sizes[i].q_after;
+		t.n_quantized += sizes[i].n_quantized;
+	}
+	return t;
+}
+
+/* A JSON string is a YAML string too, whatever is in it. */
+static void put_json(struct vq_str *b, const json_t *j)
+{
+	char *text = json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY |
+					   JSON_REAL_PRECISION(9));
+
+	if (text)
+		vq_str_puts(b, text);
+	else
+		b->failed = 1;
+	free(text);
+}
+
+static void put_quoted(struct vq_str *b, const char *s)
+{
+	json_t *j = json_string(s);
+
+	put_json(b, j);
+	json_decref(j);
+}
+
+static void put_front_matter(struct vq_str *b, const struct vq_pack_facts *f)
+{
+	vq_str_puts(b, "---\nbase_model: ");
+	put_quoted(b, f->base_model);
+	vq_str_puts(b, "\nbase_model_relation: quantized\nlibrary_name: vqlm\nlicense: ");
+	put_quoted(b, f->license);
+	vq_str_printf(b, "\npipeline_tag: %s\ntags:\n- vqlm\n- quantized\n",
+		      f->config->has_vision ? "image-text-to-text" : "text-generation");
+	if (f->config->has_vision)
+		vq_str_puts(b, "- vision-language\n");
+	vq_str_puts(b, "---\n\n");
+}
+
+static void put_recipe(struct vq_str *b, const struct vq_pack_facts *f)
+{
+	const json_t *history = json_object_get(f->header, "history");
+	const char *producer = json_string_value(json_object_get(f->header, "producer"));
+	size_t i, n = json_array_size(history);
+
+	vq_str_puts(b, "## Recipe\n\n");
+	vq_str_printf(b, "Begun by %s, then:\n\n", producer ? producer : "an unknown program");
+	for (i = 0; i < n; i++) {
+		const json_t *line = json_array_get(history, i);
+		const json_t *params = json_object_get(line, "params");
+
+		vq_str_puts(b, "- ");
+		vq_str_puts(b, json_is_string(json_object_get(line, "tool"))
+				       ? json_string_value(json_object_get(line, "tool"))
+				       : "?");
+		if (json_is_string(json_object_get(line, "version")))
+			vq_str_printf(b, " %s",
+				      json_string_value(json_object_get(line, "version")));
+		if (params && !json_is_null(params)) {
+			vq_str_puts(b, " `");
+			put_json(b, params);
+			vq_str_puts(b, "`");
+		}
+		vq_str_puts(b, "\n");
+	}
+	if (f->plan)
+		vq_str_printf(b, "\nSearched in %zu blocks of layers.\n",
+			      json_array_size(json_object_get(f->plan, "blocks")));
+}
+
+static void put_calib(struct vq_str *b, const struct vq_pack_facts *f)
+{
+	const json_t *c = f->calib;
+	const char *sha = json_string_value(json_object_get(c, "data_sha256"));
+
+	vq_str_puts(b, "\n## Calibration\n\n");
+	if (json_integer_value(json_object_get(c, "n")) <= 0) {
+		vq_str_puts(b, "None: no samples were used.\n");
+		return;
+	}
+	vq_str_printf(b, "%lld samples, %lld tokens, seed %lld; SHA-256 of the data file:\n`%s`.\n",
+		      (long long)json_integer_value(json_object_get(c, "n")),
+		      (long long)json_integer_value(json_object_get(c, "n_tokens")),
+		      (long long)json_integer_value(json_object_get(c, "seed")),
+		      sha ? sha : "unknown");
+}
+
+static void put_row(struct vq_str *b, const char *name, const struct vq_pack_size *s)
+{
+	vq_str_printf(b, "| %s | %llu | %llu | %llu | %.2f |\n", name,
+		      (unsigned long long)s->elements, (unsigned long long)s->before,
+		      (unsigned long long)s->after, vq_pack_bits(s));
+}
+
+static void put_sizes(struct vq_str *b, const struct vq_pack_facts *f)
+{
+	struct vq_pack_size t = vq_pack_total(f->sizes), q = {0};
+	int i;
+
+	vq_str_puts(b,
+		    "\n## Size\n\n| part | weights | bytes before | bytes packed | bits a weight "
+		    "|\n|---|---:|---:|---:|---:|\n");
+	for (i = 0; i < VQ_PACK_N_PARTS; i++)
+		if (f->sizes[i].elements)
+			put_row(b, vq_pack_part_name((enum vq_pack_part)i), &f->sizes[i]);
+	put_row(b, "all", &t);
+	q.elements = t.q_elements;
+	q.before = 2 * t.q_elements;
+	q.after = t.q_after;
+	if (t.n_quantized)
+		put_row(b, "quantized linears alone", &q);
+	vq_str_printf(
+		b,
+		"\n%u linear layers are quantized; scales and zero points are counted.  Bytes "
+		"before are those of\nthe type that came in, 2 a weight for quantized ones.\n",
+		t.n_quantized);
+}
+
+void vq_pack_card(struct vq_str *b, const struct vq_pack_facts *f)
+{
+	put_front_matter(b, f);
+	vq_str_puts(b, "# ");
+	vq_str_puts(b, f->base_model);
+	vq_str_puts(b, ", quantized by V-QLM\n\n");
+	put_recipe(b, f);
+	put_calib(b, f);
+	put_sizes(b, f);
+	vq_str_puts(b, "\n## Use\n\n");
+	vq_str_puts(b, f->config->has_vision
+			       ? "    vqlm-infer -m MODEL.vqm -i PICTURE.png \"What is this?\"\n"
+			       : "    vqlm-infer -m MODEL.vqm \"What is this?\"\n");
+	vq_str_puts(b,
+		    "    vqlm-infer -m MODEL.vqm -d questions.json | vqlm-eval -r problems.json\n"
+		    "    vqlm-ls --check MODEL.vqm\n");
+}

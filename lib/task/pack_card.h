@@ -1,0 +1,44 @@
+/* Sizes of a packed model by part, and its card. */
+#ifndef VQ_TASK_PACK_CARD_H
+#define VQ_TASK_PACK_CARD_H
+
+#include <stdint.h>
+
+#include "base/json.h"
+#include "base/str.h"
+#include "model/config.h"
+
+enum vq_pack_part {
+	VQ_PACK_VISION,
+	VQ_PACK_PROJECTOR,
+	VQ_PACK_DECODER,
+	VQ_PACK_EMBED,
+	VQ_PACK_HEAD,
+	VQ_PACK_N_PARTS
+};
+
+struct vq_pack_size {
+	uint64_t elements, before,
+		after; /* before: bytes in the checkpoint's type, 2 an element for codes */
+	uint64_t q_elements, q_after; /* of quantized linears alone */
+	uint32_t n_quantized;
+};
+
+enum vq_pack_part vq_pack_part_of(const char *tensor);
+const char *vq_pack_part_name(enum vq_pack_part p);
+
+struct vq_pack_facts {
+	const struct vq_config *config;
+	const json_t *header, *calib, *plan; /* calib and plan may be NULL */
+	const char *base_model, *license;
+	const struct vq_pack_size *sizes; /* [VQ_PACK_N_PARTS] */
+};
+
+/* Markdown with YAML front matter, appended to b. */
+void vq_pack_card(struct vq_str *b, const struct vq_pack_facts *f);
+
+/* Bits of storage an element, grids included. */
+double vq_pack_bits(const struct vq_pack_size *s);
+struct vq_pack_size vq_pack_total(const struct vq_pack_size *sizes);
+
+#endif

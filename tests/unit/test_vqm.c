@@ -1,0 +1,574 @@
+/* The packed model: what is packed is found again, and anything else is refused. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/mem.h"
+#include "base/num.h"
+#include "base/rng.h"
+#include "format/checkpoint.h"
+#include "format/vqm.h"
+#include "model/names.h"
+#include "model/packed.h"
+#include "quant/agrid.h"
+#include "quant/grid.h"
+#include "stream/history.h"
+#include "stream/reader.h"
+#include "stream/writer.h"
+#include "task/pack.h"
+
+#define DEMO "pipelines/demo/mini-llava"
+
+struct bytes {
+	uint8_t *p;
+	size_t n;
+};
+
+static int file_new(void)
+{
+	int fd = memfd_create("vqm", MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static struct bytes file_bytes(int fd)
+{
+	struct bytes b = {NULL, 0};
+	struct vq_err err = {0};
+	struct stat st;
+
+	assert_int_equal(fstat(fd, &st), 0);
+	b.p = vq_alloc((size_t)st.st_size, 1, &err);
+	assert_non_null(b.p);
+	assert_true(lseek(fd, 0, SEEK_SET) == 0);
+	assert_int_equal(vq_read_upto(fd, b.p, (size_t)st.st_size, &b.n, "file", &err), VQ_OK);
+	close(fd);
+	return b;
+}
+
+static int file_of(const uint8_t *p, size_t n)
+{
+	struct vq_err err = {0};
+	int fd = file_new();
+
+	assert_int_equal(vq_write_full(fd, p, n, "file", &err), VQ_OK);
+	assert_true(lseek(fd, 0, SEEK_SET) == 0);
+	return fd;
+}
+
+static int open_bytes(struct vq_vqm *v, const uint8_t *p, size_t n, struct vq_err *err)
+{
+	int fd = file_of(p, n), rc;
+
+	memset(err, 0, sizeof(*err));
+	rc = vq_vqm_open_fd(v, fd, "x.vqm", NULL, 0, 1, err);
+	close(fd);
+	assert_true(rc == VQ_OK || (err->code == rc && err->text[0]));
+	return rc;
+}
+
+/* --- the container --- */
+
+static uint8_t blob[70000];
+
+static struct bytes container(const char *second)
+{
+	char longname[180];
+	struct vq_err err = {0};
+	struct vq_vqm_writer *w;
+	int fd = file_new();
+
+	memset(longname, 'n', sizeof(longname));
+	longname[sizeof(longname) - 1] = '\0';
+	assert_int_equal(vq_vqm_create(&w, fd, "x.vqm", &err), VQ_OK);
+	assert_int_equal(vq_vqm_add(w, "model.json", "{}", 2, &err), VQ_OK);
+	assert_int_equal(vq_vqm_add(w, second, NULL, 0, &err), VQ_OK);
+	assert_int_equal(vq_vqm_add(w, "w.json", "{\"a\":1}", 7, &err), VQ_OK);
+	assert_int_equal(vq_vqm_begin(w, "w", sizeof(blob), &err), VQ_OK);
+	assert_int_equal(vq_vqm_data(w, blob, 1000, &err), VQ_OK);
+	assert_int_equal(vq_vqm_data(w, blob + 1000, sizeof(blob) - 1000, &err), VQ_OK);
+	assert_int_equal(vq_vqm_add(w, longname, "y", 1, &err), VQ_OK);
+	assert_int_equal(vq_vqm_finish(w, NULL, &err), VQ_OK);
+	vq_vqm_abort(w);
+	return file_bytes(fd);
+}
+
+static void what_is_packed_is_found_again(void **state)
+{
+	struct bytes b = container("empty"), c = container("empty");
+	const struct vq_vqm_member *m;
+	struct vq_err err;
+	struct vq_vqm v;
+	size_t i;
+
+	(void)state;
+	assert_int_equal(b.n, c.n);
+	assert_memory_equal(b.p, c.p, b.n);
+	assert_int_equal(open_bytes(&v, b.p, b.n, &err), VQ_OK);
+	assert_int_equal(v.n, 6);
+	for (i = 0; i < v.n; i++) {
+		assert_int_equal(v.members[i].offset % 512, 0);
+		assert_int_equal((uintptr_t)v.members[i].data % 64, 0);
+	}
+	m = vq_vqm_find(&v, "w");
+	assert_non_null(m);
+	assert_int_equal(m->n, sizeof(blob));
+	assert_memory_equal(m->data, blob, sizeof(blob));
+	assert_memory_equal(b.p + m->offset, blob, sizeof(blob));
+	assert_null(vq_vqm_find(&v, "x"));
+	assert_int_equal(vq_vqm_find(&v, "empty")->n, 0);
+	assert_string_equal(v.members[5].name, "manifest.json");
+	assert_true(vq_vqm_is_tar(b.p, b.n));
+	vq_vqm_close(&v);
+	vq_free(b.p);
+	vq_free(c.p);
+}
+
+static void a_cut_archive_is_refused_wherever_it_is_cut(void **state)
+{
+	struct bytes b = container("empty");
+	struct vq_rng rng = vq_rng_new(3, "cut");
+	struct vq_err err;
+	struct vq_vqm v;
+	size_t at, i;
+
+	(void)state;
+	for (at = 0; at < b.n; at += 512)
+		assert_int_equal(open_bytes(&v, b.p, at, &err), VQ_E_DATA);
+	for (i = 0; i < 100; i++) {
+		at = (size_t)(vq_rng_u64(rng, i) % b.n);
+		assert_int_equal(open_bytes(&v, b.p, at, &err), VQ_E_DATA);
+	}
+	assert_int_equal(open_bytes(&v, b.p, b.n - 1, &err), VQ_E_DATA);
+	vq_free(b.p);
+}
+
+static void a_flipped_bit_in_any_member_is_refused_and_the_member_named(void **state)
+{
+	struct bytes b = container("empty");
+	struct vq_rng rng = vq_rng_new(4, "flip");
+	struct vq_err err;
+	struct vq_vqm v, whole;
+	size_t i, k;
+
+	(void)state;
+	assert_int_equal(open_bytes(&whole, b.p, b.n, &err), VQ_OK);
+	for (i = 0; i < whole.n; i++) {
+		const struct vq_vqm_member *m = &whole.members[i];
+
+		for (k = 0; m->n && k < 60; k++) {
+			size_t at = m->offset + (size_t)(vq_rng_u64(rng, 64 * i + k) % m->n);
+			uint8_t bit = (uint8_t)(1u << k % 8);
+
+			b.p[at] ^= bit;
+			assert_int_equal(open_bytes(&v, b.p, b.n, &err), VQ_E_DATA);
+			b.p[at] ^= bit;
+			if (i + 1 < whole.n)
+				assert_non_null(strstr(err.text, m->name));
+		}
+	}
+	vq_vqm_close(&whole);
+	vq_free(b.p);
+}
+
+static void a_member_that_is_there_twice_is_refused(void **state)
+{
+	struct bytes b = container("model.json");
+	struct vq_err err;
+	struct vq_vqm v;
+
+	(void)state;
+	assert_int_equal(open_bytes(&v, b.p, b.n, &err), VQ_E_DATA);
+	assert_non_null(strstr(err.text, "'model.json' is there twice"));
+	vq_free(b.p);
+}
+
+static void anything_else_is_refused(void **state)
+{
+	struct vq_err err;
+	struct vq_vqm v;
+
+	(void)state;
+	assert_int_equal(open_bytes(&v, blob, sizeof(blob), &err), VQ_E_DATA);
+	assert_int_equal(open_bytes(&v, blob, 0, &err), VQ_E_DATA);
+	memset(&err, 0, sizeof(err));
+	assert_int_equal(vq_vqm_open(&v, "absent.vqm", 0, &err), VQ_E_SYS);
+}
+
+struct feed {
+	int fd;
+	struct bytes b;
+};
+
+static void *feeder(void *arg)
+{
+	struct feed *f = arg;
+	struct vq_err err = {0};
+
+	assert_int_equal(vq_write_full(f->fd, f->b.p, f->b.n, "pipe", &err), VQ_OK);
+	close(f->fd);
+	return NULL;
+}
+
+static void a_pipe_gives_what_a_file_gives(void **state)
+{
+	struct feed f = {.b = container("empty")};
+	struct vq_err err = {0};
+	struct vq_vqm v;
+	pthread_t t;
+	int fd[2];
+
+	(void)state;
+	assert_int_equal(pipe(fd), 0);
+	f.fd = fd[1];
+	assert_int_equal(pthread_create(&t, NULL, feeder, &f), 0);
+	assert_int_equal(vq_vqm_open_fd(&v, fd[0], "pipe", NULL, 0, 0, &err), VQ_OK);
+	pthread_join(t, NULL);
+	assert_memory_equal(vq_vqm_find(&v, "w")->data, blob, sizeof(blob));
+	vq_vqm_close(&v);
+	close(fd[0]);
+	vq_free(f.b.p);
+}
+
+/* --- packing the demo model, quantized by rounding to nearest --- */
+
+enum fault { FAULT_NONE, FAULT_CODE, FAULT_SCALE, FAULT_NO_ZERO, FAULT_META, FAULT_SHAPE };
+
+struct piece {
+	uint32_t first, last; /* units */
+	enum fault fault;     /* in decoder.layers.0.o_proj.weight, or its META */
+};
+
+static struct vq_ckpt *ckpt;
+static struct vq_config config;
+static struct vq_name *names;
+static size_t n_names;
+
+static struct vq_wgrid grid_of(const char *name)
+{
+	/* Several widths, both kinds, whole rows and groups. */
+	if (strncmp(name, "vision.", 7) == 0)
+		return (struct vq_wgrid){6, 64, 0};
+	return strstr(name, "down_proj") ? (struct vq_wgrid){3, 0, 1}
+					 : (struct vq_wgrid){4, 128, 0};
+}
+
+static struct vq_codes quantized(const struct vq_name *n)
+{
+	struct vq_wgrid g = grid_of(n->name);
+	uint32_t rows = (uint32_t)n->dims[0], cols = (uint32_t)n->dims[1];
+	struct vq_err err = {0};
+	struct vq_tensor t;
+	struct vq_codes c;
+	float *w = vq_alloc_f32((size_t)rows * cols, &err);
+
+	assert_non_null(w);
+	assert_int_equal(vq_names_find(&config, ckpt, n, &t, &err), VQ_OK);
+	assert_int_equal(vq_tensor_to_f32(&t, 0, (size_t)rows * cols, w, &err), VQ_OK);
+	assert_int_equal(vq_codes_alloc(&c, &g, rows, cols, &err), VQ_OK);
+	vq_grid_fit(&c, w, 1);
+	vq_free(w);
+	return c;
+}
+
+static void put_grid(struct vq_writer *w, const char *weight, const char *what, enum vq_dtype type,
+		     uint64_t rows, uint64_t cols, const void *data)
+{
+	struct vq_tensor t = {.dtype = type, .n_dims = 2, .dims = {rows, cols}, .data = data};
+	struct vq_err err = {0};
+	char name[128];
+
+	snprintf(name, sizeof(name), "%.*s.%s", (int)(strlen(weight) - strlen(".weight")), weight,
+		 what);
+	assert_int_equal(vq_writer_put_tensor(w, VQ_KIND_GRID, name, &t, NULL, &err), VQ_OK);
+}
+
+static void put_linear(struct vq_writer *w, const struct vq_name *n, enum fault fault)
+{
+	struct vq_codes c = quantized(n);
+	struct vq_tensor t = {
+		.dtype = VQ_U8, .n_dims = 2, .dims = {c.n_out, c.n_in}, .data = c.codes};
+	uint64_t groups = vq_grid_n_groups(&c.grid, c.n_in);
+	struct vq_agrid act = {.bits = 8, .group = c.grid.group, .sym = 0, .clip = 0.98f};
+	struct vq_err err = {0};
+	json_t *attrs = json_pack("{s:i, s:b, s:{s:i, s:i, s:b}, s:o}", "unit", (int)n->unit,
+				  "linear", 1, "grid", "bits", (int)c.grid.bits, "group",
+				  (int)c.grid.group, "sym", c.grid.sym, "act", vq_agrid_json(&act));
+
+	if (fault == FAULT_CODE)
+		c.codes[17] = (uint8_t)(1u << c.grid.bits);
+	if (fault == FAULT_SCALE)
+		c.scale[3] = 0x7e00;
+	if (fault == FAULT_SHAPE)
+		t.dims[0]--;
+	assert_int_equal(vq_writer_put_tensor(w, VQ_KIND_TENSOR, n->name, &t, attrs, &err), VQ_OK);
+	put_grid(w, n->name, "scale", VQ_F16, c.n_out, groups, c.scale);
+	if (c.zero && fault != FAULT_NO_ZERO)
+		put_grid(w, n->name, "zero", VQ_U8, c.n_out, groups, c.zero);
+	json_decref(attrs);
+	vq_codes_free(&c);
+}
+
+static void put_segment(struct vq_writer *w, struct piece piece)
+{
+	struct vq_err err = {0};
+	json_t *model = json_pack("{s:s, s:s}", "name", "mini-llava", "sha256", "0");
+	json_t *h = vq_header_new("vqlm-calib", model, &err), *j = vq_config_json(&config, &err);
+	json_t *calib = json_pack("{s:i}", "n", piece.fault == FAULT_META);
+	char *tok = NULL;
+	size_t n = 0, i;
+
+	assert_int_equal(vq_writer_begin(w, h, &err), VQ_OK);
+	assert_int_equal(vq_writer_put_json(w, VQ_KIND_META, "config", j, &err), VQ_OK);
+	assert_int_equal(vq_writer_put_json(w, VQ_KIND_META, "calib", calib, &err), VQ_OK);
+	assert_int_equal(vq_ckpt_file(ckpt, "tokenizer.json", &tok, &n, &err), 1);
+	assert_int_equal(vq_writer_put_bytes(w, VQ_KIND_META, "tokenizer.json", tok, n, &err),
+			 VQ_OK);
+	for (i = 0; i < n_names; i++) {
+		enum fault f = strcmp(names[i].name, "decoder.layers.0.o_proj.weight") == 0
+				       ? piece.fault
+				       : FAULT_NONE;
+		struct vq_tensor t;
+
+		if (names[i].unit < piece.first || names[i].unit > piece.last)
+			continue;
+		if (names[i].linear) {
+			put_linear(w, &names[i], f);
+			continue;
+		}
+		assert_int_equal(vq_names_find(&config, ckpt, &names[i], &t, &err), VQ_OK);
+		assert_int_equal(
+			vq_writer_put_tensor(w, VQ_KIND_TENSOR, names[i].name, &t, NULL, &err),
+			VQ_OK);
+	}
+	assert_int_equal(vq_writer_end(w, &err), VQ_OK);
+	vq_free(tok);
+	json_decref(calib);
+	json_decref(j);
+	json_decref(h);
+	json_decref(model);
+}
+
+/* Packs the pieces; the packed bytes, or the code with p NULL. */
+static int pack_pieces(const struct piece *pieces, int n, struct bytes *out, struct vq_err *err)
+{
+	struct vq_pack_opts o = {.license = "cc0-1.0"};
+	int in = file_new(), fd = file_new(), i, rc;
+	struct vq_writer *w;
+
+	memset(err, 0, sizeof(*err));
+	assert_int_equal(vq_writer_open(&w, in, "in", 0, err), VQ_OK);
+	for (i = 0; i < n; i++)
+		put_segment(w, pieces[i]);
+	vq_writer_close(w);
+	assert_true(lseek(in, 0, SEEK_SET) == 0);
+	rc = vq_pack_run(&o, in, "in", fd, "out.vqm", err);
+	assert_true(rc == VQ_OK || (err->code == rc && err->text[0]));
+	close(in);
+	*out = file_bytes(fd);
+	return rc;
+}
+
+static void a_packed_model_has_the_codes_and_tensors_that_went_in(void **state)
+{
+	const struct piece all = {0, UINT32_MAX, FAULT_NONE};
+	uint32_t quantized_linears = 0;
+	struct vq_err err;
+	struct vq_model m;
+	struct vq_vqm v;
+	struct bytes b;
+	size_t i;
+
+	(void)state;
+	assert_int_equal(pack_pieces(&all, 1, &b, &err), VQ_OK);
+	assert_int_equal(open_bytes(&v, b.p, b.n, &err), VQ_OK);
+	assert_int_equal(vq_model_from_vqm(&m, &v, &err), VQ_OK);
+	for (i = 0; i < n_names; i++) {
+		const struct vq_linear *l = vq_model_linear(&m, names[i].name);
+		struct vq_codes c;
+		uint8_t *codes, *zero;
+		uint16_t *scale;
+		size_t n_scales;
+
+		if (!names[i].linear) {
+			const struct vq_vqm_member *mem = vq_vqm_find(&v, names[i].name);
+			struct vq_tensor t;
+			size_t n;
+
+			assert_int_equal(vq_names_find(&config, ckpt, &names[i], &t, &err), VQ_OK);
+			assert_int_equal(vq_tensor_count(&t, &n), VQ_OK);
+			assert_int_equal(mem->n, n * vq_dtype_size(t.dtype));
+			assert_memory_equal(mem->data, t.data, mem->n);
+			continue;
+		}
+		c = quantized(&names[i]);
+		n_scales = (size_t)c.n_out * vq_grid_n_groups(&c.grid, c.n_in);
+		codes = vq_alloc((size_t)c.n_out * c.n_in, 1, &err);
+		scale = vq_alloc(n_scales, 2, &err);
+		zero = vq_alloc(n_scales, 1, &err);
+		assert_non_null(l->packed);
+		assert_int_equal(l->packed->bits, c.grid.bits);
+		assert_int_equal(l->act.bits, 8);
+		assert_true(l->act.clip == 0.98f);
+		vq_unpack_codes(c.grid.bits, l->packed->planes, c.n_out, c.n_in, codes);
+		assert_memory_equal(codes, c.codes, (size_t)c.n_out * c.n_in);
+		vq_unpack_scales(l->packed->scale, c.n_out, l->packed->n_groups, scale);
+		assert_memory_equal(scale, c.scale, 2 * n_scales);
+		assert_int_equal(l->packed->zero == NULL, c.grid.sym);
+		if (l->packed->zero) {
+			vq_unpack_zeros(l->packed->zero, c.n_out, l->packed->n_groups, zero);
+			assert_memory_equal(zero, c.zero, n_scales);
+		}
+		quantized_linears++;
+		vq_free(codes);
+		vq_free(scale);
+		vq_free(zero);
+		vq_codes_free(&c);
+	}
+	assert_true(quantized_linears > 50);
+	assert_true(vq_vqm_weight_bytes(&v) < b.n);
+	print_message("# figure: mini-llava, 3 to 6 bits: %zu bytes packed\n", b.n);
+	vq_model_free(&m);
+	vq_vqm_close(&v);
+	vq_free(b.p);
+}
+
+static void six_bit_weights_are_stored_in_six_bits(void **state)
+{
+	const struct piece all = {0, UINT32_MAX, FAULT_NONE};
+	const struct vq_vqm_member *m;
+	struct vq_err err;
+	struct vq_vqm v;
+	struct bytes b;
+
+	(void)state;
+	assert_int_equal(pack_pieces(&all, 1, &b, &err), VQ_OK);
+	assert_int_equal(open_bytes(&v, b.p, b.n, &err), VQ_OK);
+	m = vq_vqm_find(&v, "vision.layers.0.up_proj.weight"); /* [512, 128] in groups of 64 */
+	assert_int_equal(m->n, 512 * 128 * 6 / 8 + 512 * 2 * 2 + 512 * 2);
+	vq_vqm_close(&v);
+	vq_free(b.p);
+}
+
+static void pieces_in_any_cut_pack_to_the_same_tensors(void **state)
+{
+	const struct piece all = {0, UINT32_MAX, FAULT_NONE};
+	const struct piece two[] = {{0, 4, FAULT_NONE}, {5, UINT32_MAX, FAULT_NONE}};
+	struct vq_err err;
+	struct vq_vqm v, u;
+	struct bytes a, b;
+	size_t i;
+
+	(void)state;
+	assert_int_equal(pack_pieces(&all, 1, &a, &err), VQ_OK);
+	assert_int_equal(pack_pieces(two, 2, &b, &err), VQ_OK);
+	assert_int_equal(open_bytes(&v, a.p, a.n, &err), VQ_OK);
+	assert_int_equal(open_bytes(&u, b.p, b.n, &err), VQ_OK);
+	assert_int_equal(v.n, u.n);
+	for (i = 0; i + 1 < v.n; i++) { /* the manifest names two segments */
+		assert_string_equal(v.members[i].name, u.members[i].name);
+		assert_string_equal(v.members[i].sha256, u.members[i].sha256);
+	}
+	vq_vqm_close(&v);
+	vq_vqm_close(&u);
+	vq_free(a.p);
+	vq_free(b.p);
+}
+
+static void refused(const struct piece *p, int n, const char *says)
+{
+	struct vq_err err, again;
+	struct vq_vqm v;
+	struct bytes b;
+
+	assert_int_equal(pack_pieces(p, n, &b, &err), VQ_E_DATA);
+	if (!strstr(err.text, says))
+		fail_msg("want '%s' in '%s'", says, err.text);
+	assert_int_equal(open_bytes(&v, b.p, b.n, &again), VQ_E_DATA); /* what came out so far */
+	vq_free(b.p);
+}
+
+static void gaps_overlaps_and_strange_pieces_are_refused_by_unit(void **state)
+{
+	const struct piece gap[] = {{0, 1, FAULT_NONE}, {4, UINT32_MAX, FAULT_NONE}};
+	const struct piece overlap[] = {{0, 3, FAULT_NONE}, {3, UINT32_MAX, FAULT_NONE}};
+	const struct piece other[] = {{0, 3, FAULT_NONE}, {4, UINT32_MAX, FAULT_META}};
+	const struct piece none[] = {{1000, 1001, FAULT_NONE}};
+
+	(void)state;
+	refused(gap, 2, "units 2, 3 are missing");
+	refused(overlap, 2, "unit 3 comes twice, in segments 1 and 2");
+	refused(other, 2, "META 'calib': differs from that of the first segment");
+	refused(none, 1, "no weights");
+}
+
+static void bad_codes_and_grids_are_refused_by_name(void **state)
+{
+	const struct piece code = {0, UINT32_MAX, FAULT_CODE};
+	const struct piece scale = {0, UINT32_MAX, FAULT_SCALE};
+	const struct piece zero = {0, UINT32_MAX, FAULT_NO_ZERO};
+	const struct piece shape = {0, UINT32_MAX, FAULT_SHAPE};
+
+	(void)state;
+	refused(&code, 1, "'decoder.layers.0.o_proj.weight': has codes of more bits");
+	refused(&scale, 1, "'decoder.layers.0.o_proj.scale': has a scale that is no number");
+	refused(&zero, 1, "want the grids of 'decoder.layers.0.o_proj.weight'");
+	refused(&shape, 1, "want shape [256, 256], got [255, 256]");
+}
+
+static int setup(void **state)
+{
+	struct vq_rng rng = vq_rng_new(5, "vqm");
+	struct vq_err err = {0};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(blob); i++)
+		blob[i] = (uint8_t)vq_rng_u64(rng, i);
+	if (vq_ckpt_open(&ckpt, DEMO, &err) < 0 ||
+	    vq_config_from_ckpt(&config, ckpt, NULL, &err) < 0 ||
+	    vq_names_list(&config, &names, &n_names, &err) < 0) {
+		print_error("%s\n", err.text);
+		return -1;
+	}
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	vq_free(names);
+	vq_ckpt_close(ckpt);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_packed_is_found_again),
+		cmocka_unit_test(a_cut_archive_is_refused_wherever_it_is_cut),
+		cmocka_unit_test(a_flipped_bit_in_any_member_is_refused_and_the_member_named),
+		cmocka_unit_test(a_member_that_is_there_twice_is_refused),
+		cmocka_unit_test(anything_else_is_refused),
+		cmocka_unit_test(a_pipe_gives_what_a_file_gives),
+		cmocka_unit_test(a_packed_model_has_the_codes_and_tensors_that_went_in),
+		cmocka_unit_test(six_bit_weights_are_stored_in_six_bits),
+		cmocka_unit_test(pieces_in_any_cut_pack_to_the_same_tensors),
+		cmocka_unit_test(gaps_overlaps_and_strange_pieces_are_refused_by_unit),
+		cmocka_unit_test(bad_codes_and_grids_are_refused_by_name),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
