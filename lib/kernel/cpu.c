@@ -10,6 +10,7 @@
 static const struct vq_kernels *const rows[] = {
 	&vq_kernels_generic,
 #if defined(__x86_64__)
+	&vq_kernels_avx2,
 	&vq_kernels_avx512vnni,
 #endif
 };

@@ -2,21 +2,16 @@
  *
  * vpdpbusd multiplies unsigned weight codes with signed activation codes, four inputs a lane; a tile is one
  * panel of 32 rows (two registers of weights) times up to 12 tokens, 24 accumulators, so that the cost of
- * the loads is spread over 24 products a step.  Zero points are put right at the end of each segment:
- *
- *   sum (u - zw)(q - za) = sum u q + zw c + su d,   c = K za - sum q,  d = -za,  su = sum u
- *
- * with c and d known from the activations.  For many tokens su is summed and codes of other than 4 and 8
- * bits are expanded to bytes once a panel.  For a few tokens (decoding) everything happens in registers in
- * one pass, for there the weights are read from memory and each byte counts. */
+ * the loads is spread over 24 products a step.  Zero points are put right at the end of each segment
+ * (qgemm_tiles.h).  For many tokens su is summed and codes of other than 4 and 8 bits are expanded to
+ * bytes once a panel.  For a few tokens (decoding) everything happens in registers in one pass, for there
+ * the weights are read from memory and each byte counts. */
 #if defined(__x86_64__)
-#include "kernel/qgemm_rows.h"
+#include "kernel/qgemm_tiles.h"
 
 #include <immintrin.h>
 #include <string.h>
 
-#include "base/mem.h"
-#include "base/num.h"
 #include "kernel/qact_rows.h"
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
@@ -25,39 +20,10 @@
 #define FEW    4u  /* tokens that take everything in one pass */
 #define CHUNK \
 	480u /* tokens a job: whole tiles, and few enough that a narrow matrix still gives jobs */
-#define STEP   128u       /* bytes of expanded codes a step of 4 inputs */
-#define LITTLE (1u << 18) /* multiplications below which one thread is faster */
 
 /* With the intrinsic gcc 12 moves every accumulator through memory at each step; an asm it leaves alone. */
 #define DPBUSD(acc, u, q) __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(u), "v"(q))
 #define DPWSSD(acc, a, b) __asm__("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b))
-
-/* The activations as the tiles read them. */
-struct acts {
-	int32_t *q; /* tile after tile: [n_steps, tokens of the tile], four codes each */
-	int32_t *
-		c; /* tile after tile: [n_segs, tokens]; narrow: c in the low half, d in the high */
-	int32_t *d; /* the same; only when not narrow */
-	float *s;   /* the same: scale */
-};
-
-/* One product, in the units of this file. */
-struct plan {
-	const struct vq_product *p;
-	struct acts a;
-	uint32_t n_steps, seg_steps, n_panels, n_chunks;
-	int narrow; /* c, d, su and zw fit 16 bits: one vpdpwssd puts the zero points right */
-};
-
-/* One segment of one panel. */
-struct segment {
-	const uint8_t *w; /* planes, or expanded bytes */
-	uint32_t n_steps;
-	const int32_t *corr;   /* [32] narrow: zw in the low half, su in the high; wide: su */
-	const uint8_t *zero;   /* [32] zw, or NULL: half everywhere */
-	const uint16_t *scale; /* [32] */
-	int32_t half;
-};
 
 /* The 128 codes of one step.  Field j of a plane of f bits is the byte shifted right by f j; in a register
  * that holds the plane repeated, each 64-bit lane takes its own j. */
@@ -101,7 +67,7 @@ INLINE TARGET void codes_of(const uint32_t bits, const uint8_t *in, __m512i *e0,
 	*e1 = hi;
 }
 
-INLINE TARGET void zeros_of(const struct segment *g, __m512i *z0, __m512i *z1)
+INLINE TARGET void zeros_of(const struct vq_tile_segment *g, __m512i *z0, __m512i *z1)
 {
 	*z0 = *z1 = _mm512_set1_epi32(g->half);
 	if (g->zero) {
@@ -112,7 +78,7 @@ INLINE TARGET void zeros_of(const struct segment *g, __m512i *z0, __m512i *z1)
 
 /* nt tokens times a segment of `bits`-bit codes, added to y [nt, 32].  nt, bits and one_pass are constants at
  * every call; one_pass sums su too and needs no corr. */
-INLINE TARGET void tile_segment(const struct segment *g, const int32_t *q, const int32_t *c,
+INLINE TARGET void tile_segment(const struct vq_tile_segment *g, const int32_t *q, const int32_t *c,
 				const int32_t *d, const float *s, float *y, const uint32_t nt,
 				const uint32_t bits, const int one_pass)
 {
@@ -184,11 +150,11 @@ INLINE TARGET void tile_segment(const struct segment *g, const int32_t *q, const
 	}
 }
 
-typedef void segment_fn(const struct segment *g, const int32_t *q, const int32_t *c,
+typedef void segment_fn(const struct vq_tile_segment *g, const int32_t *q, const int32_t *c,
 			const int32_t *d, const float *s, float *y);
 
 #define SEGMENT(name, nt, bits, one_pass)                                                  \
-	TARGET static void name##_##nt(const struct segment *g, const int32_t *q,          \
+	TARGET static void name##_##nt(const struct vq_tile_segment *g, const int32_t *q,  \
 				       const int32_t *c, const int32_t *d, const float *s, \
 				       float *y)                                           \
 	{                                                                                  \
@@ -231,13 +197,13 @@ TARGET static void expand(uint32_t bits, const uint8_t *in, uint32_t n_steps, ui
 	__m512i e0, e1;
 	uint32_t k;
 
-#define STEPS(b)                                                           \
-	case b:                                                            \
-		for (k = 0; k < n_steps; k++, in += 16 * b, out += STEP) { \
-			codes_of(b, in, &e0, &e1);                         \
-			_mm512_store_si512(out, e0);                       \
-			_mm512_store_si512(out + 64, e1);                  \
-		}                                                          \
+#define STEPS(b)                                                              \
+	case b:                                                               \
+		for (k = 0; k < n_steps; k++, in += 16 * b, out += VQ_STEP) { \
+			codes_of(b, in, &e0, &e1);                            \
+			_mm512_store_si512(out, e0);                          \
+			_mm512_store_si512(out + 64, e1);                     \
+		}                                                             \
 		break
 	switch (bits) {
 		STEPS(2);
@@ -251,7 +217,7 @@ TARGET static void expand(uint32_t bits, const uint8_t *in, uint32_t n_steps, ui
 }
 
 /* su of a segment of nibbles or bytes. */
-INLINE TARGET void sum_codes(const struct segment *g, const uint32_t bits, __m512i *su0,
+INLINE TARGET void sum_codes(const struct vq_tile_segment *g, const uint32_t bits, __m512i *su0,
 			     __m512i *su1)
 {
 	const __m512i one = _mm512_set1_epi8(1);
@@ -269,67 +235,29 @@ INLINE TARGET void sum_codes(const struct segment *g, const uint32_t bits, __m51
 	*su1 = a1;
 }
 
-/* What a thread needs for a panel. */
-struct panel {
-	uint8_t *bytes; /* [n_steps, 128]; bits other than 4 and 8 */
-	int32_t *corr;  /* [n_segs, 32] */
-};
-
-static void panel_free(struct panel *s)
+/* A segment of a panel that prepare has seen. */
+static inline struct vq_tile_segment prepared(const struct vq_tile_plan *pl, uint32_t panel,
+					      uint32_t s, const struct vq_tile_panel *buf)
 {
-	vq_free(s->bytes);
-	vq_free(s->corr);
-}
-
-static int panel_alloc(struct panel *s, const struct plan *pl)
-{
-	uint32_t bits = pl->p->w->bits;
-	int direct = bits == 4 || bits == 8 || pl->p->a->n_rows <= FEW;
-
-	s->bytes = vq_alloc(direct ? 0 : (size_t)pl->n_steps * STEP, 1, NULL);
-	s->corr = vq_alloc((size_t)pl->p->n_segs * VQ_PANEL, sizeof(int32_t), NULL);
-	return s->bytes && s->corr ? VQ_OK : VQ_E_SYS;
-}
-
-/* Segment s of a panel as the packed model has it. */
-static inline struct segment segment_of(const struct plan *pl, uint32_t panel, uint32_t s)
-{
-	const struct vq_packed *w = pl->p->w;
-	size_t at = ((size_t)panel * w->n_groups + s / pl->p->w_every) * VQ_PANEL;
-	uint32_t k0 = s * pl->seg_steps;
-	uint32_t n = pl->n_steps - k0 < pl->seg_steps ? pl->n_steps - k0 : pl->seg_steps;
-
-	return (struct segment){
-		.w = w->planes + ((size_t)panel * pl->n_steps + k0) * 16 * w->bits,
-		.n_steps = n,
-		.zero = w->zero ? w->zero + at : NULL,
-		.scale = w->scale + at,
-		.half = 1 << (w->bits - 1),
-	};
-}
-
-/* The same, reading what prepare made. */
-static inline struct segment prepared(const struct plan *pl, uint32_t panel, uint32_t s,
-				      const struct panel *buf)
-{
-	struct segment g = segment_of(pl, panel, s);
+	struct vq_tile_segment g = vq_tile_segment_of(pl, panel, s);
 
 	if (pl->p->w->bits != 4 && pl->p->w->bits != 8)
-		g.w = buf->bytes + (size_t)s * pl->seg_steps * STEP;
+		g.w = buf->bytes + (size_t)s * pl->seg_steps * VQ_STEP;
 	g.corr = buf->corr + (size_t)s * VQ_PANEL;
 	return g;
 }
 
 /* Expands the codes of a segment and sums what its zero points need. */
-TARGET static void prepare(const struct plan *pl, uint32_t panel, uint32_t s,
-			   const struct panel *buf)
+TARGET static void prepare(const struct vq_tile_plan *pl, uint32_t panel, uint32_t s,
+			   const struct vq_tile_panel *buf)
 {
 	uint32_t bits = pl->p->w->bits;
-	struct segment raw = segment_of(pl, panel, s), g = prepared(pl, panel, s, buf);
+	struct vq_tile_segment raw = vq_tile_segment_of(pl, panel, s),
+			       g = prepared(pl, panel, s, buf);
 	__m512i u0 = _mm512_setzero_si512(), u1 = u0, z0, z1;
 	int32_t *corr = buf->corr + (size_t)s * VQ_PANEL;
 
-	expand(bits, raw.w, raw.n_steps, buf->bytes + (size_t)s * pl->seg_steps * STEP);
+	expand(bits, raw.w, raw.n_steps, buf->bytes + (size_t)s * pl->seg_steps * VQ_STEP);
 	if (pl->p->has_za && bits == 4)
 		sum_codes(&g, 4, &u0, &u1);
 	else if (pl->p->has_za)
@@ -366,7 +294,8 @@ TARGET static void store_tile(const struct vq_product *p, uint32_t panel, uint32
 
 /* One panel times one chunk of tokens.  A single tile prepares each segment just before it is used, while
  * it is in the first-level cache; a few tokens need no preparation. */
-static void job(const struct plan *pl, uint32_t panel, uint32_t chunk, const struct panel *buf)
+static void job(const struct vq_tile_plan *pl, uint32_t panel, uint32_t chunk,
+		const struct vq_tile_panel *buf)
 {
 	const struct vq_product *p = pl->p;
 	uint32_t t0 = chunk * CHUNK, end = p->a->n_rows - t0 < CHUNK ? p->a->n_rows : t0 + CHUNK, s;
@@ -383,11 +312,12 @@ static void job(const struct plan *pl, uint32_t panel, uint32_t chunk, const str
 		memset(y, 0, nt * VQ_PANEL * sizeof(*y));
 		for (s = 0; s < p->n_segs; s++) {
 			size_t at = (size_t)t0 * p->n_segs + (size_t)s * nt;
-			struct segment g;
+			struct vq_tile_segment g;
 
 			if (single)
 				prepare(pl, panel, s, buf);
-			g = one_pass ? segment_of(pl, panel, s) : prepared(pl, panel, s, buf);
+			g = one_pass ? vq_tile_segment_of(pl, panel, s)
+				     : prepared(pl, panel, s, buf);
 			fn(&g, pl->a.q + (size_t)t0 * pl->n_steps + (size_t)s * pl->seg_steps * nt,
 			   pl->a.c + at, pl->narrow ? NULL : pl->a.d + at, pl->a.s + at, y);
 		}
@@ -395,101 +325,19 @@ static void job(const struct plan *pl, uint32_t panel, uint32_t chunk, const str
 	}
 }
 
-/* Tokens t0 .. t0 + nt into the order of a tile. */
-static void pack_tile(const struct plan *pl, uint32_t t0, uint32_t nt)
+static size_t n_bytes(const struct vq_tile_plan *pl)
 {
-	const struct vq_qact *a = pl->p->a;
-	int32_t *q = pl->a.q + (size_t)t0 * pl->n_steps;
-	uint32_t t, s, k;
+	uint32_t bits = pl->p->w->bits;
 
-	for (t = 0; t < nt; t++) {
-		const int8_t *row = a->q + (size_t)(t0 + t) * a->stride;
-
-		for (k = 0; k < pl->n_steps; k++)
-			memcpy(q + (size_t)k * nt + t, row + 4 * (size_t)k, 4);
-		for (s = 0; s < pl->p->n_segs; s++) {
-			size_t at = (size_t)t0 * pl->p->n_segs + (size_t)s * nt + t;
-			size_t ag = (size_t)(t0 + t) * a->n_groups + s / pl->p->a_every;
-			uint32_t k0 = s * pl->p->seg,
-				 k1 = a->n - k0 < pl->p->seg ? a->n : k0 + pl->p->seg;
-			int32_t za = a->zero[ag], c = (int32_t)(k1 - k0) * za;
-
-			for (k = k0; k < k1; k++)
-				c -= row[k];
-			pl->a.s[at] = a->scale[ag];
-			pl->a.c[at] =
-				pl->narrow ? (int32_t)((uint32_t)-za << 16 | ((uint32_t)c & 0xffff))
-					   : c;
-			if (!pl->narrow)
-				pl->a.d[at] = -za;
-		}
-	}
-}
-
-static int make_plan(struct plan *pl, const struct vq_product *p, struct vq_err *err)
-{
-	uint64_t n = p->a->n_rows, n_corr = n * p->n_segs;
-
-	pl->p = p;
-	pl->n_steps = vq_ceil_div(p->w->n_in, 4);
-	pl->seg_steps = p->n_segs == 1 ? pl->n_steps : p->seg / 4;
-	pl->n_panels = vq_ceil_div(p->w->n_out, VQ_PANEL);
-	pl->n_chunks = vq_ceil_div(p->a->n_rows, CHUNK);
-	pl->narrow = (uint64_t)p->seg * 255 <= INT16_MAX;
-	pl->a.q = vq_alloc(n * pl->n_steps, sizeof(int32_t), err);
-	pl->a.c = pl->a.q ? vq_alloc(n_corr, sizeof(int32_t), err) : NULL;
-	pl->a.d = pl->a.c ? vq_alloc(pl->narrow ? 0 : n_corr, sizeof(int32_t), err) : NULL;
-	pl->a.s = pl->a.d ? vq_alloc_f32(n_corr, err) : NULL;
-	return pl->a.s ? VQ_OK : VQ_E_SYS;
-}
-
-static void plan_free(struct plan *pl)
-{
-	vq_free(pl->a.q);
-	vq_free(pl->a.c);
-	vq_free(pl->a.d);
-	vq_free(pl->a.s);
+	return bits == 4 || bits == 8 || pl->p->a->n_rows <= FEW ? 0
+								 : (size_t)pl->n_steps * VQ_STEP;
 }
 
 static int qgemm(const struct vq_product *p, struct vq_err *err)
 {
-	struct plan pl = {0};
-	uint64_t work = (uint64_t)p->w->n_out * p->w->n_in * p->a->n_rows;
-	int rc = VQ_OK, failed = 0;
-	long long i, n_jobs;
+	static const struct vq_tile_kind kind = {TILE, CHUNK, 1, n_bytes, job};
 
-	if (p->n_segs > 1 && p->seg % 4 != 0) /* a step may not straddle segments */
-		return vq_qgemm_generic(p, err);
-	if (make_plan(&pl, p, err) < 0) {
-		rc = VQ_E_SYS;
-		goto out;
-	}
-	n_jobs = (long long)pl.n_panels * pl.n_chunks;
-#pragma omp parallel if (work > LITTLE)
-	{
-		struct panel buf;
-
-#pragma omp for schedule(static)
-		for (i = 0; i < (long long)p->a->n_rows; i += TILE)
-			pack_tile(&pl, (uint32_t)i,
-				  p->a->n_rows - (uint32_t)i < TILE ? p->a->n_rows - (uint32_t)i
-								    : TILE);
-		if (panel_alloc(&buf, &pl) < 0) {
-#pragma omp atomic write
-			failed = 1;
-		}
-#pragma omp for schedule(dynamic, 1)
-		for (i = 0; i < n_jobs; i++)
-			if (buf.bytes && buf.corr)
-				job(&pl, (uint32_t)(i / pl.n_chunks), (uint32_t)(i % pl.n_chunks),
-				    &buf);
-		panel_free(&buf);
-	}
-	if (failed)
-		rc = vq_fail(err, VQ_E_SYS, "memory: cannot have a panel of %u steps", pl.n_steps);
-out:
-	plan_free(&pl);
-	return rc;
+	return vq_tiles_run(p, &kind, err);
 }
 
 static int runs(void)

@@ -1,0 +1,290 @@
+/* Integer products with AVX2.
+ *
+ * vpmaddubsw multiplies unsigned weight codes with signed activation codes and adds neighbours with
+ * saturation at 16 bits.  Codes of up to 7 bits stay below it (127 * 128 * 2 = 32,512); 8-bit weights are
+ * taken as two nibbles.  A tile is a panel of 32 rows (four registers of sums) times 2 tokens; all widths
+ * but 8 are expanded to bytes first. */
+#if defined(__x86_64__)
+#include "kernel/qgemm_tiles.h"
+
+#include <immintrin.h>
+#include <string.h>
+
+#include "kernel/qact_rows.h"
+
+#define TARGET __attribute__((target("avx2,f16c")))
+#define INLINE static inline __attribute__((always_inline))
+#define TILE   2u
+#define CHUNK  64u
+#define VECS   4 /* registers of 8 rows */
+
+static inline TARGET __m256i load(const void *p)
+{
+	return _mm256_loadu_si256(p);
+}
+
+/* The 128 codes of a step of 2..7 bits (qgemm.h): four registers. */
+INLINE TARGET void expand_step(const uint32_t bits, const uint8_t *in, uint8_t *out)
+{
+	const uint32_t at2 = bits & 4 ? 4 : 0, at1 = bits & 6;
+	__m256i e[VECS] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
+			   _mm256_setzero_si256()};
+	int i;
+
+	if (bits & 4) {
+		__m256i a = load(in), b = load(in + 32), m = _mm256_set1_epi8(15);
+
+		e[0] = _mm256_and_si256(a, m);
+		e[1] = _mm256_and_si256(b, m);
+		e[2] = _mm256_and_si256(_mm256_srli_epi16(a, 4), m);
+		e[3] = _mm256_and_si256(_mm256_srli_epi16(b, 4), m);
+		in += 64;
+	}
+	if (bits & 2) {
+		__m256i v = load(in), m = _mm256_set1_epi8(3);
+
+#pragma GCC unroll 4
+		for (i = 0; i < VECS; i++) {
+			__m256i f = _mm256_and_si256(_mm256_srli_epi16(v, 2 * i), m);
+
+			e[i] = _mm256_or_si256(e[i], _mm256_slli_epi16(f, (int)at2));
+		}
+		in += 32;
+	}
+	if (bits & 1) { /* field j is 16 bytes: two fields a register */
+		__m256i v = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)in));
+		__m256i m = _mm256_set1_epi8(1);
+
+#pragma GCC unroll 4
+		for (i = 0; i < VECS; i++) {
+			__m256i by = _mm256_setr_epi64x(2 * i, 2 * i, 2 * i + 1, 2 * i + 1);
+			__m256i f = _mm256_and_si256(_mm256_srlv_epi64(v, by), m);
+
+			e[i] = _mm256_or_si256(e[i], _mm256_slli_epi16(f, (int)at1));
+		}
+	}
+#pragma GCC unroll 4
+	for (i = 0; i < VECS; i++)
+		_mm256_store_si256((__m256i *)(out + 32 * i), e[i]);
+}
+
+TARGET static void expand(uint32_t bits, const uint8_t *in, uint32_t n_steps, uint8_t *out)
+{
+	uint32_t k;
+
+#define STEPS(b)                                                            \
+	case b:                                                             \
+		for (k = 0; k < n_steps; k++, in += 16 * b, out += VQ_STEP) \
+			expand_step(b, in, out);                            \
+		break
+	switch (bits) {
+		STEPS(2);
+		STEPS(3);
+		STEPS(4);
+		STEPS(5);
+		STEPS(6);
+		STEPS(7);
+	default: break;
+	}
+#undef STEPS
+}
+
+/* acc + the products of a register of codes with four activation codes in every lane. */
+INLINE TARGET __m256i dot(__m256i acc, __m256i u, __m256i q, const int eight)
+{
+	const __m256i low = _mm256_set1_epi8(15);
+	__m256i one = _mm256_set1_epi16(1);
+
+	if (eight) {
+		__m256i h = _mm256_and_si256(_mm256_srli_epi16(u, 4), low);
+
+		u = _mm256_and_si256(u, low);
+		acc = _mm256_add_epi32(
+			acc, _mm256_madd_epi16(_mm256_maddubs_epi16(h, q), _mm256_set1_epi16(16)));
+	}
+	return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(u, q), one));
+}
+
+INLINE TARGET void sum_codes(const struct vq_tile_segment *g, const int eight, int32_t su[VQ_PANEL])
+{
+	__m256i acc[VECS] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
+			     _mm256_setzero_si256()};
+	const uint8_t *w = g->w;
+	uint32_t k;
+	int i;
+
+	for (k = 0; k < g->n_steps; k++, w += VQ_STEP)
+#pragma GCC unroll 4
+		for (i = 0; i < VECS; i++)
+			acc[i] = dot(acc[i], load(w + 32 * i), _mm256_set1_epi8(1), eight);
+#pragma GCC unroll 4
+	for (i = 0; i < VECS; i++)
+		_mm256_store_si256((__m256i *)(su + 8 * i), acc[i]);
+}
+
+/* nt tokens (a constant, as eight is) times a segment, added to y [nt, 32]. */
+INLINE TARGET void tile_segment(const struct vq_tile_segment *g, const int32_t *q, const int32_t *c,
+				const int32_t *d, const float *s, float *y, const uint32_t nt,
+				const int eight)
+{
+	__m256i acc[TILE][VECS];
+	const uint8_t *w = g->w;
+	uint32_t k, t;
+	int i;
+
+#pragma GCC unroll 2
+	for (t = 0; t < nt; t++)
+#pragma GCC unroll 4
+		for (i = 0; i < VECS; i++)
+			acc[t][i] = _mm256_setzero_si256();
+	for (k = 0; k < g->n_steps; k++, q += nt, w += VQ_STEP) {
+		__m256i b[TILE];
+
+#pragma GCC unroll 2
+		for (t = 0; t < nt; t++)
+			b[t] = _mm256_set1_epi32(q[t]);
+#pragma GCC unroll 4
+		for (i = 0; i < VECS; i++) {
+			__m256i u = load(w + 32 * i);
+
+#pragma GCC unroll 2
+			for (t = 0; t < nt; t++)
+				acc[t][i] = dot(acc[t][i], u, b[t], eight);
+		}
+	}
+#pragma GCC unroll 4
+	for (i = 0; i < VECS; i++) {
+		__m256i z = _mm256_set1_epi32(g->half), su = load(g->corr + 8 * i);
+		__m256 sw = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(g->scale + 8 * i)));
+
+		if (g->zero)
+			z = _mm256_cvtepu8_epi32(
+				_mm_loadl_epi64((const __m128i *)(g->zero + 8 * i)));
+#pragma GCC unroll 2
+		for (t = 0; t < nt; t++) {
+			__m256i v =
+				_mm256_add_epi32(_mm256_mullo_epi32(z, _mm256_set1_epi32(c[t])),
+						 _mm256_mullo_epi32(su, _mm256_set1_epi32(d[t])));
+			__m256 f = _mm256_cvtepi32_ps(_mm256_add_epi32(acc[t][i], v));
+			float *out = y + t * VQ_PANEL + 8 * i;
+
+			f = _mm256_mul_ps(_mm256_mul_ps(_mm256_set1_ps(s[t]), sw), f);
+			_mm256_store_ps(out, _mm256_add_ps(_mm256_load_ps(out), f));
+		}
+	}
+}
+
+typedef void segment_fn(const struct vq_tile_segment *g, const int32_t *q, const int32_t *c,
+			const int32_t *d, const float *s, float *y);
+
+#define SEGMENT(name, nt, eight)                                                              \
+	TARGET static void name(const struct vq_tile_segment *g, const int32_t *q,            \
+				const int32_t *c, const int32_t *d, const float *s, float *y) \
+	{                                                                                     \
+		tile_segment(g, q, c, d, s, y, nt, eight);                                    \
+	}
+SEGMENT(less8_1, 1, 0)
+SEGMENT(less8_2, 2, 0)
+SEGMENT(eight_1, 1, 1)
+SEGMENT(eight_2, 2, 1)
+
+static segment_fn *const segment_fns[2][TILE] = {{less8_1, less8_2}, {eight_1, eight_2}};
+
+static size_t n_bytes(const struct vq_tile_plan *pl)
+{
+	return pl->p->w->bits == 8 ? 0 : (size_t)pl->n_steps * VQ_STEP;
+}
+
+static struct vq_tile_segment prepared(const struct vq_tile_plan *pl, uint32_t panel, uint32_t s,
+				       const struct vq_tile_panel *buf)
+{
+	struct vq_tile_segment g = vq_tile_segment_of(pl, panel, s);
+
+	if (pl->p->w->bits != 8)
+		g.w = buf->bytes + (size_t)s * pl->seg_steps * VQ_STEP;
+	g.corr = buf->corr + (size_t)s * VQ_PANEL;
+	return g;
+}
+
+TARGET static void prepare(const struct vq_tile_plan *pl, uint32_t panel, uint32_t s,
+			   const struct vq_tile_panel *buf)
+{
+	struct vq_tile_segment raw = vq_tile_segment_of(pl, panel, s);
+	struct vq_tile_segment g = prepared(pl, panel, s, buf);
+	int32_t *su = buf->corr + (size_t)s * VQ_PANEL;
+
+	expand(pl->p->w->bits, raw.w, raw.n_steps,
+	       buf->bytes + (size_t)s * pl->seg_steps * VQ_STEP);
+	if (!pl->p->has_za)
+		memset(su, 0, VQ_PANEL * sizeof(*su));
+	else if (pl->p->w->bits == 8)
+		sum_codes(&g, 1, su);
+	else
+		sum_codes(&g, 0, su);
+}
+
+/* y of a tile into the matrix, bias last. */
+static void store_tile(const struct vq_product *p, uint32_t panel, uint32_t t0, uint32_t nt,
+		       const float *y)
+{
+	uint32_t o = panel * VQ_PANEL, n = p->w->n_out - o, t, r;
+
+	n = n < VQ_PANEL ? n : VQ_PANEL;
+	for (t = 0; t < nt; t++, y += VQ_PANEL) {
+		float *out = p->y + (size_t)(t0 + t) * p->w->n_out + o;
+
+		for (r = 0; r < n; r++)
+			out[r] = p->bias ? y[r] + p->bias[o + r] : y[r];
+	}
+}
+
+static void job(const struct vq_tile_plan *pl, uint32_t panel, uint32_t chunk,
+		const struct vq_tile_panel *buf)
+{
+	const struct vq_product *p = pl->p;
+	uint32_t t0 = chunk * CHUNK, end = p->a->n_rows - t0 < CHUNK ? p->a->n_rows : t0 + CHUNK, s;
+	int single = end - t0 <= TILE;
+
+	for (s = 0; !single && s < p->n_segs; s++)
+		prepare(pl, panel, s, buf);
+	for (; t0 < end; t0 += TILE) {
+		uint32_t nt = end - t0 < TILE ? end - t0 : TILE;
+		float y[TILE * VQ_PANEL] __attribute__((aligned(64)));
+
+		memset(y, 0, nt * VQ_PANEL * sizeof(*y));
+		for (s = 0; s < p->n_segs; s++) {
+			size_t at = (size_t)t0 * p->n_segs + (size_t)s * nt;
+			struct vq_tile_segment g;
+
+			if (single)
+				prepare(pl, panel, s, buf);
+			g = prepared(pl, panel, s, buf);
+			segment_fns[p->w->bits == 8][nt - 1](
+				&g,
+				pl->a.q + (size_t)t0 * pl->n_steps + (size_t)s * pl->seg_steps * nt,
+				pl->a.c + at, pl->a.d + at, pl->a.s + at, y);
+		}
+		store_tile(p, panel, t0, nt, y);
+	}
+}
+
+static int qgemm(const struct vq_product *p, struct vq_err *err)
+{
+	static const struct vq_tile_kind kind = {TILE, CHUNK, 0, n_bytes, job};
+
+	return vq_tiles_run(p, &kind, err);
+}
+
+static int runs(void)
+{
+	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+}
+
+const struct vq_kernels vq_kernels_avx2 = {
+	.name = "avx2",
+	.runs = runs,
+	.act_quantize = vq_act_quantize_avx2,
+	.act_fake = vq_act_fake_avx2,
+	.qgemm = qgemm,
+};
+#endif

@@ -1,0 +1,79 @@
+/* What the vector rows of the integer product share: the activations in the order of tiles, the segments of a
+ * panel, and the loop that hands panels and chunks of tokens to threads.
+ *
+ *   sum (u - zw)(q - za) = sum u q + zw c + su d,   c = K za - sum q,  d = -za,  su = sum u
+ *
+ * over the K inputs of a segment; c and d are known from the activations. */
+#ifndef VQ_KERNEL_QGEMM_TILES_H
+#define VQ_KERNEL_QGEMM_TILES_H
+
+#include "kernel/cpu.h"
+
+#define VQ_STEP 128u /* codes of a step: 32 rows, 4 inputs */
+
+/* One array a kind, tile after tile; nt is the number of tokens of the tile. */
+struct vq_tile_acts {
+	int32_t *q; /* [n_steps, nt] four codes each */
+	int32_t *c; /* [n_segs, nt]; narrow: c in the low half, d in the high */
+	int32_t *d; /* [n_segs, nt]; not when narrow */
+	float *s;   /* [n_segs, nt] */
+};
+
+/* Buffers of one thread. */
+struct vq_tile_panel {
+	uint8_t *bytes; /* [n_steps, 128] expanded codes */
+	int32_t *corr;  /* [n_segs, 32] su, or what the row makes of it */
+};
+
+struct vq_tile_plan {
+	const struct vq_product *p;
+	struct vq_tile_acts a;
+	uint32_t tile, chunk; /* tokens; a chunk is a job and holds whole tiles */
+	uint32_t n_steps, seg_steps, n_panels, n_chunks;
+	int narrow; /* c, d, su and zw fit 16 bits */
+};
+
+/* One segment of one panel. */
+struct vq_tile_segment {
+	const uint8_t *w; /* planes, or expanded bytes */
+	uint32_t n_steps;
+	const int32_t *corr;   /* [32] */
+	const uint8_t *zero;   /* [32] zw, or NULL: half everywhere */
+	const uint16_t *scale; /* [32] */
+	int32_t half;
+};
+
+/* Segment s of a panel as the packed model has it. */
+static inline struct vq_tile_segment vq_tile_segment_of(const struct vq_tile_plan *pl,
+							uint32_t panel, uint32_t s)
+{
+	const struct vq_packed *w = pl->p->w;
+	size_t at = ((size_t)panel * w->n_groups + s / pl->p->w_every) * VQ_PANEL;
+	uint32_t k0 = s * pl->seg_steps;
+	uint32_t n = pl->n_steps - k0 < pl->seg_steps ? pl->n_steps - k0 : pl->seg_steps;
+
+	return (struct vq_tile_segment){
+		.w = w->planes + ((size_t)panel * pl->n_steps + k0) * 16 * w->bits,
+		.n_steps = n,
+		.zero = w->zero ? w->zero + at : NULL,
+		.scale = w->scale + at,
+		.half = 1 << (w->bits - 1),
+	};
+}
+
+/* How a row runs. */
+struct vq_tile_kind {
+	uint32_t tile, chunk;
+	int may_narrow; /* the row wants narrow where it is possible */
+	/* Bytes of vq_tile_panel.bytes that the row needs. */
+	size_t (*n_bytes)(const struct vq_tile_plan *pl);
+	/* One panel times one chunk. */
+	void (*job)(const struct vq_tile_plan *pl, uint32_t panel, uint32_t chunk,
+		    const struct vq_tile_panel *buf);
+};
+
+/* Products whose segments are no whole steps go to generic. */
+VQ_MUST_CHECK int vq_tiles_run(const struct vq_product *p, const struct vq_tile_kind *kind,
+			       struct vq_err *err);
+
+#endif
