@@ -22,7 +22,7 @@ int vq_image_new(struct vq_image *im, uint64_t w, uint64_t h, const char *label,
 			       "%llu; make the picture smaller",
 			       label, VQ_IMAGE_MAX_SIDE, VQ_IMAGE_MAX_PIXELS, (unsigned long long)w,
 			       (unsigned long long)h);
-	rgb = vq_calloc((size_t)(w * h), 3, err);
+	rgb = vq_alloc((size_t)(w * h), 3, err);
 	if (!rgb)
 		return VQ_E_SYS;
 	im->w = (uint32_t)w;

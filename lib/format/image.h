@@ -33,7 +33,7 @@ enum vq_filter {
 	VQ_FILTER_LANCZOS = 1
 }; /* PIL's numbers */
 
-/* w x h pixels of zeros; VQ_E_DATA naming label when a side is 0 or past the limits above.  Given. */
+/* w x h pixels, not set; VQ_E_DATA naming label when a side is 0 or past the limits above.  Given. */
 VQ_MUST_CHECK int vq_image_new(struct vq_image *im, uint64_t w, uint64_t h, const char *label,
 			       struct vq_err *err);
 

@@ -97,6 +97,8 @@ static void set_up(struct jpeg_job *j, const uint8_t *data, size_t n)
 
 static void decode(struct jpeg_job *j)
 {
+	uint64_t pixels;
+
 	jpeg_read_header(&j->c, TRUE);
 	if (j->c.num_components != 1 && j->c.num_components != 3) {
 		j->rc = vq_fail(j->err, VQ_E_DATA,
@@ -105,6 +107,12 @@ static void decode(struct jpeg_job *j)
 				j->c.num_components == 4 ? " (CMYK); convert it to RGB" : "");
 		return;
 	}
+	/* A Huffman code has at least one bit for each 8 x 8 block: a small file that claims a huge picture
+	 * is refused before memory is taken for it. */
+	pixels = (uint64_t)j->c.image_width * j->c.image_height;
+	if (!j->c.arith_code && pixels <= VQ_IMAGE_MAX_PIXELS &&
+	    pixels / 512 > j->source.bytes_in_buffer)
+		fail(j, "the file is cut short: it cannot hold so many pixels");
 	j->rc = vq_image_new(&j->im, j->c.image_width, j->c.image_height, j->label, j->err);
 	if (j->rc < 0)
 		return;

@@ -84,6 +84,17 @@ static void clip_grey16(struct png_job *j)
 		}
 }
 
+/* Deflate makes at most 1032 bytes of one (258 of 2 bits), so a small file that claims a huge picture is
+ * refused before memory is taken for it. */
+static int too_short(const struct png_job *j, int depth)
+{
+	uint64_t bits = (uint64_t)depth * png_get_channels(j->png, j->info);
+	uint64_t pixels = (uint64_t)png_get_image_width(j->png, j->info) *
+			  png_get_image_height(j->png, j->info);
+
+	return pixels <= VQ_IMAGE_MAX_PIXELS && pixels * bits / 8 / 1032 > j->n;
+}
+
 /* The header, and transforms so that a row holds RGB, palette indices or 16-bit grey: at most 3 bytes a
  * pixel. */
 static int start(struct png_job *j, int *grey16, int *palette)
@@ -108,6 +119,8 @@ static int start(struct png_job *j, int *grey16, int *palette)
 		png_set_gray_to_rgb(j->png);
 	}
 	png_set_interlace_handling(j->png);
+	if (too_short(j, depth))
+		png_error(j->png, "the file is cut short: it cannot hold so many pixels");
 	return vq_image_new(&j->im, png_get_image_width(j->png, j->info),
 			    png_get_image_height(j->png, j->info), j->label, j->err);
 }

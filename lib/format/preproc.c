@@ -277,7 +277,7 @@ static int place(const struct vq_image *im, uint32_t w, uint32_t h, int64_t left
 
 	if (rc < 0)
 		return rc;
-	for (i = 0; i < n && (fill[0] | fill[1] | fill[2]); i++)
+	for (i = 0; i < n; i++)
 		memcpy(out->rgb + 3 * i, fill, 3);
 	for (i = 0; i < ny; i++)
 		memcpy(out->rgb + 3 * ((y0 + i) * (size_t)w + x0),

@@ -1,0 +1,228 @@
+/* The fuzz targets over their corpora, cuts of these, and seeded mutations. */
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "stream/writer.h"
+
+#define vq_fuzz fuzz_image
+#include "../fuzz/fuzz_image.c"
+#undef vq_fuzz
+#define vq_fuzz fuzz_tokenizer
+#include "../fuzz/fuzz_tokenizer.c"
+#undef vq_fuzz
+#define vq_fuzz fuzz_dataset
+#include "../fuzz/fuzz_dataset.c"
+#undef vq_fuzz
+#define vq_fuzz fuzz_safetensors
+#include "../fuzz/fuzz_safetensors.c"
+#undef vq_fuzz
+#define vq_fuzz fuzz_stream
+#include "../fuzz/fuzz_stream.c"
+#undef vq_fuzz
+
+typedef int (*target)(const uint8_t *, size_t);
+
+#define CUTS 40
+
+static int n_runs;
+
+/* A copy of exactly n bytes, so that a sanitizer sees a read past the end. */
+static void run(target f, const uint8_t *data, size_t n)
+{
+	uint8_t *copy = malloc(n ? n : 1);
+
+	assert_non_null(copy);
+	memcpy(copy, data, n);
+	if (f(copy, n))
+		fail_msg("a promise was broken on %zu bytes (run %d)", n, n_runs);
+	free(copy);
+	n_runs++;
+}
+
+/* Changes a few places: a bit, a byte, a number, a stretch copied elsewhere. */
+static void mutate(uint8_t *data, size_t n, struct vq_rng r)
+{
+	uint64_t k, i, at, from, len;
+
+	for (k = 0; k < 1 + vq_rng_u64(r, 0) % 4; k++) {
+		i = 1 + 8 * k;
+		at = vq_rng_u64(r, i) % n;
+		from = vq_rng_u64(r, i + 1) % n;
+		len = vq_rng_u64(r, i + 2) % 16 + 1;
+		len = len > n - at ? n - at : len;
+		len = len > n - from ? n - from : len;
+		switch (vq_rng_u64(r, i + 3) % 4) {
+		case 0: data[at] ^= (uint8_t)(1 << vq_rng_u64(r, i + 4) % 8); break;
+		case 1: data[at] = (uint8_t)vq_rng_u64(r, i + 4); break;
+		case 2: memset(data + at, vq_rng_u64(r, i + 4) & 1 ? 0xff : 0, len); break;
+		default: memmove(data + at, data + from, len); break;
+		}
+	}
+}
+
+static void replay(target f, const char *label, const uint8_t *data, size_t n, int mutations)
+{
+	uint8_t *copy = malloc(n ? n : 1);
+	int i;
+
+	assert_non_null(copy);
+	run(f, data, n);
+	for (i = 0; i < CUTS && n; i++)
+		run(f, data, n * (size_t)i / CUTS);
+	for (i = 0; i < mutations && n; i++) {
+		memcpy(copy, data, n);
+		mutate(copy, n, vq_rng_new((uint64_t)i, label));
+		run(f, copy, n);
+	}
+	free(copy);
+}
+
+static void replay_file(target f, const char *path, size_t limit, int mutations)
+{
+	char *data;
+	size_t n;
+
+	assert_int_equal(vq_file_read(path, 1 << 28, VQ_E_SYS, &data, &n, NULL), VQ_OK);
+	replay(f, path, (const uint8_t *)data, n < limit ? n : limit, mutations);
+	vq_free(data);
+}
+
+static void figure(const char *what)
+{
+	assert_true(n_runs > 0);
+	print_message("# figure: %s: %d inputs, no promise broken\n", what, n_runs);
+	n_runs = 0;
+}
+
+static void pictures(void **state)
+{
+	DIR *dir = opendir("tests/data/image");
+	struct dirent *e;
+	char path[512];
+
+	(void)state;
+	assert_non_null(dir);
+	while ((e = readdir(dir))) {
+		if (e->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "tests/data/image/%s", e->d_name);
+		replay_file(fuzz_image, path, SIZE_MAX, 60);
+	}
+	closedir(dir);
+	figure("pictures");
+}
+
+static void tokenizers(void **state)
+{
+	static const char small[] = "{\"added_tokens\": [{\"id\": 3, \"content\": \"<i>\", "
+				    "\"rstrip\": true}], \"normalizer\": "
+				    "{\"type\": \"Prepend\", \"prepend\": \"\xe2\x96\x81\"}, "
+				    "\"model\": {\"type\": \"BPE\", "
+				    "\"unk_token\": \"a\", \"vocab\": {\"a\": 0, \"b\": 1, \"ab\": "
+				    "2}, \"merges\": [\"a b\"]}}";
+
+	(void)state;
+	replay_file(fuzz_tokenizer, "pipelines/demo/mini-llava/tokenizer.model", SIZE_MAX, 150);
+	replay_file(fuzz_tokenizer, "pipelines/demo/mini-llava/tokenizer.json", SIZE_MAX, 100);
+	replay(fuzz_tokenizer, "small", (const uint8_t *)small, sizeof(small) - 1, 3000);
+	figure("tokenizers");
+}
+
+static void data_sets(void **state)
+{
+	static const char text[] = "[{\"id\": \"1\", \"image\": \"a.png\", \"conversations\": "
+				   "[{\"from\": \"human\", \"value\": "
+				   "\"<image>\\nq\"}, {\"from\": \"gpt\", \"value\": \"A\"}]}, "
+				   "{\"question_id\": 2, \"text\": "
+				   "\"q\", \"image\": \"b\"}]";
+	static const char lines[] = "{\"id\": 1, \"text\": \"q\"}\n{\"id\": 2, \"text\": \"r\"}\n";
+
+	(void)state;
+	replay(fuzz_dataset, "array", (const uint8_t *)text, sizeof(text) - 1, 2000);
+	replay(fuzz_dataset, "lines", (const uint8_t *)lines, sizeof(lines) - 1, 1000);
+	figure("data sets");
+}
+
+static void safetensors(void **state)
+{
+	static const char head[] =
+		"{\"__metadata__\":{\"format\":\"pt\"},\"a\":{\"dtype\":\"F32\",\"shape\":[2,3],"
+		"\"data_offsets\":[0,24]},\"b\":{\"dtype\":\"F16\",\"shape\":[4],\"data_offsets\":["
+		"24,32]}"
+		"} ";
+	uint8_t file[8 + sizeof(head) - 1 + 32] = {sizeof(head) - 1};
+
+	(void)state;
+	memcpy(file + 8, head, sizeof(head) - 1);
+	assert_int_equal(fuzz_safetensors(file, sizeof(file)), 0);
+	replay(fuzz_safetensors, "small", file, sizeof(file), 4000);
+	figure("safetensors");
+}
+
+/* A stream with every kind of payload, at the given level. */
+static uint8_t *make_stream(int level, size_t *n)
+{
+	static const uint16_t halves[64] = {0x3c00, 0x4000, 0xbc00};
+	struct vq_tensor t = {VQ_F16, 2, {8, 8}, halves};
+	struct vq_writer *w;
+	struct vq_err err = {0};
+	FILE *f = tmpfile();
+	json_t *head = json_pack("{s:s}", "producer", "test");
+	uint8_t *data;
+
+	assert_non_null(f);
+	assert_int_equal(vq_writer_open(&w, fileno(f), "tmp", level, &err), VQ_OK);
+	assert_int_equal(vq_writer_begin(w, head, &err), VQ_OK);
+	assert_int_equal(vq_writer_put_json(w, VQ_KIND_META, "config", head, &err), VQ_OK);
+	assert_int_equal(vq_writer_put_tensor(w, VQ_KIND_TENSOR, "x.weight", &t, head, &err),
+			 VQ_OK);
+	assert_int_equal(vq_writer_put_bytes(w, 99, "odd", "abc", 3, &err), VQ_OK);
+	assert_int_equal(vq_writer_end(w, &err), VQ_OK);
+	vq_writer_close(w);
+	json_decref(head);
+	*n = (size_t)lseek(fileno(f), 0, SEEK_END);
+	data = malloc(*n);
+	assert_non_null(data);
+	assert_int_equal(pread(fileno(f), data, *n, 0), *n);
+	fclose(f);
+	return data;
+}
+
+static void streams(void **state)
+{
+	int level;
+
+	(void)state;
+	for (level = 0; level < 2; level++) {
+		size_t n;
+		uint8_t *data = make_stream(level, &n);
+
+		replay(fuzz_stream, "stream", data, n, 2000);
+		free(data);
+	}
+	figure("streams");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(pictures),  cmocka_unit_test(tokenizers),
+		cmocka_unit_test(data_sets), cmocka_unit_test(safetensors),
+		cmocka_unit_test(streams),
+	};
+
+	vq_log_setup("test_fuzz", 0); /* damaged JPEGs warn */
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
