@@ -1,0 +1,252 @@
+/* Questions, and the answers that an earlier run already has. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "base/io.h"
+#include "base/mem.h"
+#include "base/parse.h"
+#include "task/infer_parts.h"
+
+#define MAX_LINES (64u << 20) /* bytes of questions on standard input */
+
+/* "3/8" -> 3 and 8. */
+static int parse_shard(const char *s, uint32_t *i, uint32_t *n, struct vq_err *err)
+{
+	const char *slash = strchr(s, '/');
+	char first[16];
+
+	if (slash && (size_t)(slash - s) < sizeof(first) &&
+	    vq_parse_u32(n, slash + 1, 1, 1000000) == VQ_OK) {
+		memcpy(first, s, (size_t)(slash - s));
+		first[slash - s] = '\0';
+		if (vq_parse_u32(i, first, 1, *n) == VQ_OK)
+			return VQ_OK;
+	}
+	return vq_fail(err, VQ_E_USAGE, "--shard wants I/N with I of 1..N, got '%s'", s);
+}
+
+static int put(struct vq_asks *a, const char *id, const char *text, size_t n, char *image,
+	       struct vq_err *err)
+{
+	struct vq_ask *q = &a->v[a->n];
+
+	*q = (struct vq_ask){.image = image};
+	q->id = vq_strdup(id, err);
+	q->text = vq_alloc(n + 1, 1, err);
+	if (!q->id || !q->text) {
+		vq_free(q->id);
+		vq_free(q->text);
+		vq_free(image);
+		return VQ_E_SYS;
+	}
+	memcpy(q->text, text, n);
+	q->text[n] = '\0';
+	a->n++;
+	return VQ_OK;
+}
+
+/* A picture that is not there is found now, not after an hour. */
+static int from_item(struct vq_asks *a, const struct vq_dataset *d, const struct vq_item *it,
+		     struct vq_err *err)
+{
+	char *image = vq_dataset_image(d, it, err);
+
+	if (!image && it->image)
+		return err->code;
+	if (image && access(image, R_OK) != 0) {
+		vq_fail_errno(err, VQ_E_DATA, "question '%s': picture %s", it->id, image);
+		vq_free(image);
+		return VQ_E_DATA;
+	}
+	return put(a, it->id, it->text, strlen(it->text), image, err);
+}
+
+static int from_data(struct vq_asks *a, const struct vq_infer *o, struct vq_err *err)
+{
+	uint32_t i, part = 1, parts = 1;
+	struct vq_dataset d;
+	int rc = o->shard ? parse_shard(o->shard, &part, &parts, err) : VQ_OK;
+
+	if (rc >= 0)
+		rc = vq_dataset_open(&d, o->data, o->images, err);
+	if (rc < 0)
+		return rc;
+	memcpy(a->data_sha256, d.sha256, sizeof(a->data_sha256));
+	a->v = vq_calloc(d.n, sizeof(*a->v), err);
+	if (!a->v)
+		rc = VQ_E_SYS;
+	for (i = 0; rc >= 0 && i < d.n && (o->limit == 0 || i < o->limit); i++)
+		if (XXH64(d.items[i].id, strlen(d.items[i].id), 0) % parts == part - 1)
+			rc = from_item(a, &d, &d.items[i], err);
+	vq_dataset_close(&d);
+	return rc;
+}
+
+static int read_stdin(char **text, size_t *n, struct vq_err *err)
+{
+	size_t room = 1 << 16, got;
+	int rc = VQ_OK;
+
+	*n = 0;
+	*text = vq_alloc(room, 1, err);
+	if (!*text)
+		return VQ_E_SYS;
+	for (;;) {
+		rc = vq_read_upto(STDIN_FILENO, *text + *n, room - *n, &got, "stdin", err);
+		*n += got;
+		if (rc < 0 || *n < room)
+			return rc;
+		if (room >= MAX_LINES)
+			return vq_fail(err, VQ_E_DATA, "stdin: more than %u bytes of questions",
+				       MAX_LINES);
+		rc = vq_grow((void **)text, room, 2 * room, 1, err);
+		if (rc < 0)
+			return rc;
+		room *= 2;
+	}
+}
+
+static int from_stdin(struct vq_asks *a, struct vq_err *err)
+{
+	char *text = NULL, id[24];
+	size_t n = 0, i, at, lines = 1;
+	int rc = read_stdin(&text, &n, err);
+
+	for (i = 0; rc >= 0 && i < n; i++) {
+		lines += text[i] == '\n';
+		if (text[i] == '\0')
+			rc = vq_fail(err, VQ_E_DATA, "stdin: line %zu: a zero byte in a question",
+				     lines);
+	}
+	if (rc >= 0 && !(a->v = vq_calloc(lines, sizeof(*a->v), err)))
+		rc = VQ_E_SYS;
+	for (i = 0, at = 0; rc >= 0 && at < n; at += i + 1) {
+		char *end = memchr(text + at, '\n', n - at);
+
+		i = end ? (size_t)(end - text) - at : n - at;
+		snprintf(id, sizeof(id), "%u", a->n + 1);
+		rc = put(a, id, text + at, i, NULL, err);
+	}
+	vq_free(text);
+	return rc;
+}
+
+int vq_asks_open(struct vq_asks *a, const struct vq_infer *o, struct vq_err *err)
+{
+	int rc;
+
+	memset(a, 0, sizeof(*a));
+	rc = o->data ? from_data(a, o, err) : from_stdin(a, err);
+	if (rc < 0)
+		vq_asks_close(a);
+	return rc;
+}
+
+void vq_asks_close(struct vq_asks *a)
+{
+	uint32_t i;
+
+	for (i = 0; i < a->n; i++) {
+		vq_free(a->v[i].id);
+		vq_free(a->v[i].text);
+		vq_free(a->v[i].image);
+		vq_free(a->v[i].line);
+	}
+	vq_free(a->v);
+	memset(a, 0, sizeof(*a));
+}
+
+/* --- resuming --- */
+
+static int same_opening(const char *path, const json_t *theirs, const json_t *ours,
+			struct vq_err *err)
+{
+	const char *key;
+	json_t *v;
+
+	json_object_foreach(
+		(json_t *)ours, key,
+		v) if (!json_equal(v,
+				   json_object_get(
+					   theirs,
+					   key))) return vq_fail(err, VQ_E_DATA,
+								 "%s: '%s' of its opening record "
+								 "differs from this run's; "
+								 "resume with the model, data and "
+								 "options of that run",
+								 path, key);
+	return VQ_OK;
+}
+
+/* One answer: 1 taken, 0 none of this run's questions (totals). */
+static int take(struct vq_asks *a, const json_t *by_id, const char *path, json_t *o,
+		const char *text, size_t n, struct vq_err *err)
+{
+	json_t *at = json_object_get(by_id,
+				     json_string_value(json_object_get(o, "question_id"))
+					     ? json_string_value(json_object_get(o, "question_id"))
+					     : "");
+	struct vq_ask *q;
+
+	if (json_object_get(o, "vqlm"))
+		return 0;
+	if (!at)
+		return vq_fail(err, VQ_E_DATA, "%s: an answer to no question of this run", path);
+	q = &a->v[json_integer_value(at)];
+	if (q->line)
+		return vq_fail(err, VQ_E_DATA, "%s: two answers to question '%s'", path, q->id);
+	if (vq_json_u32(o, "n_prompt", 0, &q->n_prompt, path, err) < 0)
+		return VQ_E_DATA;
+	q->line = vq_alloc(n + 1, 1, err);
+	if (!q->line)
+		return VQ_E_SYS;
+	memcpy(q->line, text, n);
+	q->line[n] = '\0';
+	return 1;
+}
+
+/* Whole lines only: the last one of a killed run may be cut. */
+static int take_lines(struct vq_asks *a, const json_t *by_id, const char *path, const char *text,
+		      size_t n, const json_t *opening, struct vq_err *err)
+{
+	const char *end = text + n;
+	int rc = VQ_OK, first = 1;
+
+	while (rc >= 0 && text < end) {
+		const char *nl = memchr(text, '\n', (size_t)(end - text));
+		json_t *o;
+
+		if (!nl)
+			break;
+		o = vq_json_parse(text, (size_t)(nl - text), path, err);
+		if (!o)
+			return VQ_E_DATA;
+		rc = first ? same_opening(path, o, opening, err)
+			   : take(a, by_id, path, o, text, (size_t)(nl - text), err);
+		json_decref(o);
+		first = 0;
+		text = nl + 1;
+	}
+	return rc < 0 ? rc : VQ_OK;
+}
+
+int vq_asks_resume(struct vq_asks *a, const char *path, const json_t *opening, struct vq_err *err)
+{
+	json_t *by_id = json_object();
+	char *text = NULL;
+	size_t n = 0;
+	uint32_t i;
+	int rc = by_id ? vq_file_read(path, SIZE_MAX / 2, VQ_E_SYS, &text, &n, err) : VQ_E_SYS;
+
+	for (i = 0; rc >= 0 && i < a->n; i++)
+		if (json_object_set_new(by_id, a->v[i].id, json_integer(i)) < 0)
+			rc = vq_fail(err, VQ_E_SYS, "memory: cannot index the questions");
+	if (rc >= 0)
+		rc = take_lines(a, by_id, path, text, n, opening, err);
+	vq_free(text);
+	json_decref(by_id);
+	return rc;
+}
