@@ -1,6 +1,7 @@
 /* Questions in batches, answers in JSON Lines; or one question in plain text. */
 #include "task/infer.h"
 
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,22 +11,34 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/stop.h"
-#include "kernel/blas.h"
-#include "kernel/cpu.h"
 #include "stream/history.h"
 #include "stream/writer.h"
 #include "task/infer_parts.h"
 
 #define MAX_BATCH 32u /* questions */
 
+/* Models up to this many bytes of weights answer several batches at a time. */
+#define SMALL_MODEL ((uint64_t)64 << 20)
+
+/* A batch of questions. */
+struct group {
+	struct vq_answering v[MAX_BATCH];
+	uint32_t n, open; /* open: not answered by a resumed run */
+	double seconds;
+	int rc;
+	struct vq_err err;
+};
+
 struct run {
 	const struct vq_infer *o;
 	struct vq_loaded l;
 	struct vq_asks asks;
-	struct vq_batcher b;
+	struct vq_batcher *b; /* [workers] */
+	uint32_t workers, max_rows, max_tokens;
+	uint32_t next;               /* question that comes next */
+	struct vq_answering waiting; /* its prompt, when it did not fit the last batch */
 	struct vq_output out, logits_out;
 	struct vq_writer *logits;
-	uint32_t answered;
 	double t0, t_loaded;
 	size_t printed; /* bytes of a single answer that have gone out */
 };
@@ -50,92 +63,6 @@ static int put_line(struct run *r, json_t *j, struct vq_err *err)
 	return rc;
 }
 
-/* "llava_test_CQM-A.json" -> "test": the first word of the file's name that is a split. */
-static json_t *split_of(const char *path)
-{
-	static const char *const splits[] = {"train",     "val",     "test",    "trainval",
-					     "minitrain", "minival", "minitest"};
-	const char *slash = path ? strrchr(path, '/') : NULL, *s = slash ? slash + 1 : path;
-	size_t n, i;
-
-	while (s && *s) {
-		n = strcspn(s, "_-.");
-		for (i = 0; i < sizeof(splits) / sizeof(splits[0]); i++)
-			if (strlen(splits[i]) == n && strncmp(s, splits[i], n) == 0)
-				return json_string(splits[i]);
-		s += n + (s[n] != '\0');
-	}
-	return json_null();
-}
-
-/* What determines the answers, and which were asked for. */
-static json_t *opening(const struct run *r)
-{
-	const struct vq_infer *o = r->o;
-	json_t *ids = json_array(), *j;
-	uint32_t i;
-
-	for (i = 0; i < r->asks.n; i++)
-		json_array_append_new(ids, json_string(r->asks.v[i].id));
-	j = json_pack("{s:s, s:s, s:O, s:o, s:o, s:s, s:{s:b, s:i, s:f, s:I}}", "vqlm", "answers",
-		      "producer", "vqlm-infer " VQ_VERSION, "model", r->l.identity, "split",
-		      split_of(o->data), "ids", ids, "template",
-		      r->l.model.cfg.chat ? r->l.model.cfg.chat->name : "", "params", "score",
-		      o->score, "max_tokens", (int)r->b.max_tokens, "temperature", o->temperature,
-		      "seed", (json_int_t)o->seed);
-	if (j && r->asks.data_sha256[0])
-		json_object_set_new(j, "data", json_pack("{s:s}", "sha256", r->asks.data_sha256));
-	if (j && o->shard)
-		json_object_set_new(j, "shard", json_string(o->shard));
-	return j;
-}
-
-static json_t *answer(const struct vq_answering *a, double ms)
-{
-	json_t *tokens = json_array(), *j, *scores;
-	char letter[2] = "";
-	uint32_t i;
-
-	for (i = 0; i < a->n_tokens; i++)
-		json_array_append_new(tokens, json_integer(a->tokens[i]));
-	j = json_pack("{s:s, s:s, s:o, s:i, s:f}", "question_id", a->ask->id, "text",
-		      a->text.s ? a->text.s : "", "tokens", tokens, "n_prompt",
-		      (int)a->prompt.n_tokens, "ms", ms);
-	if (!j || a->n_choices == 0)
-		return j;
-	scores = json_object();
-	for (i = 0; i < a->n_choices; i++) {
-		letter[0] = a->letters[i];
-		json_object_set_new(scores, letter, json_real(a->log_probs[i]));
-	}
-	json_object_set_new(j, "scores", scores);
-	return j;
-}
-
-static double per_second(uint64_t n, double seconds)
-{
-	return seconds > 0 ? (double)n / seconds : 0;
-}
-
-static json_t *totals(const struct run *r)
-{
-	const struct vq_run_times *t = &r->b.times;
-
-	return json_pack("{s:s, s:I, s:f, s:f, s:I, s:f, s:I, s:f, s:f, s:I, s:f, s:f, s:I, s:I, "
-			 "s:I, s:s, s:s}",
-			 "vqlm", "totals", "questions", (json_int_t)r->asks.n, "seconds",
-			 vq_now() - r->t0, "load_seconds", r->t_loaded - r->t0, "pictures",
-			 (json_int_t)t->pictures, "vision_seconds", t->vision, "prompt_tokens",
-			 (json_int_t)t->prompt_tokens, "prefill_seconds", t->prefill,
-			 "prefill_tokens_per_second", per_second(t->prompt_tokens, t->prefill),
-			 "decoded_tokens", (json_int_t)t->decoded_tokens, "decode_seconds",
-			 t->decode, "decode_tokens_per_second",
-			 per_second(t->decoded_tokens, t->decode), "peak_bytes",
-			 (json_int_t)vq_peak_rss(), "peak_anon_bytes", (json_int_t)vq_peak_anon(),
-			 "weight_bytes", (json_int_t)r->l.weight_bytes, "kernels", vq_cpu_name(),
-			 "blas", vq_blas_core());
-}
-
 /* --- batches --- */
 
 static int build(struct run *r, struct vq_answering *a, struct vq_ask *q, struct vq_err *err)
@@ -154,47 +81,65 @@ static int build(struct run *r, struct vq_answering *a, struct vq_ask *q, struct
 	return VQ_OK;
 }
 
-/* Fills v with the questions of the batch that starts at first; returns their number, or < 0.  What is in a
- * batch depends on the data alone: a question that a resumed run has answered takes its place in it, so that
- * the sums of the others are cut as they were. */
-static int fill(struct run *r, struct vq_answering *v, uint32_t first, struct vq_err *err)
+/* The next batch, from r->next on.  What is in a batch depends on the data alone: a question that a resumed
+ * run has answered takes its place in it, so that the sums of the others are cut as they were. */
+static int fill(struct run *r, struct group *g, struct vq_err *err)
 {
-	uint32_t rows = 0, n, open = 0, i;
+	uint32_t rows = 0, i;
 	int rc = VQ_OK;
 
-	for (n = 0; n < MAX_BATCH && first + n < r->asks.n; n++) {
-		struct vq_ask *q = &r->asks.v[first + n];
+	for (g->n = g->open = 0; g->n < MAX_BATCH && r->next < r->asks.n; r->next++) {
+		struct vq_ask *q = &r->asks.v[r->next];
+		struct vq_answering *a = &g->v[g->n];
 
-		if (!q->line && v[n].ask != q)
-			rc = build(r, &v[n], q, err);
+		*a = r->waiting;
+		memset(&r->waiting, 0, sizeof(r->waiting));
+		if (!q->line && !a->ask)
+			rc = build(r, a, q, err);
 		if (rc < 0)
 			return rc;
-		v[n].ask = q;
-		if (n > 0 && rows + q->n_prompt > r->b.max_rows)
+		if (g->n > 0 && rows + q->n_prompt > r->max_rows) {
+			r->waiting = *a;
+			memset(a, 0, sizeof(*a));
 			break;
+		}
+		a->ask = q;
 		rows += q->n_prompt;
-		open += !q->line;
+		g->open += !q->line;
+		g->n++;
 	}
-	for (i = 0; open && i < n; i++)
-		if (v[i].ask->line) {
-			rc = build(r, &v[i], v[i].ask, err);
+	for (i = 0; g->open && i < g->n; i++)
+		if (g->v[i].ask->line) {
+			rc = build(r, &g->v[i], g->v[i].ask, err);
 			if (rc < 0)
 				return rc;
 		}
-	return (int)n;
+	return VQ_OK;
 }
 
-static int write_answers(struct run *r, struct vq_answering *v, uint32_t n, double ms,
-			 struct vq_err *err)
+static int put_logits(struct run *r, const struct vq_answering *a, struct vq_err *err)
+{
+	struct vq_tensor t = {VQ_F32, 1, {r->l.vocab}, a->logits};
+	char name[VQ_NAME_MAX + 1];
+
+	if (snprintf(name, sizeof(name), "logits/%s", a->ask->id) >= (int)sizeof(name))
+		return vq_fail(err, VQ_E_DATA,
+			       "question '%.40s...': its id is too long for a record", a->ask->id);
+	return vq_writer_put_tensor(r->logits, VQ_KIND_TENSOR, name, &t, NULL, err);
+}
+
+static int write_answers(struct run *r, const struct group *g, struct vq_err *err)
 {
 	uint32_t i;
 	int rc = VQ_OK;
 
-	for (i = 0; rc >= 0 && i < n; i++) {
-		const char *line = v[i].ask->line;
+	for (i = 0; rc >= 0 && i < g->n; i++) {
+		const char *line = g->v[i].ask->line;
 
 		if (!line) {
-			rc = put_line(r, answer(&v[i], ms), err);
+			rc = put_line(r, vq_infer_answer(&g->v[i], g->seconds * 1000 / g->n), err);
+			if (rc >= 0 && r->logits)
+				rc = put_logits(r, &g->v[i], err);
 			continue;
 		}
 		rc = vq_write_full(r->out.fd, line, strlen(line), r->out.label, err);
@@ -204,79 +149,91 @@ static int write_answers(struct run *r, struct vq_answering *v, uint32_t n, doub
 	return rc;
 }
 
-static int one_batch(struct run *r, struct vq_answering *v, uint32_t n, struct vq_err *err)
+static void run_group(struct vq_batcher *b, struct group *g)
 {
 	double t0 = vq_now();
-	uint32_t open = 0, i;
-	int rc = VQ_OK;
 
-	for (i = 0; i < n; i++)
-		open += !v[i].ask->line;
-	if (open)
-		rc = vq_batch_run(&r->b, v, n, err);
-	if (rc >= 0)
-		rc = write_answers(r, v, n, (vq_now() - t0) * 1000 / n, err);
-	vq_peak_anon();
-	return rc;
+	g->rc = g->open ? vq_batch_run(b, g->v, g->n, &g->err) : VQ_OK;
+	g->seconds = vq_now() - t0;
 }
 
-static int stopped(const struct run *r, uint32_t done, struct vq_err *err)
+/* Several batches of a small model at a time, each on one thread: its layers are too little work to share out.
+ * A result does not depend on that, since work is cut the same way everywhere. */
+static void run_groups(struct run *r, struct group *g, uint32_t n)
+{
+	long long i;
+
+	if (r->workers == 1) {
+		for (i = 0; i < n; i++)
+			run_group(&r->b[0], &g[i]);
+		return;
+	}
+#pragma omp parallel for schedule(dynamic, 1)
+	for (i = 0; i < (long long)n; i++)
+		run_group(&r->b[omp_get_thread_num()], &g[i]);
+}
+
+static void clear(struct group *g)
+{
+	uint32_t i;
+
+	for (i = 0; i < MAX_BATCH; i++)
+		vq_answering_free(&g->v[i]);
+	memset(g, 0, sizeof(*g));
+}
+
+static int stopped(const struct run *r, struct vq_err *err)
 {
 	if (r->out.part)
 		return vq_fail(err, VQ_E_STOP,
-			       "stopped after %u of %u questions; --resume %s goes on", done,
+			       "stopped after %u of %u questions; --resume %s goes on", r->next,
 			       r->asks.n, r->out.part);
-	return vq_fail(err, VQ_E_STOP, "stopped after %u of %u questions", done, r->asks.n);
+	return vq_fail(err, VQ_E_STOP, "stopped after %u of %u questions", r->next, r->asks.n);
+}
+
+/* Batches for every worker: filled one after the other, run, written in order. */
+static int one_round(struct run *r, struct group *g, uint32_t most, struct vq_err *err)
+{
+	uint32_t n = 0, i;
+	int rc = VQ_OK, built = VQ_OK;
+
+	while (built >= 0 && n < most && r->next < r->asks.n)
+		built = fill(r, &g[n++], err);
+	if (built < 0)
+		n--; /* those before it can still be answered */
+	run_groups(r, g, n);
+	for (i = 0; rc >= 0 && i < n; i++) {
+		rc = g[i].rc;
+		if (rc < 0)
+			vq_fail(err, rc, "%s", g[i].err.text);
+		else
+			rc = write_answers(r, &g[i], err);
+	}
+	for (i = 0; i < most; i++)
+		clear(&g[i]);
+	vq_peak_anon();
+	return built < 0 ? built : rc;
 }
 
 static int all_batches(struct run *r, struct vq_err *err)
 {
-	/* One more than a batch: the question that did not fit waits there. */
-	struct vq_answering *v = vq_calloc(MAX_BATCH + 1, sizeof(*v), err);
+	uint32_t most = r->workers == 1 ? 1 : 2 * r->workers;
+	struct group *g = vq_calloc(most, sizeof(*g), err);
 	struct vq_progress p;
-	uint32_t done = 0, i;
-	int rc = v ? VQ_OK : VQ_E_SYS, n = 0;
+	int rc = g ? VQ_OK : VQ_E_SYS;
 
 	vq_progress_start(&p, "questions", r->asks.n);
-	while (rc >= 0 && done < r->asks.n) {
-		if (vq_stop_asked()) {
-			rc = stopped(r, done, err);
-			break;
-		}
-		n = fill(r, v, done, err);
-		rc = n < 0 ? n : one_batch(r, v, (uint32_t)n, err);
-		for (i = 0; rc >= 0 && i < (uint32_t)n; i++)
-			vq_answering_free(&v[i]);
-		if (rc >= 0 && v[n].ask) { /* a prompt that is built already */
-			v[0] = v[n];
-			memset(&v[n], 0, sizeof(v[n]));
-		}
-		done += rc < 0 ? 0 : (uint32_t)n;
-		vq_progress_step(&p, done);
+	while (rc >= 0 && r->next < r->asks.n) {
+		rc = vq_stop_asked() ? stopped(r, err) : one_round(r, g, most, err);
+		vq_progress_step(&p, r->next);
 	}
 	vq_progress_end(&p);
-	for (i = 0; v && i <= MAX_BATCH; i++)
-		vq_answering_free(&v[i]);
-	vq_free(v);
+	vq_answering_free(&r->waiting);
+	vq_free(g);
 	return rc;
 }
 
 /* --- the two ways to answer --- */
-
-static int put_logits(void *ctx, const struct vq_answering *a, const float *logits, uint32_t n,
-		      struct vq_err *err)
-{
-	struct run *r = ctx;
-	struct vq_tensor t = {VQ_F32, 1, {n}, logits};
-	char name[VQ_NAME_MAX + 1];
-
-	if (!r->logits || a->ask->line)
-		return VQ_OK;
-	if (snprintf(name, sizeof(name), "logits/%s", a->ask->id) >= (int)sizeof(name))
-		return vq_fail(err, VQ_E_DATA,
-			       "question '%.40s...': its id is too long for a record", a->ask->id);
-	return vq_writer_put_tensor(r->logits, VQ_KIND_TENSOR, name, &t, NULL, err);
-}
 
 static int open_logits(struct run *r, struct vq_err *err)
 {
@@ -306,6 +263,27 @@ static int close_logits(struct run *r, int rc, struct vq_err *err)
 	return rc;
 }
 
+static int put_totals(struct run *r, struct vq_err *err)
+{
+	struct vq_run_times sum = {0};
+	uint32_t i;
+
+	for (i = 0; i < r->workers; i++) {
+		const struct vq_run_times *t = &r->b[i].times;
+
+		sum.vision += t->vision;
+		sum.prefill += t->prefill;
+		sum.decode += t->decode;
+		sum.pictures += t->pictures;
+		sum.prompt_tokens += t->prompt_tokens;
+		sum.decoded_tokens += t->decoded_tokens;
+	}
+	return put_line(r,
+			vq_infer_totals(&r->l, &r->asks, &sum, r->workers, r->t_loaded - r->t0,
+					vq_now() - r->t0),
+			err);
+}
+
 /* The earlier answers are read before the output opens: it may be the same file. */
 static int resume(struct run *r, const json_t *head, struct vq_err *err)
 {
@@ -320,7 +298,7 @@ static int resume(struct run *r, const json_t *head, struct vq_err *err)
 
 static int answer_all(struct run *r, struct vq_err *err)
 {
-	json_t *head = opening(r);
+	json_t *head = vq_infer_opening(r->o, &r->l, &r->asks, r->max_tokens);
 	int rc = head ? VQ_OK : vq_fail(err, VQ_E_SYS, "memory: cannot make a record");
 
 	if (rc >= 0 && r->o->resume)
@@ -333,13 +311,11 @@ static int answer_all(struct run *r, struct vq_err *err)
 		json_decref(head);
 		return r->logits ? close_logits(r, rc, err) : rc;
 	}
-	r->b.on_logits = put_logits;
-	r->b.ctx = r;
 	rc = put_line(r, head, err);
 	if (rc >= 0)
 		rc = all_batches(r, err);
 	if (rc >= 0)
-		rc = put_line(r, totals(r), err);
+		rc = put_totals(r, err);
 	if (r->logits)
 		rc = close_logits(r, rc, err);
 	if (rc >= 0)
@@ -369,7 +345,7 @@ static int talk(struct run *r, struct vq_ask *q, struct vq_err *err)
 
 	r->printed = 0;
 	if (rc >= 0)
-		rc = vq_batch_run(&r->b, &a, 1, err);
+		rc = vq_batch_run(&r->b[0], &a, 1, err);
 	if (rc >= 0 && r->o->score)
 		rc = print_more(r, &a, err);
 	if (rc >= 0)
@@ -387,9 +363,9 @@ static int converse(struct run *r, struct vq_err *err)
 
 	if (rc < 0)
 		return rc;
-	r->b.max_tokens = r->o->max_tokens ? r->o->max_tokens : 256;
-	r->b.on_text = print_more;
-	r->b.ctx = r;
+	r->b[0].max_tokens = r->o->max_tokens ? r->o->max_tokens : 256;
+	r->b[0].on_text = print_more;
+	r->b[0].ctx = r;
 	for (;;) {
 		struct vq_ask q = {.id = id};
 		ssize_t n;
@@ -420,8 +396,8 @@ static int answer_one(struct run *r, struct vq_err *err)
 	vq_str_puts(&text, r->o->question);
 	q.text = text.s;
 	q.image = (char *)r->o->image; /* only read */
-	r->b.on_text = print_more;
-	r->b.ctx = r;
+	r->b[0].on_text = print_more;
+	r->b[0].ctx = r;
 	rc = text.failed ? vq_fail(err, VQ_E_SYS, "memory: cannot keep the question")
 			 : talk(r, &q, err);
 	vq_str_free(&text);
@@ -431,28 +407,47 @@ static int answer_one(struct run *r, struct vq_err *err)
 	return rc;
 }
 
+static int open_workers(struct run *r, struct vq_err *err)
+{
+	int small = r->l.weight_bytes <= SMALL_MODEL && !r->o->question;
+	uint32_t i;
+
+	r->workers = small ? (uint32_t)omp_get_max_threads() : 1;
+	r->b = vq_calloc(r->workers, sizeof(*r->b), err);
+	if (!r->b)
+		return VQ_E_SYS;
+	for (i = 0; i < r->workers; i++)
+		vq_batcher_init(&r->b[i], r->o, &r->l);
+	r->max_rows = r->b[0].max_rows;
+	r->max_tokens = r->b[0].max_tokens;
+	return VQ_OK;
+}
+
 int vq_infer_run(const struct vq_infer *o, struct vq_err *err)
 {
 	struct run r = {.o = o, .t0 = vq_now()};
+	uint32_t i;
 	int rc;
 
 	vq_stop_catch();
 	rc = vq_loaded_open(&r.l, o->model, o->template, err);
 	if (rc < 0)
 		return rc;
-	vq_batcher_init(&r.b, o, &r.l);
 	r.t_loaded = vq_now();
-	if (o->question) {
-		rc = answer_one(&r, err);
-	} else if (!o->data && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)) {
+	rc = open_workers(&r, err);
+	if (rc >= 0 && !o->data && !o->question && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)) {
 		rc = converse(&r, err);
-	} else {
+	} else if (rc >= 0 && o->question) {
+		rc = answer_one(&r, err);
+	} else if (rc >= 0) {
 		rc = vq_asks_open(&r.asks, o, err);
 		if (rc >= 0)
 			rc = answer_all(&r, err);
 	}
 	vq_asks_close(&r.asks);
-	vq_batcher_free(&r.b);
+	for (i = 0; r.b && i < r.workers; i++)
+		vq_batcher_free(&r.b[i]);
+	vq_free(r.b);
 	vq_loaded_close(&r.l);
 	return rc;
 }

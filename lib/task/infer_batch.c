@@ -12,7 +12,7 @@
 #define DATA_TOKENS 16u               /* of an answer to a question of a data set */
 #define TALK_TOKENS 256u
 
-void vq_batcher_init(struct vq_batcher *b, const struct vq_infer *o, struct vq_loaded *l)
+void vq_batcher_init(struct vq_batcher *b, const struct vq_infer *o, const struct vq_loaded *l)
 {
 	const struct vq_decoder_config *c = &l->model.cfg.decoder;
 	size_t row = (size_t)c->n_layers * c->layer.n_kv_heads * c->layer.head_dim * 2 * 4;
@@ -33,6 +33,7 @@ void vq_answering_free(struct vq_answering *a)
 {
 	vq_prompt_free(&a->prompt);
 	vq_free(a->tokens);
+	vq_free(a->logits);
 	vq_str_free(&a->text);
 	memset(a, 0, sizeof(*a));
 }
@@ -331,10 +332,12 @@ static int first_token(struct vq_batcher *b, struct vq_answering *a, const float
 
 	if (rc < 0)
 		return vq_err_prefix(err, "question '%s': ", a->ask->id);
-	if (b->on_logits)
-		rc = b->on_logits(b->ctx, a, logits, b->l->vocab, err);
-	if (rc < 0)
-		return rc;
+	if (b->o->logits) {
+		a->logits = vq_alloc_f32(b->l->vocab, err);
+		if (!a->logits)
+			return VQ_E_SYS;
+		memcpy(a->logits, logits, b->l->vocab * sizeof(float));
+	}
 	return b->o->score ? score(b, a, logits, err) : extend(b, a, logits, err);
 }
 

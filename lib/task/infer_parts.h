@@ -57,6 +57,7 @@ struct vq_answering {
 	struct vq_str text;
 	struct vq_token_stream stream;
 	int finished;
+	float *logits; /* [vocab] that follow the prompt, with --logits */
 	/* with --score */
 	uint32_t n_choices;
 	char letters[26];
@@ -69,24 +70,34 @@ struct vq_run_times {
 	uint64_t pictures, prompt_tokens, decoded_tokens;
 };
 
-/* What a batch needs besides its questions; kv is kept from batch to batch. */
+/* What a batch needs besides its questions; one for each that runs at the same time.  kv is kept from batch to
+ * batch. */
 struct vq_batcher {
 	const struct vq_infer *o;
-	struct vq_loaded *l;
+	const struct vq_loaded *l;
 	uint32_t max_tokens, max_rows;
 	struct vq_kv kv;
 	struct vq_run_times times;
-	/* Called with the logits [vocab] that follow a prompt, and with the text so far after each token. */
-	int (*on_logits)(void *ctx, const struct vq_answering *a, const float *logits, uint32_t n,
-			 struct vq_err *err);
+	/* Called after each token with the text so far; may be NULL. */
 	int (*on_text)(void *ctx, const struct vq_answering *a, struct vq_err *err);
 	void *ctx;
 };
 
-void vq_batcher_init(struct vq_batcher *b, const struct vq_infer *o, struct vq_loaded *l);
+void vq_batcher_init(struct vq_batcher *b, const struct vq_infer *o, const struct vq_loaded *l);
 void vq_batcher_free(struct vq_batcher *b);
 VQ_MUST_CHECK int vq_batch_run(struct vq_batcher *b, struct vq_answering *v, uint32_t n,
 			       struct vq_err *err);
 void vq_answering_free(struct vq_answering *a);
+
+/* --- records (infer_records.c); NULL without memory --- */
+
+/* What determines the answers, and which were asked for. */
+json_t *vq_infer_opening(const struct vq_infer *o, const struct vq_loaded *l,
+			 const struct vq_asks *a, uint32_t max_tokens);
+json_t *vq_infer_answer(const struct vq_answering *a, double ms);
+/* workers: batches that ran at a time; t is the sum over them. */
+json_t *vq_infer_totals(const struct vq_loaded *l, const struct vq_asks *a,
+			const struct vq_run_times *t, uint32_t workers, double load_seconds,
+			double seconds);
 
 #endif
