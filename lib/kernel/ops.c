@@ -18,7 +18,7 @@ static const struct vq_ops *ops(void)
 		return o;
 	o = &vq_ops_generic;
 #if defined(__x86_64__)
-	if (strncmp(vq_cpu_name(), "avx512", 6) == 0)
+	if (strncmp(vq_cpu_name(), "avx512", 6) == 0 && __builtin_cpu_supports("avx512dq"))
 		o = &vq_ops_avx512;
 	else if (strncmp(vq_cpu_name(), "avx2", 4) == 0)
 		o = &vq_ops_avx2;

@@ -80,9 +80,62 @@ static int open_ckpt(struct vq_loaded *l, const char *path, const char *template
 		rc = vq_model_from_ckpt(&l->model, &c, l->ckpt, err);
 	if (rc < 0)
 		return rc;
-	l->identity = json_pack("{s:o, s:s, s:s, s:{s:i, s:i}}", "name", name_of(path), "sha256",
-				hex, "method", "none", "bits", "w", 16, "a", 16);
+	l->identity = json_pack("{s:o, s:s, s:s}", "name", name_of(path), "sha256", hex, "method",
+				"none");
 	return l->identity ? VQ_OK : vq_fail(err, VQ_E_SYS, "memory: cannot name the model");
+}
+
+/* {"name", "sha256" of the manifest, "method", "bits"}: the last two from the line that search left. */
+static int identify_vqm(struct vq_loaded *l, struct vq_err *err)
+{
+	json_t *j = vq_vqm_model_json(&l->vqm, err), *line, *params = NULL, *search = NULL;
+	char *text = j ? vq_json_text(l->vqm.manifest, err) : NULL;
+	char hex[VQ_SHA256_HEX];
+	size_t i;
+
+	if (!text) {
+		json_decref(j);
+		return err->code;
+	}
+	vq_sha256_of(text, strlen(text), hex);
+	vq_free(text);
+	json_array_foreach(json_object_get(j, "history"), i, line)
+	{
+		const char *tool = json_string_value(json_object_get(line, "tool"));
+
+		if (tool && strcmp(tool, "vqlm-search") == 0)
+			search = json_object_get(line, "params");
+	}
+	params = json_object();
+	(void)!json_object_set(params, "name",
+			       json_object_get(json_object_get(j, "model"), "name"));
+	(void)!json_object_set_new(params, "sha256", json_string(hex));
+	(void)!json_object_set(params, "method", json_object_get(search, "method"));
+	(void)!json_object_set(params, "w", json_object_get(search, "w"));
+	(void)!json_object_set(params, "a", json_object_get(search, "a"));
+	json_decref(j);
+	l->identity = params;
+	return params ? VQ_OK : vq_fail(err, VQ_E_SYS, "memory: cannot name the model");
+}
+
+static int open_vqm(struct vq_loaded *l, const char *path, const char *template_name,
+		    struct vq_err *err)
+{
+	int rc = vq_vqm_open(&l->vqm, path, 0, err);
+
+	if (rc < 0)
+		return rc;
+	l->have_vqm = 1;
+	rc = vq_vqm_tokenizer(&l->tok, &l->vqm, err);
+	if (rc >= 0)
+		rc = vq_model_from_vqm(&l->model, &l->vqm, err);
+	if (rc >= 0)
+		rc = identify_vqm(l, err);
+	if (rc >= 0 && template_name && !(l->model.cfg.chat = vq_chat_by_name(template_name)))
+		rc = vq_fail(err, VQ_E_USAGE, "--template wants one of %s, got '%s'",
+			     vq_chat_names(), template_name);
+	l->weight_bytes = vq_vqm_weight_bytes(&l->vqm);
+	return rc;
 }
 
 int vq_loaded_open(struct vq_loaded *l, const char *path, const char *template_name,
@@ -96,7 +149,7 @@ int vq_loaded_open(struct vq_loaded *l, const char *path, const char *template_n
 	else if (strcmp(path, "-") != 0 && vq_path_is_dir(path))
 		rc = open_ckpt(l, path, template_name, err);
 	else
-		rc = vq_fail(err, VQ_E_DATA, "%s: packed models are not read yet", path);
+		rc = open_vqm(l, path, template_name, err);
 	if (rc < 0) {
 		vq_loaded_close(l);
 		return rc;
@@ -113,5 +166,7 @@ void vq_loaded_close(struct vq_loaded *l)
 	vq_tokenizer_free(l->tok);
 	json_decref(l->identity);
 	vq_ckpt_close(l->ckpt);
+	if (l->have_vqm)
+		vq_vqm_close(&l->vqm);
 	memset(l, 0, sizeof(*l));
 }

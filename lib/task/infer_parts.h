@@ -5,7 +5,7 @@
 #include "base/str.h"
 #include "format/dataset.h"
 #include "format/tokenizer.h"
-#include "model/model.h"
+#include "model/packed.h"
 #include "model/prompt.h"
 #include "task/infer.h"
 
@@ -17,9 +17,12 @@ struct vq_loaded {
 	json_t *identity;      /* {"name", "sha256", "method", ...} */
 	uint64_t weight_bytes; /* of all tensors, as stored */
 	uint32_t vocab;        /* rows of the head that are tokens */
-	struct vq_ckpt *ckpt;
+	struct vq_ckpt *ckpt;  /* what the model's weights lie in: one of these */
+	struct vq_vqm vqm;
+	int have_vqm;
 };
 
+/* The model may not move afterwards. */
 VQ_MUST_CHECK int vq_loaded_open(struct vq_loaded *l, const char *path, const char *template_name,
 				 struct vq_err *err);
 void vq_loaded_close(struct vq_loaded *l);
