@@ -18,6 +18,7 @@ struct vq_vqm_writer {
 	json_t *index;        /* entries of the members so far */
 	json_t *entry;        /* of the member being written; borrowed from index */
 	uint64_t left;        /* bytes that it still wants */
+	int dead;             /* nothing is written any more */
 	struct vq_err cb_err; /* of the callback */
 	struct sha256_ctx sha;
 };
@@ -26,6 +27,8 @@ static la_ssize_t on_write(struct archive *a, void *arg, const void *p, size_t n
 {
 	struct vq_vqm_writer *w = arg;
 
+	if (w->dead)
+		return (la_ssize_t)n;
 	if (vq_write_full(w->fd, p, n, w->label, &w->cb_err) < 0) {
 		archive_set_error(a, EIO, "%s", w->cb_err.text);
 		return -1;
@@ -46,11 +49,9 @@ void vq_vqm_abort(struct vq_vqm_writer *w)
 {
 	if (!w)
 		return;
-	if (w->a) {
-		/* Without this, free would close the archive, and write its end. */
-		archive_write_fail(w->a);
-		archive_write_free(w->a);
-	}
+	/* Freeing closes the archive, which would write its end: what goes out now goes nowhere. */
+	w->dead = 1;
+	archive_write_free(w->a);
 	json_decref(w->index);
 	vq_free(w->label);
 	vq_free(w);

@@ -528,6 +528,93 @@ static void bad_codes_and_grids_are_refused_by_name(void **state)
 	refused(&shape, 1, "want shape [256, 256], got [255, 256]");
 }
 
+/* A copy of the packed model in which one member's text is changed (from, to), or left out (to NULL); the
+ * manifest vouches for the change. */
+static struct bytes doctored(const struct vq_vqm *v, const char *name, const char *from,
+			     const char *to)
+{
+	struct vq_err err = {0};
+	struct vq_vqm_writer *w;
+	int fd = file_new();
+	size_t i;
+
+	assert_int_equal(vq_vqm_create(&w, fd, "x.vqm", &err), VQ_OK);
+	for (i = 0; i + 1 < v->n; i++) {
+		const struct vq_vqm_member *m = &v->members[i];
+		char text[8192];
+		const char *at;
+
+		if (strcmp(m->name, name) != 0) {
+			assert_int_equal(vq_vqm_add(w, m->name, m->data, m->n, &err), VQ_OK);
+			continue;
+		}
+		if (!to)
+			continue;
+		snprintf(text, sizeof(text), "%.*s", (int)m->n, (const char *)m->data);
+		at = strstr(text, from);
+		assert_non_null(at);
+		snprintf(text, sizeof(text), "%.*s%s%.*s", (int)(at - text), (const char *)m->data,
+			 to, (int)(m->n - (size_t)(at - text) - strlen(from)),
+			 (const char *)m->data + (at - text) + strlen(from));
+		assert_int_equal(vq_vqm_add(w, m->name, text, strlen(text), &err), VQ_OK);
+	}
+	assert_int_equal(vq_vqm_finish(w, NULL, &err), VQ_OK);
+	vq_vqm_abort(w);
+	return file_bytes(fd);
+}
+
+static void a_member_that_says_what_is_not_there_is_refused_by_name(void **state)
+{
+	static const char q[] = "decoder.layers.1.q_proj.weight.json"; /* [256, 256], 4 bits */
+	static const struct {
+		const char *name, *from, *to, *says;
+	} faults[] = {
+		{q, "\"planes\":[0,", "\"planes\":[63,", "part 'planes'"},
+		{q, "\"scale\":[", "\"scale\":[-", "part 'scale'"},
+		{q, "\"scale\":[", "\"scale\":[9999999999999", "part 'scale'"},
+		{q, "\"zero\":[", "\"zero\":[1", "part 'zero'"},
+		{q, "\"zero\":", "\"none\":", "part 'zero'"},
+		{q, "\"bits\":4", "\"bits\":5", "part 'planes'"},
+		{q, "\"bits\":4", "\"bits\":9", "want bits 2..8, got 9"},
+		{q, "\"bits\":8", "\"bits\":1", "act: want bits"},
+		{q, "[256,256]", "[256,255]", "want a linear layer of shape [256, 256]"},
+		{q, "[256,256]", "256", "want a shape"},
+		{q, "r32k4", "r64k8", "want layout plain or r32k4, got 'r64k8'"},
+		{q, "\"attrs\":{", "\"attrs\":{\"transform\":1,", "transform"},
+		{q, "{", "[", "bad JSON"},
+		{q, "", NULL, "no member 'decoder.layers.1.q_proj.weight.json'"},
+		{"decoder.layers.1.q_proj.weight", "", NULL, "'decoder.layers.1.q_proj.weight'"},
+		{"decoder.norm.weight.json", "f16", "f32", "does not make"},
+		{"decoder.norm.weight.json", "f16", "q4", "unknown dtype 'q4'"},
+		{"decoder.norm.weight.json", "[256]", "[-256]", "whole numbers"},
+		{"model.json", "\"config\"", "\"confused\"", "x.vqm"},
+		{"model.json", "", NULL, "no member 'model.json'"},
+	};
+	const struct piece all = {0, UINT32_MAX, FAULT_NONE};
+	struct vq_vqm good, v;
+	struct vq_model m;
+	struct vq_err err;
+	struct bytes b, d;
+	size_t i;
+
+	(void)state;
+	assert_int_equal(pack_pieces(&all, 1, &b, &err), VQ_OK);
+	assert_int_equal(open_bytes(&good, b.p, b.n, &err), VQ_OK);
+	for (i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
+		d = doctored(&good, faults[i].name, faults[i].from, faults[i].to);
+		assert_int_equal(open_bytes(&v, d.p, d.n, &err), VQ_OK);
+		if (vq_model_from_vqm(&m, &v, &err) != VQ_E_DATA)
+			fail_msg("fault %zu: %s to %s was accepted", i, faults[i].from,
+				 faults[i].to ? faults[i].to : "nothing");
+		if (!strstr(err.text, faults[i].says))
+			fail_msg("want '%s' in '%s'", faults[i].says, err.text);
+		vq_vqm_close(&v);
+		vq_free(d.p);
+	}
+	vq_vqm_close(&good);
+	vq_free(b.p);
+}
+
 static int setup(void **state)
 {
 	struct vq_rng rng = vq_rng_new(5, "vqm");
@@ -568,6 +655,7 @@ int main(void)
 		cmocka_unit_test(pieces_in_any_cut_pack_to_the_same_tensors),
 		cmocka_unit_test(gaps_overlaps_and_strange_pieces_are_refused_by_unit),
 		cmocka_unit_test(bad_codes_and_grids_are_refused_by_name),
+		cmocka_unit_test(a_member_that_says_what_is_not_there_is_refused_by_name),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
