@@ -1,20 +1,24 @@
 #!/bin/bash
-# big.sh [-n SAMPLES] [-k] [-d DIR] [-c "CALIB OPTIONS"] [-s "SEARCH OPTIONS"] SHAPE
+# big.sh [-n SAMPLES] [-k] [-d DIR] [-b A-B] [-m "..."] [-c "..."] [-e "..."] [-s "..."] SHAPE
 #
 # Writes a checkpoint of random weights of SHAPE (see make_ckpt) under DIR, runs
-# vqlm-calib | vqlm-entropy | vqlm-search | vqlm-pack on it, and prints each tool's peak of anonymous memory
+# vqlm-calib | vqlm-entropy | vqlm-search | vqlm-pack on it (-b A-B: search these units alone, and do not
+# pack; -m -c -e -s: options for make_ckpt, calib, entropy and search), and prints each tool's peak of anonymous memory
 # (looked at every 0.1 s; the mapped checkpoint does not count), its peak of resident memory and its time.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 bin=${BUILD:-$root/build}
-samples=4 keep=0 dir=${TMPDIR:-/tmp}/vqlm-big calib=() search=(--method rtn -w 4 -a 8)
-usage() { echo "usage: big.sh [-n SAMPLES] [-k] [-d DIR] [-c 'CALIB OPTIONS'] [-s 'SEARCH OPTIONS'] SHAPE" >&2; exit 2; }
-while getopts n:kd:c:s: o; do
+samples=4 keep=0 dir=${TMPDIR:-/tmp}/vqlm-big blocks='' make=() calib=() entropy=() search=(--method rtn -w 4 -a 8)
+usage() { sed -n '2s/# /usage: /p' "$0" >&2; exit 2; }
+while getopts n:kd:b:m:c:e:s: o; do
 	case $o in
 	n) samples=$OPTARG ;;
 	k) keep=1 ;; # leave the checkpoint and the packed model
 	d) dir=$OPTARG ;;
+	b) blocks=$OPTARG ;;
+	m) read -ra make <<<"$OPTARG" ;;
+	e) read -ra entropy <<<"$OPTARG" ;;
 	c) read -ra calib <<<"$OPTARG" ;;
 	s) read -ra search <<<"$OPTARG" ;;
 	*) usage ;;
@@ -61,19 +65,25 @@ measure() {
 
 mkdir -p "$dir"
 [ -f "$model/config.json" ] ||
-	"$bin/bench/make_ckpt" --tokenizer "$root/pipelines/demo/mini-llava" "$shape" "$model"
+	"$bin/bench/make_ckpt" --tokenizer "$root/pipelines/demo/mini-llava" "${make[@]}" "$shape" "$model"
+sink() {
+	if [ -n "$blocks" ]; then
+		cat >/dev/null
+	else
+		measure vqlm-pack "$bin/bin/vqlm-pack" -v -o "$dir/$shape.vqm"
+	fi
+}
+[ -z "$blocks" ] || search+=(--blocks "$blocks")
 status=0
 measure vqlm-calib "$bin/bin/vqlm-calib" -v -m "$model" -d "$data" -n "$samples" "${calib[@]}" |
-	measure vqlm-entropy "$bin/bin/vqlm-entropy" -v |
+	measure vqlm-entropy "$bin/bin/vqlm-entropy" -v "${entropy[@]}" |
 	measure vqlm-search "$bin/bin/vqlm-search" -v "${search[@]}" |
-	measure vqlm-pack "$bin/bin/vqlm-pack" -v -o "$dir/$shape.vqm" || status=$?
+	sink || status=$?
 
 printf '%-14s %10s %10s %10s %6s\n' tool 'anon MiB' 'rss MiB' seconds status
-for t in calib entropy search pack; do
-	cat "$log/vqlm-$t.row"
+cat "$log"/*.row
+for f in "$log"/*.err; do
+	[ ! -s "$f" ] || { echo "--- $(basename "$f" .err) said, last:"; tail -n 3 "$f"; }
 done
-for t in calib entropy search pack; do
-	[ ! -s "$log/vqlm-$t.err" ] || { echo "--- vqlm-$t said, last:"; tail -n 3 "$log/vqlm-$t.err"; }
-done
-[ "$status" -ne 0 ] || ls -l "$dir/$shape.vqm"
+[ "$status" -ne 0 ] || [ -n "$blocks" ] || ls -l "$dir/$shape.vqm"
 exit "$status"
