@@ -1,7 +1,12 @@
 /* Search on a small random model. */
 #include "toy_stream.h"
 
+#include <omp.h>
+
+#include "base/io.h"
+#include "base/log.h"
 #include "quant/grid.h"
+#include "quant/qvlm.h"
 #include "quant/rtn.h"
 #include "stream/reader.h"
 #include "task/search.h"
@@ -173,6 +178,485 @@ static void qvlm_is_never_worse_than_layerwise_and_rtn(void **state)
 	}
 }
 
+/* Whole files. */
+static char *bytes_of(const char *path, size_t *n)
+{
+	struct vq_err err = {0};
+	char *p;
+
+	assert_int_equal(vq_file_read(path, 1 << 24, VQ_E_SYS, &p, n, &err), VQ_OK);
+	return p;
+}
+
+static int same_files(const char *a, const char *b)
+{
+	size_t n, m;
+	char *p = bytes_of(a, &n), *q = bytes_of(b, &m);
+	int same = n == m && memcmp(p, q, n) == 0;
+
+	vq_free(p);
+	vq_free(q);
+	return same;
+}
+
+static void write_bytes(const char *path, const char *p, size_t n)
+{
+	struct vq_err err = {0};
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+
+	assert_true(fd >= 0);
+	assert_int_equal(vq_write_full(fd, p, n, path, &err), VQ_OK);
+	close(fd);
+}
+
+static const struct toy usual = {.n_samples = 12, .blocks = toy_blocks, .n_blocks = 4, .seed = 5};
+
+/* Writes the usual toy and searches it into "out" with o. */
+static void search_usual(const struct vq_search_opts *o)
+{
+	struct toy t = usual;
+	struct vq_err err = {0};
+
+	t.cfg = toy_config();
+	toy_write(file("in"), &t);
+	assert_int_equal(run(o, file("in"), file("out"), &err), VQ_OK);
+}
+
+static void the_output_does_not_depend_on_the_threads(void **state)
+{
+	int m, n;
+
+	(void)state;
+	for (m = 0; m < 3; m++) {
+		struct vq_search_opts o = defaults();
+		struct vq_err err = {0};
+
+		o.method = (enum vq_method)m;
+		omp_set_num_threads(1);
+		search_usual(&o);
+		for (n = 2; n <= 4; n++) {
+			omp_set_num_threads(n);
+			assert_int_equal(run(&o, file("in"), file("again"), &err), VQ_OK);
+			assert_true(same_files(file("out"), file("again")));
+		}
+		omp_set_num_threads(1);
+	}
+}
+
+static void an_interrupted_run_is_resumed_to_the_same_bytes(void **state)
+{
+	int m;
+
+	(void)state;
+	for (m = 0; m < 3; m++) {
+		struct vq_search_opts o = defaults(), again;
+		struct vq_rng r = vq_rng_new((uint64_t)m, "cuts");
+		size_t n;
+		char *p;
+		int i;
+
+		o.method = (enum vq_method)m;
+		search_usual(&o);
+		p = bytes_of(file("out"), &n);
+		again = o;
+		for (i = 0; i < 12; i++) {
+			struct vq_err err = {0};
+			size_t cut =
+				i < 2 ? (size_t)i * n : (size_t)(vq_rng_u64(r, (uint64_t)i) % n);
+
+			write_bytes(file("cut"), p, cut);
+			again.resume = file("cut");
+			assert_int_equal(run(&again, file("in"), file("again"), &err), VQ_OK);
+			assert_true(same_files(file("out"), file("again")));
+		}
+		vq_free(p);
+	}
+}
+
+static void resuming_another_run_is_refused(void **state)
+{
+	struct vq_search_opts o = defaults(), other;
+	struct toy t = usual;
+	struct vq_err err = {0};
+
+	(void)state;
+	search_usual(&o);
+	other = o;
+	other.w.bits = 5;
+	other.resume = file("out");
+	assert_int_equal(run(&other, file("in"), file("again"), &err), VQ_E_DATA);
+	assert_non_null(strstr(err.text, "other parameters"));
+
+	err = (struct vq_err){0};
+	t.cfg = toy_config();
+	t.seed = 6; /* other inputs and weights */
+	toy_write(file("in2"), &t);
+	other = o;
+	other.resume = file("out");
+	assert_int_equal(run(&other, file("in2"), file("again"), &err), VQ_E_DATA);
+	assert_non_null(strstr(err.text, "input"));
+
+	err = (struct vq_err){0};
+	other.resume = file("no such file");
+	assert_int_equal(run(&other, file("in"), file("again"), &err), VQ_E_SYS);
+}
+
+static void pieces_at_checkpoints_are_what_one_run_gives(void **state)
+{
+	static const uint32_t points[] = {4}, blocks[][2] = {{0, 1}, {2, 2}, {3, 3}, {4, 5}};
+	struct toy t = usual;
+	int m;
+
+	(void)state;
+	t.cfg = toy_config();
+	t.blocks = blocks;
+	t.checkpoints = points;
+	t.n_checkpoints = 1;
+	toy_write(file("in"), &t);
+	for (m = 0; m < 3; m++) {
+		struct vq_search_opts o = defaults();
+		struct vq_held_list whole = {0}, part[2] = {{0}};
+		struct vq_err err = {0};
+		size_t i, n_weights = 0;
+
+		o.method = (enum vq_method)m;
+		assert_int_equal(run(&o, file("in"), file("out"), &err), VQ_OK);
+		load(file("out"), &whole);
+		o.last_unit = 3;
+		assert_int_equal(run(&o, file("in"), file("a"), &err), VQ_OK);
+		load(file("a"), &part[0]);
+		o.first_unit = 4;
+		o.last_unit = UINT32_MAX;
+		assert_int_equal(run(&o, file("in"), file("b"), &err), VQ_OK);
+		load(file("b"), &part[1]);
+		for (i = 0; i < whole.n; i++) {
+			const struct vq_held *w = &whole.items[i];
+			const struct vq_held *a = vq_held_find(&part[0], w->rec.name);
+			const struct vq_held *b = vq_held_find(&part[1], w->rec.name);
+			int head = w->rec.kind == VQ_KIND_META || w->rec.kind == VQ_KIND_PLAN;
+
+			assert_true(head ? a && b : !a != !b);
+			a = a ? a : b;
+			assert_int_equal(a->rec.hash, w->rec.hash);
+			assert_true(json_equal(a->rec.attrs, w->rec.attrs) ||
+				    (!a->rec.attrs && !w->rec.attrs));
+			n_weights += w->rec.kind == VQ_KIND_TENSOR;
+		}
+		assert_int_equal(part[0].n + part[1].n > whole.n, 1);
+		assert_true(n_weights > 50);
+		vq_held_clear(&whole);
+		vq_held_clear(&part[0]);
+		vq_held_clear(&part[1]);
+	}
+}
+
+static void a_piece_begins_at_a_block_and_a_checkpoint(void **state)
+{
+	struct vq_search_opts o = defaults();
+	struct vq_err err = {0};
+
+	(void)state;
+	search_usual(&o);
+	o.first_unit = 4; /* within 3-4 */
+	assert_int_equal(run(&o, file("in"), file("again"), &err), VQ_E_DATA);
+	assert_non_null(strstr(err.text, "3-4"));
+	err = (struct vq_err){0};
+	o.first_unit = 3; /* no checkpoint */
+	assert_int_equal(run(&o, file("in"), file("again"), &err), VQ_E_DATA);
+	assert_non_null(strstr(err.text, "checkpoint"));
+	err = (struct vq_err){0};
+	o.first_unit = 17;
+	assert_int_equal(run(&o, file("in"), file("again"), &err), VQ_E_DATA);
+	assert_non_null(strstr(err.text, "unit 17"));
+}
+
+static void sixteen_bits_leave_weights_and_inputs_alone(void **state)
+{
+	static const uint32_t bits[][2] = {{16, 16}, {16, 8}, {8, 16}, {3, 5}};
+	size_t k, i;
+	int m;
+
+	(void)state;
+	for (m = 0; m < 3; m++)
+		for (k = 0; k < 4; k++) {
+			struct vq_search_opts o = defaults();
+			struct vq_held_list in = {0}, out = {0};
+
+			o.method = (enum vq_method)m;
+			o.w.bits = bits[k][0];
+			o.a.bits = bits[k][1];
+			search_usual(&o);
+			load(file("in"), &in);
+			load(file("out"), &out);
+			for (i = 0; i < in.n; i++) {
+				const struct vq_held *h = &in.items[i];
+				struct vq_searched q;
+				struct vq_err err = {0};
+
+				if (!json_is_true(json_object_get(h->rec.attrs, "linear")))
+					continue;
+				assert_int_equal(vq_held_searched(&out, h->rec.name, &q, &err),
+						 VQ_OK);
+				assert_int_equal(q.act.bits, bits[k][1]);
+				assert_int_equal(q.codes.codes != NULL, bits[k][0] != 16);
+				if (bits[k][0] == 16)
+					assert_int_equal(vq_held_find(&out, h->rec.name)->rec.hash,
+							 h->rec.hash);
+				else
+					assert_int_equal(q.codes.grid.bits, bits[k][0]);
+			}
+			vq_held_clear(&in);
+			vq_held_clear(&out);
+		}
+}
+
+static void only_the_parts_that_are_named_are_quantized(void **state)
+{
+	static const char *const words[] = {"llm", "vision", "projector", "llm,projector"};
+	static const char *const probes[] = {"decoder.layers.1.up_proj.weight",
+					     "vision.layers.0.o_proj.weight", "projector.1.weight"};
+	size_t k, i;
+	int m;
+
+	(void)state;
+	for (m = 0; m < 3; m += 2)
+		for (k = 0; k < 4; k++) {
+			struct vq_search_opts o = defaults();
+			struct vq_held_list out = {0};
+			struct vq_err err = {0};
+
+			o.method = (enum vq_method)m;
+			assert_int_equal(vq_search_parts(words[k], &o.parts, &err), VQ_OK);
+			search_usual(&o);
+			load(file("out"), &out);
+			for (i = 0; i < 3; i++) {
+				int is = vq_held_find(&out, probes[i])->rec.dtype == VQ_U8;
+
+				assert_int_equal(is, (o.parts & vq_search_part_of(probes[i])) != 0);
+			}
+			vq_held_clear(&out);
+		}
+}
+
+/* At each width, the search finds no more error than rounding alone. */
+static void every_bit_width_is_searched(void **state)
+{
+	uint32_t bits;
+
+	(void)state;
+	for (bits = 2; bits <= 8; bits++) {
+		struct vq_search_opts o = defaults();
+		double plain, e;
+
+		o.w.bits = o.a.bits = bits;
+		o.w.group = 32;
+		o.a.group = bits % 2 ? 0 : 32;
+		o.a.sym = bits % 3 == 0;
+		o.w.sym = bits % 3 == 1;
+		search_usual(&o);
+		plain = stat_error(file("out"), 3, 4, "error_plain");
+		e = stat_error(file("out"), 3, 4, "error");
+		print_message("# figure: %u bits, units 3-4: %.3g -> %.3g\n", bits, plain, e);
+		assert_true(e <= plain && e > 0);
+	}
+}
+
+static void bad_input_is_refused_by_name(void **state)
+{
+	static const struct {
+		const char *skip, *spoil, *want;
+		uint32_t n_samples, n_blocks;
+		enum vq_method method;
+	} cases[] = {
+		{NULL, "decoder.layers.1.up_proj.weight", "decoder.layers.1.up_proj.weight", 4, 4,
+		 VQ_METHOD_RTN},
+		{NULL, "decoder.layers.1.up_proj.weight", "decoder.layers.1.up_proj.weight", 4, 4,
+		 VQ_METHOD_QVLM},
+		{NULL, "decoder.norm.weight", "decoder.norm.weight", 4, 4, VQ_METHOD_RTN},
+		{"decoder.layers.0.q_proj.weight", NULL, "decoder.layers.0.q_proj.weight", 4, 4,
+		 VQ_METHOD_RTN},
+		{"vision.layers.1.norm2.bias", NULL, "vision.layers.1.norm2.bias", 4, 4,
+		 VQ_METHOD_LAYERWISE},
+		{NULL, NULL, "vqlm-calib with -d", 0, 4, VQ_METHOD_QVLM},
+		{NULL, NULL, "vqlm-entropy", 4, 0, VQ_METHOD_QVLM},
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct vq_search_opts o = defaults();
+		struct toy t = usual;
+		struct vq_err err = {0};
+
+		t.cfg = toy_config();
+		t.skip = cases[i].skip;
+		t.spoil = cases[i].spoil;
+		t.n_samples = cases[i].n_samples;
+		t.n_blocks = cases[i].n_blocks;
+		o.method = cases[i].method;
+		toy_write(file("in"), &t);
+		assert_int_equal(run(&o, file("in"), file("out"), &err), VQ_E_DATA);
+		assert_non_null(strstr(err.text, cases[i].want));
+	}
+}
+
+static void a_cut_stream_and_a_searched_one_are_refused(void **state)
+{
+	struct vq_search_opts o = defaults();
+	struct vq_rng r = vq_rng_new(1, "cuts");
+	struct vq_err err = {0};
+	size_t n;
+	char *p;
+	int i;
+
+	(void)state;
+	search_usual(&o);
+	assert_int_equal(run(&o, file("out"), file("again"), &err), VQ_E_DATA);
+	assert_non_null(strstr(err.text, "searched already"));
+	p = bytes_of(file("in"), &n);
+	for (i = 0; i < 20; i++) {
+		o.method = (enum vq_method)(i % 3);
+		write_bytes(file("cut"), p, (size_t)(vq_rng_u64(r, (uint64_t)i) % n));
+		err = (struct vq_err){0};
+		assert_int_equal(run(&o, file("cut"), file("again"), &err), VQ_E_DATA);
+	}
+	/* Two streams, one after the other. */
+	p = realloc(p, 2 * n);
+	assert_non_null(p);
+	memcpy(p + n, p, n);
+	write_bytes(file("cut"), p, 2 * n);
+	err = (struct vq_err){0};
+	assert_int_equal(run(&o, file("cut"), file("again"), &err), VQ_E_DATA);
+	assert_non_null(strstr(err.text, "one segment"));
+	free(p);
+}
+
+static void inputs_are_passed_on_when_asked_for(void **state)
+{
+	int m;
+
+	(void)state;
+	for (m = 0; m < 3; m++) {
+		struct vq_search_opts o = defaults();
+		struct vq_held_list in = {0}, out = {0};
+		const struct vq_held *h;
+		size_t i;
+		int keep;
+
+		o.method = (enum vq_method)m;
+		for (keep = 0; keep < 2; keep++) {
+			o.keep_inputs = keep;
+			search_usual(&o);
+			load(file("in"), &in);
+			load(file("out"), &out);
+			for (i = 0; i < in.n; i++) {
+				if (in.items[i].rec.kind != VQ_KIND_INPUT)
+					continue;
+				h = vq_held_find(&out, in.items[i].rec.name);
+				assert_int_equal(h != NULL, keep);
+				if (keep)
+					assert_int_equal(h->rec.hash, in.items[i].rec.hash);
+			}
+			vq_held_clear(&in);
+			vq_held_clear(&out);
+		}
+	}
+}
+
+/* --- the descent --- */
+
+struct table {
+	double e[VQ_QVLM_VALUES * VQ_QVLM_VALUES * VQ_QVLM_VALUES];
+	uint64_t n;
+};
+
+static int no_enter(void *ctx, uint32_t coord, const uint8_t *choice, struct vq_err *err)
+{
+	(void)ctx;
+	(void)coord;
+	(void)choice;
+	(void)err;
+	return VQ_OK;
+}
+
+static double look_up(const struct table *t, const uint8_t *c)
+{
+	return t->e[(c[0] * VQ_QVLM_VALUES + c[1]) * VQ_QVLM_VALUES + c[2]];
+}
+
+static int table_eval(void *ctx, uint32_t coord, const uint8_t *choice, double *error,
+		      struct vq_err *err)
+{
+	struct table *t = ctx;
+
+	(void)coord;
+	(void)err;
+	t->n++;
+	*error = look_up(t, choice);
+	return VQ_OK;
+}
+
+/* Three coordinates, so that all 125 choices can be looked at. */
+static void descent_is_bounded_by_exhaustive_search(void **state)
+{
+	uint8_t usable[3 * VQ_QVLM_VALUES], choice[3], probe[3];
+	int trial, same = 0;
+
+	(void)state;
+	memset(usable, 1, sizeof(usable));
+	for (trial = 0; trial < 200; trial++) {
+		struct vq_rng r = vq_rng_new((uint64_t)trial, "table");
+		int additive = trial % 2, i, v;
+		struct table t = {.n = 0};
+		struct vq_descent d = {3, 20, usable, no_enter, table_eval, &t, 0, 0};
+		struct vq_err err = {0};
+		double best = 1e9, start;
+
+		for (i = 0; i < 125; i++) {
+			t.e[i] = additive
+					 ? vq_rng_uniform(r, (uint64_t)(1000 + i / 25)) +
+						   vq_rng_uniform(r, (uint64_t)(2000 + i / 5 % 5)) +
+						   vq_rng_uniform(r, (uint64_t)(3000 + i % 5))
+					 : vq_rng_uniform(r, (uint64_t)i);
+			best = t.e[i] < best ? t.e[i] : best;
+		}
+		for (i = 0; i < 3; i++)
+			choice[i] = (uint8_t)(vq_rng_u64(r, (uint64_t)(5000 + i)) % VQ_QVLM_VALUES);
+		start = d.error = look_up(&t, choice);
+		assert_int_equal(vq_qvlm_descend(&d, choice, &err), VQ_OK);
+		assert_true(d.error == look_up(&t, choice));
+		assert_true(d.error <= start && d.error >= best);
+		assert_int_equal(d.n_evals, t.n);
+		if (additive)
+			assert_true(d.error <= best + 1e-12);
+		same += d.error == best;
+		/* No single change is better. */
+		for (i = 0; i < 3; i++)
+			for (v = 0; v < VQ_QVLM_VALUES; v++) {
+				memcpy(probe, choice, 3);
+				probe[i] = (uint8_t)v;
+				assert_true(look_up(&t, probe) >= d.error);
+			}
+	}
+	print_message("# figure: descent finds the best of 125 choices in %d of 200 tables\n",
+		      same);
+}
+
+static void ties_keep_the_smaller_clip(void **state)
+{
+	uint8_t usable[3 * VQ_QVLM_VALUES], choice[3] = {4, 2, 1};
+	struct table t = {.n = 0};
+	struct vq_descent d = {3, 2, usable, no_enter, table_eval, &t, 0, 0};
+	struct vq_err err = {0};
+
+	(void)state;
+	memset(usable, 1, sizeof(usable));
+	assert_int_equal(vq_qvlm_descend(&d, choice, &err), VQ_OK);
+	assert_int_equal(choice[0] + choice[1] + choice[2], 0);
+	/* What has been looked at since the last change is not looked at again. */
+	assert_int_equal(d.n_evals, 3 * 4 + 2 * 4);
+}
+
 static int make_dir(void **state)
 {
 	(void)state;
@@ -193,8 +677,22 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(qvlm_is_never_worse_than_layerwise_and_rtn),
+		cmocka_unit_test(the_output_does_not_depend_on_the_threads),
+		cmocka_unit_test(an_interrupted_run_is_resumed_to_the_same_bytes),
+		cmocka_unit_test(resuming_another_run_is_refused),
+		cmocka_unit_test(pieces_at_checkpoints_are_what_one_run_gives),
+		cmocka_unit_test(a_piece_begins_at_a_block_and_a_checkpoint),
+		cmocka_unit_test(sixteen_bits_leave_weights_and_inputs_alone),
+		cmocka_unit_test(only_the_parts_that_are_named_are_quantized),
+		cmocka_unit_test(every_bit_width_is_searched),
+		cmocka_unit_test(bad_input_is_refused_by_name),
+		cmocka_unit_test(a_cut_stream_and_a_searched_one_are_refused),
+		cmocka_unit_test(inputs_are_passed_on_when_asked_for),
+		cmocka_unit_test(descent_is_bounded_by_exhaustive_search),
+		cmocka_unit_test(ties_keep_the_smaller_clip),
 		cmocka_unit_test(rtn_is_the_grid_applied_to_every_linear),
 	};
 
+	vq_log_setup("test", 0);
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

@@ -171,6 +171,30 @@ static void toy_weights(struct vq_writer *w, const struct toy *t)
 	vq_free(names);
 }
 
+/* States of the right shape stand in for those of a full-precision run: search resets to them whatever they are. */
+static void toy_points(struct vq_writer *w, const struct toy *t)
+{
+	struct vq_rng r = vq_rng_new(t->seed, "toy points");
+	uint32_t d = t->cfg.decoder.layer.hidden, i;
+	struct vq_err err = {0};
+	size_t rows = 0, k;
+	char name[64];
+
+	for (i = 0; i < t->n_samples; i++)
+		rows += 6 + i % 5;
+	for (i = 0; i < t->n_checkpoints; i++) {
+		float *h = vq_alloc_f32(rows * d, NULL);
+		struct vq_tensor v = {VQ_F32, 2, {rows, d}, h};
+
+		for (k = 0; k < rows * d; k++)
+			h[k] = (float)vq_rng_normal(r, k + i * rows * d);
+		snprintf(name, sizeof(name), "input/checkpoint/%u", t->checkpoints[i]);
+		assert_int_equal(vq_writer_put_tensor(w, VQ_KIND_INPUT, name, &v, NULL, &err),
+				 VQ_OK);
+		vq_free(h);
+	}
+}
+
 static void toy_plan(struct vq_writer *w, const struct toy *t)
 {
 	json_t *blocks = json_array(), *d = json_array();
@@ -213,6 +237,7 @@ static void toy_write(const char *path, const struct toy *t)
 					: "",
 			   "n_tokens", (json_int_t)(t->n_samples * 8), "checkpoints", points));
 	toy_inputs(w, t);
+	toy_points(w, t);
 	if (t->n_blocks)
 		toy_plan(w, t);
 	toy_weights(w, t);
