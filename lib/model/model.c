@@ -402,7 +402,7 @@ int vq_model_from_ckpt(struct vq_model *m, const struct vq_config *c, const stru
 		if (rc >= 0)
 			rc = vq_model_bind(m, names[i].name, &t, err);
 		if (rc < 0)
-			vq_err_prefix(err, "%s: ", vq_ckpt_path(k));
+			vq_err_prefix(err, "%s", vq_ckpt_path(k));
 	}
 	vq_free(names);
 	if (rc < 0)

@@ -67,17 +67,12 @@ static int put_line(struct run *r, json_t *j, struct vq_err *err)
 
 static int build(struct run *r, struct vq_answering *a, struct vq_ask *q, struct vq_err *err)
 {
-	const struct vq_config *c = &r->l.model.cfg;
-	int rc = vq_prompt_build(&a->prompt, c, r->l.tok, q->text, q->image, err);
+	int rc = vq_prompt_build(&a->prompt, &r->l.model.cfg, r->l.tok, q->text, q->image, err);
 
 	if (rc < 0)
-		return vq_err_prefix(err, "question '%s': ", q->id);
+		return vq_err_prefix(err, "question '%s'", q->id);
 	a->ask = q;
 	q->n_prompt = a->prompt.n_tokens;
-	if (c->decoder.max_position && q->n_prompt >= c->decoder.max_position)
-		return vq_fail(err, VQ_E_DATA,
-			       "question '%s': %u tokens, the model has %u positions", q->id,
-			       q->n_prompt, c->decoder.max_position);
 	return VQ_OK;
 }
 

@@ -331,7 +331,7 @@ static int first_token(struct vq_batcher *b, struct vq_answering *a, const float
 	int rc = vq_logits_check(logits, b->l->vocab, err);
 
 	if (rc < 0)
-		return vq_err_prefix(err, "question '%s': ", a->ask->id);
+		return vq_err_prefix(err, "question '%s'", a->ask->id);
 	if (b->o->logits) {
 		a->logits = vq_alloc_f32(b->l->vocab, err);
 		if (!a->logits)
