@@ -16,7 +16,8 @@
  * ||F(V + dV) - F(V)||^2 over random clips of the vision tower, 8 samples, K = 16): at 4 bits 0.95 and at 6 bits
  * 0.99, where ||dV||^2 alone has 0.64 and 0.84, and K = 16 forward probes along quantization noise 0.84 and 0.86.
  * With outliers at 4 bits dV is too large for a linear model (0.65, ||dV||^2 0.80): the sum of both terms with
- * eta = 10 has 0.89 and 0.84 there and above, hence the default. */
+ * eta = 10 has 0.89 and 0.84 there and above, hence the default.  tests/unit/test_calib.c prints the figures of what
+ * calib sends (a sixteenth of 64 samples). */
 #ifndef VQ_QUANT_SKETCH_H
 #define VQ_QUANT_SKETCH_H
 

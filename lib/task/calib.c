@@ -8,7 +8,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/parse.h"
-#include "base/stop.h"
 #include "format/checkpoint.h"
 #include "kernel/blas.h"
 #include "kernel/cpu.h"
@@ -164,7 +163,7 @@ static int put_stream(struct vq_calib *c, json_t *header, struct vq_err *err)
 	if (rc >= 0 && c->o->n > 0)
 		rc = vq_calib_run_all(&c->run, c->w, err);
 	if (rc >= 0)
-		rc = vq_calib_weights(c->w, &c->cfg, c->ckpt, err);
+		rc = vq_calib_weights(c->w, &c->cfg, c->ckpt, c->o->n == 0, err);
 	if (rc >= 0)
 		rc = vq_writer_end(c->w, err);
 	return rc;

@@ -10,6 +10,7 @@
 #include "task/calib_error.h"
 #include "task/calib_joint.h"
 #include "task/calib_probe.h"
+#include "task/calib_weights.h"
 
 int vq_calib_put_inputs(const struct vq_calib_run *r, struct vq_writer *w, struct vq_err *err)
 {
@@ -149,8 +150,10 @@ static int one_layer(struct state *s, struct tower *t, uint32_t l, struct vq_err
 	uint32_t i, j, first = chunk_end(t, 0);
 	size_t n_in = (size_t)t->start[first] * t->width;
 	float *in = NULL;
-	int rc = keep_for_probe(s, t, l, err);
+	int rc = vq_calib_weights_check(s->r->cfg, s->r->ckpt, t->unit0 + l, err);
 
+	if (rc >= 0)
+		rc = keep_for_probe(s, t, l, err);
 	if (rc >= 0 && t->unit0 + l > 0)
 		rc = put_checkpoint(s, t->unit0 + l, t->h, t->start[t->n_seqs], t->width, err);
 	if (rc >= 0 && s->r->error_stats) {
@@ -297,8 +300,13 @@ static int decoder_tower(struct state *s, struct tower *v, struct tower *t, stru
 	const struct vq_calib_run *r = s->r;
 	uint32_t i, k = 0, seen = 0;
 	uint64_t rows = 0;
-	int rc = r->cfg->has_vision ? put_features(s, v, err) : VQ_OK;
+	int rc = VQ_OK;
 
+	if (r->cfg->has_vision) {
+		rc = vq_calib_weights_check(r->cfg, r->ckpt, vq_config_projector_unit(r->cfg), err);
+		if (rc >= 0)
+			rc = put_features(s, v, err);
+	}
 	if (rc < 0)
 		return rc;
 	*t = (struct tower){0,
@@ -382,6 +390,18 @@ static uint64_t total_rows(const struct vq_calib_run *r)
 	       tokens * r->cfg->decoder.n_layers;
 }
 
+/* No sample has a picture: the tower's weights are looked through, its pairs stay empty. */
+static int skip_vision(struct state *s, struct vq_err *err)
+{
+	uint32_t l;
+	int rc = VQ_OK;
+
+	s->joint.pair = s->r->cfg->vision.n_layers - 1;
+	for (l = 0; l < s->r->cfg->vision.n_layers && rc >= 0; l++)
+		rc = vq_calib_weights_check(s->r->cfg, s->r->ckpt, l, err);
+	return rc;
+}
+
 int vq_calib_run_all(const struct vq_calib_run *r, struct vq_writer *w, struct vq_err *err)
 {
 	struct state s = {.r = r, .w = w};
@@ -395,8 +415,7 @@ int vq_calib_run_all(const struct vq_calib_run *r, struct vq_writer *w, struct v
 	if (rc >= 0 && v.n_seqs)
 		rc = run_tower(&s, &v, err);
 	else if (rc >= 0 && r->cfg->has_vision)
-		s.joint.pair =
-			r->cfg->vision.n_layers - 1; /* no picture: vision pairs stay empty */
+		rc = skip_vision(&s, err);
 	if (rc >= 0)
 		rc = decoder_tower(&s, &v, &d, err);
 	if (rc >= 0)

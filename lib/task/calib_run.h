@@ -11,7 +11,7 @@
 /* Rows of hidden states that go through a layer at once. */
 #define VQ_CALIB_CHUNK_ROWS 2048u
 /* Elements (rows times channels) of a pair of layers that the joint matrices look at, at most. */
-#define VQ_CALIB_JOINT_ELEMENTS (1u << 22)
+#define VQ_CALIB_JOINT_ELEMENTS (1u << 20)
 
 struct vq_calib_run {
 	const struct vq_config *cfg;

@@ -1,11 +1,8 @@
 /* Weights: checked, then written from the map. */
 #include "task/calib_weights.h"
 
-#include <stdio.h>
-
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/stop.h"
 
 static int tensor_bytes(const struct vq_tensor *t, size_t *bytes)
 {
@@ -17,13 +14,13 @@ static int tensor_bytes(const struct vq_tensor *t, size_t *bytes)
 }
 
 static int put_one(struct vq_writer *w, const struct vq_config *c, const struct vq_ckpt *k,
-		   const struct vq_name *name, struct vq_err *err)
+		   const struct vq_name *name, int check, struct vq_err *err)
 {
 	struct vq_tensor t;
 	json_t *attrs;
 	int rc = vq_names_find(c, k, name, &t, err);
 
-	if (rc >= 0)
+	if (rc >= 0 && check)
 		rc = vq_names_check_finite(&t, name->name, vq_ckpt_path(k), err);
 	if (rc < 0)
 		return rc;
@@ -37,7 +34,7 @@ static int put_one(struct vq_writer *w, const struct vq_config *c, const struct 
 }
 
 int vq_calib_weights(struct vq_writer *w, const struct vq_config *c, const struct vq_ckpt *k,
-		     struct vq_err *err)
+		     int check, struct vq_err *err)
 {
 	struct vq_name *names = NULL;
 	struct vq_progress p;
@@ -48,32 +45,52 @@ int vq_calib_weights(struct vq_writer *w, const struct vq_config *c, const struc
 		return rc;
 	vq_progress_start(&p, "weights", n);
 	for (i = 0; i < n && rc >= 0; i++) {
-		rc = put_one(w, c, k, &names[i], err);
+		rc = put_one(w, c, k, &names[i], check, err);
 		vq_progress_step(&p, i + 1);
-		if (rc >= 0 && vq_stop_asked())
-			rc = vq_fail(err, VQ_E_STOP, "stopped after tensor '%s'", names[i].name);
 	}
 	vq_progress_end(&p);
 	vq_free(names);
 	return rc;
 }
 
+int vq_calib_weights_check(const struct vq_config *c, const struct vq_ckpt *k, uint32_t unit,
+			   struct vq_err *err)
+{
+	struct vq_name *names = NULL;
+	size_t n, i;
+	int rc = vq_names_list(c, &names, &n, err);
+
+	for (i = 0; rc >= 0 && i < n; i++) {
+		struct vq_tensor t;
+
+		if (names[i].unit != unit)
+			continue;
+		rc = vq_names_find(c, k, &names[i], &t, err);
+		if (rc >= 0)
+			rc = vq_names_check_finite(&t, names[i].name, vq_ckpt_path(k), err);
+	}
+	vq_free(names);
+	return rc;
+}
+
 int vq_calib_weight_bytes(const struct vq_config *c, const struct vq_ckpt *k, uint64_t *bytes,
-			  struct vq_err *err)
+			  uint64_t *largest, struct vq_err *err)
 {
 	struct vq_name *names = NULL;
 	size_t n, i, one;
 	int rc = vq_names_list(c, &names, &n, err);
 
-	*bytes = 0;
+	*bytes = *largest = 0;
 	for (i = 0; i < n && rc >= 0; i++) {
 		struct vq_tensor t;
 
 		rc = vq_names_find(c, k, &names[i], &t, err);
 		if (rc >= 0 && tensor_bytes(&t, &one) < 0)
 			rc = vq_fail(err, VQ_E_DATA, "tensor '%s': size overflows", names[i].name);
-		if (rc >= 0)
-			*bytes += one;
+		if (rc < 0)
+			break;
+		*bytes += one;
+		*largest = one > *largest ? one : *largest;
 	}
 	vq_free(names);
 	return rc;

@@ -6,13 +6,17 @@
 #include "model/names.h"
 #include "stream/writer.h"
 
-/* All tensors of the model in stream order, attributes {"linear", "unit"}.  Each is looked through for NaN and
- * infinity first: VQ_E_DATA naming it. */
+/* All tensors of the model in stream order, attributes {"linear", "unit"}.  check: each is looked through for NaN
+ * and infinity first, VQ_E_DATA naming it. */
 VQ_MUST_CHECK int vq_calib_weights(struct vq_writer *w, const struct vq_config *c,
-				   const struct vq_ckpt *k, struct vq_err *err);
+				   const struct vq_ckpt *k, int check, struct vq_err *err);
 
-/* Bytes of all of them. */
+/* Looks through the tensors of one unit; a run does so before it uses them. */
+VQ_MUST_CHECK int vq_calib_weights_check(const struct vq_config *c, const struct vq_ckpt *k,
+					 uint32_t unit, struct vq_err *err);
+
+/* Bytes of all of them, and of the largest. */
 VQ_MUST_CHECK int vq_calib_weight_bytes(const struct vq_config *c, const struct vq_ckpt *k,
-					uint64_t *bytes, struct vq_err *err);
+					uint64_t *bytes, uint64_t *largest, struct vq_err *err);
 
 #endif
