@@ -5,6 +5,7 @@
 #define VQ_KERNEL_CPU_H
 
 #include "base/err.h"
+#include "kernel/joint.h"
 #include "kernel/qgemm.h"
 
 /* A product that vq_qgemm has checked. */
@@ -28,6 +29,7 @@ struct vq_kernels {
 	/* One token: x [n] -> s * (q - z); out = x is fine. */
 	void (*act_fake)(const struct vq_agrid *g, const float *x, uint32_t n, float *out);
 	int (*qgemm)(const struct vq_product *p, struct vq_err *err); /* VQ_E_SYS: no memory */
+	void (*joint_rows)(const struct vq_joint *j, size_t r0, size_t r1, double *S);
 };
 
 /* The chosen row.  The choice is made on the first call; a VQLM_CPU that cannot be had is ignored here,

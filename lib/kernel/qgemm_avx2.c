@@ -286,5 +286,6 @@ const struct vq_kernels vq_kernels_avx2 = {
 	.act_quantize = vq_act_quantize_avx2,
 	.act_fake = vq_act_fake_avx2,
 	.qgemm = qgemm,
+	.joint_rows = vq_joint_rows_generic, /* four doubles a register do not pay */
 };
 #endif

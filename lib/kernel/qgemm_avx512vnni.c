@@ -353,5 +353,6 @@ const struct vq_kernels vq_kernels_avx512vnni = {
 	.act_quantize = vq_act_quantize_avx512,
 	.act_fake = vq_act_fake_avx512,
 	.qgemm = qgemm,
+	.joint_rows = vq_joint_rows_avx512,
 };
 #endif

@@ -97,4 +97,5 @@ const struct vq_kernels vq_kernels_generic = {
 	.act_quantize = vq_act_quantize_generic,
 	.act_fake = vq_act_fake_generic,
 	.qgemm = vq_qgemm_generic,
+	.joint_rows = vq_joint_rows_generic,
 };

@@ -11,6 +11,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "kernel/cpu.h"
 #include "quant/entropy.h"
 
 static double dependency(const struct vq_levels *k, const struct vq_levels *k1, size_t rows,
@@ -213,6 +214,34 @@ static void sums_do_not_depend_on_the_number_of_threads(void **state)
 	drop(&d);
 }
 
+static void every_kernel_set_gives_generics_bits(void **state)
+{
+	struct data d;
+	uint32_t channels, which;
+
+	(void)state;
+	for (channels = 1; channels < 20; channels++) {
+		make(&d, 30, channels, 1);
+		d.x[5] = NAN;
+		for (which = 0; vq_kernels_row(which); which++) {
+			const struct vq_kernels *k = vq_kernels_row(which);
+			double P[256] = {0}, Q[256] = {0};
+
+			if (!k->runs())
+				continue;
+			vq_kernels_use(&vq_kernels_generic);
+			assert_int_equal(vq_joint_add(P, &d.k, &d.k1, 30, channels, 4, 0, NULL),
+					 VQ_OK);
+			vq_kernels_use(k);
+			assert_int_equal(vq_joint_add(Q, &d.k, &d.k1, 30, channels, 4, 0, NULL),
+					 VQ_OK);
+			assert_memory_equal(P, Q, sizeof(P));
+		}
+		drop(&d);
+	}
+	vq_kernels_use(NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -222,6 +251,7 @@ int main(void)
 		cmocka_unit_test(independent_layers_have_the_entropy_of_the_second),
 		cmocka_unit_test(empty_histograms_have_no_entropy),
 		cmocka_unit_test(sums_do_not_depend_on_the_number_of_threads),
+		cmocka_unit_test(every_kernel_set_gives_generics_bits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
