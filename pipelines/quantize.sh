@@ -1,0 +1,13 @@
+#!/bin/bash
+# quantize.sh BIN CALIB.vqs MODEL.vqm METHOD W A [flags of vqlm-search...]: from a calibration kept in a file to
+# a packed model.  The plan is made for the activation bits of the search.
+set -euo pipefail
+
+[ $# -ge 6 ] || { echo "usage: quantize.sh BIN CALIB.vqs MODEL.vqm METHOD W A [flags]" >&2; exit 2; }
+bin=$1 calib=$2 model=$3 method=$4 w=$5 a=$6
+shift 6
+plan=$a
+[ "$plan" -le 8 ] || plan=8 # 16 leaves activations alone; the plan still needs levels
+"$bin/vqlm-entropy" -q -a "$plan" <"$calib" \
+	| "$bin/vqlm-search" -q --method "$method" -w "$w" -a "$a" "$@" \
+	| "$bin/vqlm-pack" -q -o "$model"
