@@ -30,7 +30,7 @@ all: $(OUT)/table.tsv $(OUT)/table.md $(OUT)/chart.svg
 # Runs the rest of the line and writes its wall-clock seconds to a file.
 TIMED := $(HERE)/timed.sh
 
-$(OUT)/calib.vqs: $(MODEL)/model.safetensors $(CALIB)
+$(OUT)/calib.vqs: $(MODEL)/config.json $(CALIB)
 	@mkdir -p $(@D)
 	@echo "demo: calibrating on $(notdir $(CALIB))"
 	@$(TIMED) $(OUT)/calib.seconds $(BIN)/vqlm-calib $(CALIB_FLAGS) -q -m $(MODEL) -d $(CALIB) -o $@
@@ -44,7 +44,7 @@ endef
 $(foreach b,$(BITS),$(foreach m,$(METHODS),$(eval $(call quantize,$(m),$(b)))))
 
 # Answers and, beside them, the logits of the last prompt token.
-$(OUT)/fp.jsonl: $(MODEL)/model.safetensors $(TEST)
+$(OUT)/fp.jsonl: $(MODEL)/config.json $(TEST)
 	@mkdir -p $(@D)
 	@echo "demo: full precision answers $(notdir $(TEST))"
 	@$(BIN)/vqlm-infer $(INFER_FLAGS) -q -m $(MODEL) -d $(TEST) --logits $(OUT)/fp.logits -o $@
