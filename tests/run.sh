@@ -3,7 +3,7 @@
 # "N passed, N failed, N skipped".  BUILD names the build folder, VQLM_DATA the public data.
 set -uo pipefail
 
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 4
 BUILD=$(realpath "${BUILD:-build}")
 export BUILD
 export PATH="$BUILD/bin:$PATH"

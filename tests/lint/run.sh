@@ -2,17 +2,24 @@
 # All the checks that read the tree and run nothing of ours.
 set -uo pipefail
 
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit 4
 bad=0
 note() { echo "lint: $*"; bad=1; }
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
 
 tests/lint/layers.sh || bad=1
 
-# Man pages.
+# Man pages: sound, and one for every tool; every tool has its end-to-end tests.
 for m in man/*.[157]; do
-	[ -e "$m" ] || continue
 	out=$(mandoc -T lint -W warning "$m" 2>&1) || true
 	[ -z "$out" ] || note "$out"
+done
+for t in bin/vqlm-*.c; do
+	t=$(basename "$t" .c)
+	[ -e "man/$t.1" ] || note "$t has no man page"
+	[ -e "tests/e2e/$t.bats" ] || note "$t has no tests/e2e/$t.bats"
+	grep -q "Xr $t 1" man/vqlm.7 || note "vqlm(7) does not name $t"
 done
 
 # Shell.
@@ -23,12 +30,20 @@ mapfile -t scripts < <(git ls-files '*.sh' '.ci/run')
 out=$(git grep -nE '\b(strcpy|strcat|sprintf|gets|atoi|atof|strtok)\(' -- 'bin/*.[ch]' 'lib/*.[ch]') && note "banned function: $out"
 out=$(git grep -lE '#include <(cblas|lapacke)\.h>' -- lib bin | grep -vE '^lib/kernel/(blas|lapack)\.c$') && note "only lib/kernel/blas.c and lapack.c may see OpenBLAS: $out"
 out=$(git grep -nE '\b(printf|fprintf|exit|abort)\(' -- 'lib/*.c' | grep -vE '^lib/(base/log|task/)') && note "lib/ prints or exits: $out"
+out=$(git grep -nE 'march=|-ffast-math' -- Makefile '*.mk' '.ci/run' | grep -v '^[^:]*:[0-9]*:#') && note "flags that make results depend on the machine: $out"
+out=$(git ls-files 'bin/*.[ch]' 'lib/*.[ch]' | xargs wc -l | awk '$2 != "total" && $1 > 800 { print $2 ": " $1 " lines; split it" }')
+[ -z "$out" ] || note "$out"
+out=$(git ls-files 'lib/*.[ch]' | xargs -n1 basename | sort | uniq -d)
+[ -z "$out" ] || note "file names that are not unique: $out"
+
+# Words: nothing unfinished, nothing of the place where it was written.
+out=$(git grep -nIE '\b(TODO|FIXME|XXX)\b' -- bin lib man pipelines Makefile '*.md' ':!pipelines/demo') && note "unfinished: $out"
+out=$(git grep -nIE '(^|[^A-Za-z0-9_.])/(work|home|root)/' -- . ':!*.json' ':!tests/lint/run.sh') && note "a path of one machine: $out"
 
 # Formatting, where clang-format is to be had.
 if command -v clang-format >/dev/null; then
 	mapfile -t sources < <(git ls-files '*.c' '*.h')
-	clang-format --dry-run -Werror "${sources[@]}" >/tmp/vqlm-format.$$ 2>&1 || note "formatting (make format): $(head -5 /tmp/vqlm-format.$$)"
-	rm -f /tmp/vqlm-format.$$
+	clang-format --dry-run -Werror "${sources[@]}" >"$scratch/format" 2>&1 || note "formatting (make format): $(head -5 "$scratch/format")"
 fi
 
 [ "$bad" -eq 0 ] && echo "lint: clean"
