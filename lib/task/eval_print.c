@@ -96,13 +96,34 @@ static void put_row(struct vq_str *o, const struct vq_eval_report *r, const char
 	vq_str_puts(o, "\n");
 }
 
+/* "model  mini-llava, qvlm, W4A4", as far as the opening line of the answers says. */
+static void put_model(struct vq_str *o, const json_t *m)
+{
+	const char *name = json_string_value(json_is_string(m) ? m : json_object_get(m, "name"));
+	const char *method = json_string_value(json_object_get(m, "method"));
+	const json_t *bits = json_object_get(m, "bits");
+
+	if (!name)
+		return;
+	vq_str_printf(o, "%-10s %s", "model", name);
+	if (method)
+		vq_str_printf(o, ", %s", strcmp(method, "none") == 0 ? "full precision" : method);
+	if (method && strcmp(method, "none") != 0 && bits)
+		vq_str_printf(o, ", W%lldA%lld",
+			      (long long)json_integer_value(json_object_get(bits, "w")),
+			      (long long)json_integer_value(json_object_get(bits, "a")));
+	vq_str_puts(o, "\n");
+}
+
 static void print_text(struct vq_str *o, const struct vq_eval_report *r)
 {
 	if (r->eval) {
 		vq_str_printf(o, "%-10s %s, parser %s\n%-10s %s, ", "answers", r->answers,
 			      parser_name(r->parser), "references", r->references);
 		put_extent(o, r);
-		vq_str_puts(o, "\n\n");
+		vq_str_puts(o, "\n");
+		put_model(o, r->run->model);
+		vq_str_puts(o, "\n");
 		put_row(o, r, "", 0);
 		put_row(o, r, "accuracy %", 1);
 		put_row(o, r, "std. error", 2);
