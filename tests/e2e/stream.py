@@ -3,6 +3,7 @@
 
 usage: stream.py good|two|unknown-kind|no-end|twice|huge|major   writes such a stream to stdout
        stream.py read                                            reads one from stdin, prints its records
+       stream.py graft                                           copies one and puts two unknown records into it
 """
 import json
 import struct
@@ -133,8 +134,39 @@ def read(b):
             at += sto
 
 
+def graft(b):
+    """The stream of one segment b with unknown records after its first and before its end record."""
+    at, heads, count, raw, out, last = 0, b"", 0, 0, b"", 0
+    while at < len(b):
+        n = struct.unpack_from("<I", b, at + 4)[0]
+        c, start = b[at + 8:at + 8 + n], at
+        at += 8 + n
+        if c[:8] == b"VQLMEND.":
+            break
+        if c[:8] == b"VQLMRECD":
+            heads += c
+            count += 1
+            size, sto = struct.unpack_from("<2Q", c, 24)
+            raw += size
+            at += sto
+        out += b[start:at]
+        if count == 1:
+            new = Segment({})
+            last = len(new.out)
+            new.put(900, "grafted/1", 6, [5], b"hello", {"from": "elsewhere"})
+            out, heads, count, raw = out + new.out[last:], heads + new.heads, count + 1, raw + new.raw
+    new = Segment({})
+    last = len(new.out)
+    new.put(901, "grafted/2", 1, [2], struct.pack("<2f", 1, 2))
+    heads, count, raw = heads + new.heads, count + 1, raw + new.raw
+    end = b"VQLMEND." + struct.pack("<3Q", count, raw, xxh64(heads))
+    sys.stdout.buffer.write(out + new.out[last:] + skippable(end))
+
+
 def main():
     what = sys.argv[1]
+    if what == "graft":
+        return graft(sys.stdin.buffer.read())
     if what == "read":
         return read(sys.stdin.buffer.read())
     out = {
