@@ -27,19 +27,19 @@ SHELL := /bin/bash
 .PHONY: all
 all: $(OUT)/table.tsv $(OUT)/table.md $(OUT)/chart.svg
 
-# Runs the rest of the line and writes its wall-clock seconds to a file.
+# Runs the rest of the line and writes its seconds to a file.
 TIMED := $(HERE)/timed.sh
 
 $(OUT)/calib.vqs: $(MODEL)/config.json $(CALIB)
 	@mkdir -p $(@D)
 	@echo "demo: calibrating on $(notdir $(CALIB))"
-	@$(TIMED) $(OUT)/calib.seconds $(BIN)/vqlm-calib $(CALIB_FLAGS) -q -m $(MODEL) -d $(CALIB) -o $@
+	@$(TIMED) $(OUT)/calib.made $(BIN)/vqlm-calib $(CALIB_FLAGS) -q -m $(MODEL) -d $(CALIB) -o $@
 
 # $(1) method, $(2) bits.
 define quantize
 $(OUT)/$(1)-w$(2)a$(2).vqm: $(OUT)/calib.vqs
 	@echo "demo: $(1) at $(2) bits"
-	@$(TIMED) $(OUT)/$(1)-w$(2)a$(2).seconds $(HERE)/quantize.sh $(BIN) $$< $$@ $(1) $(2) $(2) $(SEARCH_FLAGS)
+	@$(TIMED) $(OUT)/$(1)-w$(2)a$(2).made $(HERE)/quantize.sh $(BIN) $$< $$@ $(1) $(2) $(2) $(SEARCH_FLAGS)
 endef
 $(foreach b,$(BITS),$(foreach m,$(METHODS),$(eval $(call quantize,$(m),$(b)))))
 
@@ -47,10 +47,10 @@ $(foreach b,$(BITS),$(foreach m,$(METHODS),$(eval $(call quantize,$(m),$(b)))))
 $(OUT)/fp.jsonl: $(MODEL)/config.json $(TEST)
 	@mkdir -p $(@D)
 	@echo "demo: full precision answers $(notdir $(TEST))"
-	@$(BIN)/vqlm-infer $(INFER_FLAGS) -q -m $(MODEL) -d $(TEST) --logits $(OUT)/fp.logits -o $@
+	@$(TIMED) $(OUT)/fp.ran $(BIN)/vqlm-infer $(INFER_FLAGS) -q -m $(MODEL) -d $(TEST) --logits $(OUT)/fp.logits -o $@
 $(QUANT:%=$(OUT)/%.jsonl): %.jsonl: %.vqm
 	@echo "demo: $(notdir $*) answers"
-	@$(BIN)/vqlm-infer $(INFER_FLAGS) -q -m $< -d $(TEST) --logits $*.logits -o $@
+	@$(TIMED) $*.ran $(BIN)/vqlm-infer $(INFER_FLAGS) -q -m $< -d $(TEST) --logits $*.logits -o $@
 
 # Each row beside round-to-nearest of the same bits, and its logits beside those of full precision.
 $(OUT)/fp.json: $(OUT)/fp.jsonl
@@ -64,7 +64,8 @@ $(foreach b,$(BITS),$(foreach m,$(METHODS),$(eval $(call score,$(m),$(b)))))
 
 $(OUT)/table.tsv: $(ROWS:%=$(OUT)/%.json) $(HERE)/table.jq
 	@for r in $(ROWS); do \
-		jq -r --arg row "$$r" --arg seconds "$$(cat $(OUT)/$$r.seconds 2>/dev/null || true)" -f $(HERE)/table.jq $(OUT)/$$r.json; \
+		jq -r --arg row "$$r" --arg made "$$(cat $(OUT)/$$r.made 2>/dev/null || true)" \
+			--arg ran "$$(cat $(OUT)/$$r.ran)" -f $(HERE)/table.jq $(OUT)/$$r.json; \
 	done | awk 'NR == 1 || !/^method\t/' >$@.part
 	@mv $@.part $@
 $(OUT)/table.md: $(OUT)/table.tsv $(HERE)/table-md.awk

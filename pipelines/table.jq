@@ -1,11 +1,12 @@
-# One row of the demo's table from vqlm-eval's JSON.  $row is fp or METHOD-wBITSaBITS, $seconds the time of
-# the quantization ("" for fp).
-def cell: if . == null then "" else . end;
+# One row of the demo's table from vqlm-eval's JSON.  $row is fp or METHOD-wBITSaBITS; $made and $ran are what
+# timed.sh wrote of the quantization ("" for fp) and of the answers: wall-clock and core seconds.
+def times: split(" ") | .[0] // "", .[1] // "";
 def r2: if . == null then "" else . * 100 | round / 100 end;
 def g3: if . == null then "" else (. as $x | if $x == 0 then 0 else ($x | log10 | floor) as $e
 	| ($x * pow(10; 2 - $e) | round) * pow(10; $e - 2) | . * 1e12 | round / 1e12 end) end;
 ["method", "bits", "NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "Avg", "se",
-	"diff_rtn", "p_rtn", "kl_fp", "same_top_fp", "weights_MiB", "peak_MiB", "quantize_s", "infer_s", "n"],
+	"diff_rtn", "p_rtn", "kl_fp", "same_top_fp", "weights_MiB", "peak_MiB", "quantize_s", "quantize_core_s",
+	"answer_s", "answer_core_s", "n"],
 [($row | split("-")[0]), ($row | split("-")[1] // "W16A16" | ascii_upcase),
 	(.classes | .NAT, .SOC, .LAN, .TXT, .IMG, .NO, ."G1-6", .Avg | .acc | r2),
 	(.classes.Avg.se | r2),
@@ -14,7 +15,6 @@ def g3: if . == null then "" else (. as $x | if $x == 0 then 0 else ($x | log10 
 	(.logits.kl_mean | g3),
 	(if .logits then 100 * .logits.same_top / .logits.n | r2 else "" end),
 	(.totals | .weight_bytes, .peak_bytes | if . then . / 1048576 | r2 else "" end),
-	$seconds,
-	(.totals.seconds | r2),
+	($made | times), ($ran | times),
 	.n]
 | @tsv

@@ -101,17 +101,17 @@ static void put_model(struct vq_str *o, const json_t *m)
 {
 	const char *name = json_string_value(json_is_string(m) ? m : json_object_get(m, "name"));
 	const char *method = json_string_value(json_object_get(m, "method"));
-	const json_t *bits = json_object_get(m, "bits");
+	const json_t *w = json_object_get(json_object_get(m, "w"), "bits");
+	const json_t *a = json_object_get(json_object_get(m, "a"), "bits");
 
 	if (!name)
 		return;
 	vq_str_printf(o, "%-10s %s", "model", name);
 	if (method)
 		vq_str_printf(o, ", %s", strcmp(method, "none") == 0 ? "full precision" : method);
-	if (method && strcmp(method, "none") != 0 && bits)
-		vq_str_printf(o, ", W%lldA%lld",
-			      (long long)json_integer_value(json_object_get(bits, "w")),
-			      (long long)json_integer_value(json_object_get(bits, "a")));
+	if (w && a)
+		vq_str_printf(o, ", W%lldA%lld", (long long)json_integer_value(w),
+			      (long long)json_integer_value(a));
 	vq_str_puts(o, "\n");
 }
 
