@@ -8,9 +8,12 @@ shift
 start=$(date +%s%N)
 "$@"
 wall=$((($(date +%s%N) - start) / 10000000))
-# The second line of `times` is what finished children took: 0m1.234s of their own, 0m0.056s in the kernel.
-times | awk -v wall="$wall" 'NR == 2 {
+# The second line of `times` is what finished children took, 0m1.234s of their own and 0m0.056s in the kernel.
+# A pipe would run `times` in a child that has none.
+times >"$file.part"
+awk -v wall="$wall" 'NR == 2 {
 	gsub(/[ms]/, " ")
 	$0 = $0
 	printf "%.2f %.2f\n", wall / 100, 60 * $1 + $2 + 60 * $3 + $4
-}' >"$file"
+}' "$file.part" >"$file"
+rm "$file.part"
