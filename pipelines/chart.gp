@@ -15,8 +15,8 @@ fp = real(system(sprintf("awk -F'\\t' '$1 == \"fp\" { print $10 }' '%s'", table)
 
 set title "Accuracy, test split, with standard error"
 set ylabel "right answers, %"
-set key bottom left Left reverse samplen 1.5 opaque
-set yrange [0:105]
+set key outside below center horizontal Left reverse samplen 1.5
+set yrange [0:112]
 set style histogram errorbars gap 1 lw 1
 set arrow 1 from graph 0,first fp to graph 1,first fp nohead lc rgb "#303030" dt 2
 set label 1 sprintf("full precision %.1f", fp) at graph 0.99,first fp+3 right font ",11"
@@ -31,7 +31,6 @@ set ylabel "mean KL divergence, nats"
 set logscale y
 set format y "10^{%T}"
 set yrange [*:*]
-set key top left
 set style histogram clustered gap 1
 plot rows('rtn', 14, 14) using 2:xtic(1) title "rtn" lc rgb "#b0b7c3", \
      rows('layerwise', 14, 14) using 2 title "layerwise" lc rgb "#6f9bd1", \
