@@ -262,6 +262,19 @@ static int extend(struct vq_batcher *b, struct vq_answering *a, const float *log
 	return b->on_text ? b->on_text(b->ctx, a, err) : VQ_OK;
 }
 
+/* Logits that are no numbers: the weight behind them is named where it can be found. */
+static int check(const struct vq_batcher *b, const struct vq_answering *a, const float *logits,
+		 struct vq_err *err)
+{
+	struct vq_err bad = {0};
+	int rc = vq_logits_check(logits, b->l->vocab, &bad);
+
+	if (rc >= 0)
+		return rc;
+	rc = vq_loaded_check(b->l, err);
+	return rc < 0 ? rc : vq_fail(err, VQ_E_DATA, "question '%s': %.300s", a->ask->id, bad.text);
+}
+
 /* The newest token of every unfinished answer through the decoder: logits [active, V] in their order. */
 static int step(struct vq_batcher *b, struct vq_answering *v, uint32_t n, uint32_t *start,
 		int32_t *tokens, float *h, float *logits, struct vq_err *err)
@@ -312,7 +325,7 @@ static int decode(struct vq_batcher *b, struct vq_answering *v, uint32_t n, floa
 		for (i = 0, active = 0; rc >= 0 && i < n; i++) {
 			if (v[i].finished)
 				continue;
-			rc = vq_logits_check(logits + active * vocab, b->l->vocab, err);
+			rc = check(b, &v[i], logits + active * vocab, err);
 			if (rc >= 0)
 				rc = extend(b, &v[i], logits + active * vocab, err);
 			active++;
@@ -328,10 +341,10 @@ static int decode(struct vq_batcher *b, struct vq_answering *v, uint32_t n, floa
 static int first_token(struct vq_batcher *b, struct vq_answering *a, const float *logits,
 		       struct vq_err *err)
 {
-	int rc = vq_logits_check(logits, b->l->vocab, err);
+	int rc = check(b, a, logits, err);
 
 	if (rc < 0)
-		return vq_err_prefix(err, "question '%s'", a->ask->id);
+		return rc;
 	if (b->o->logits) {
 		a->logits = vq_alloc_f32(b->l->vocab, err);
 		if (!a->logits)

@@ -170,3 +170,19 @@ void vq_loaded_close(struct vq_loaded *l)
 		vq_vqm_close(&l->vqm);
 	memset(l, 0, sizeof(*l));
 }
+
+int vq_loaded_check(const struct vq_loaded *l, struct vq_err *err)
+{
+	struct vq_name *names = NULL;
+	struct vq_tensor t;
+	size_t n = 0, i;
+	int rc = l->ckpt ? vq_names_list(&l->model.cfg, &names, &n, err) : VQ_OK;
+
+	for (i = 0; rc >= 0 && i < n; i++) {
+		rc = vq_names_find(&l->model.cfg, l->ckpt, &names[i], &t, err);
+		if (rc >= 0)
+			rc = vq_names_check_finite(&t, names[i].name, vq_ckpt_path(l->ckpt), err);
+	}
+	vq_free(names);
+	return rc;
+}

@@ -27,6 +27,10 @@ VQ_MUST_CHECK int vq_loaded_open(struct vq_loaded *l, const char *path, const ch
 				 struct vq_err *err);
 void vq_loaded_close(struct vq_loaded *l);
 
+/* Reads all of a checkpoint's weights: VQ_E_DATA naming the first NaN or infinity.  Done only when an answer
+ * shows that something is wrong. */
+VQ_MUST_CHECK int vq_loaded_check(const struct vq_loaded *l, struct vq_err *err);
+
 /* --- the questions (infer_asks.c) --- */
 
 struct vq_ask {
