@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -255,6 +256,7 @@ static struct vq_ckpt *ckpt;
 static struct vq_config config;
 static struct vq_name *names;
 static size_t n_names;
+static uint32_t act_bits = 8;
 
 static struct vq_wgrid grid_of(const char *name)
 {
@@ -301,7 +303,7 @@ static void put_linear(struct vq_writer *w, const struct vq_name *n, enum fault 
 	struct vq_tensor t = {
 		.dtype = VQ_U8, .n_dims = 2, .dims = {c.n_out, c.n_in}, .data = c.codes};
 	uint64_t groups = vq_grid_n_groups(&c.grid, c.n_in);
-	struct vq_agrid act = {.bits = 8, .group = c.grid.group, .sym = 0, .clip = 0.98f};
+	struct vq_agrid act = {.bits = act_bits, .group = c.grid.group, .sym = 0, .clip = 0.98f};
 	struct vq_err err = {0};
 	json_t *attrs = json_pack("{s:i, s:b, s:{s:i, s:i, s:b}, s:o}", "unit", (int)n->unit,
 				  "linear", 1, "grid", "bits", (int)c.grid.bits, "group",
@@ -443,6 +445,95 @@ static void a_packed_model_has_the_codes_and_tensors_that_went_in(void **state)
 	vq_model_free(&m);
 	vq_vqm_close(&v);
 	vq_free(b.p);
+}
+
+/* Logits after a short prompt without picture. */
+static void run_decoder(const struct vq_model *m, float *logits)
+{
+	static const int32_t tokens[] = {1, 300, 17, 421, 90, 77, 12, 600, 255, 3, 41, 500};
+	const uint32_t n = sizeof(tokens) / sizeof(tokens[0]), start[2] = {0, n}, last = n - 1;
+	const struct vq_batch b = {1, start};
+	struct vq_err err = {0};
+	float *h = vq_alloc_f32((size_t)n * config.decoder.layer.hidden, &err);
+
+	assert_non_null(h);
+	assert_int_equal(vq_decoder_embed(m, tokens, n, NULL, 0, h, &err), VQ_OK);
+	assert_int_equal(vq_decoder_layers(m, h, &b, NULL, &err), VQ_OK);
+	assert_int_equal(vq_decoder_logits(m, h, &last, 1, logits, &err), VQ_OK);
+	vq_free(h);
+}
+
+/* Largest difference of logits: the packed model against floats of the same values, and those against the
+ * checkpoint. */
+static void compare(uint32_t bits, double *worst, double *shift)
+{
+	const struct piece all = {0, UINT32_MAX, FAULT_NONE};
+	uint32_t vocab = config.decoder.vocab;
+	float *want, *got, *plain;
+	struct vq_model packed, sim;
+	struct vq_err err;
+	struct vq_vqm v;
+	struct bytes b;
+	size_t i;
+
+	*worst = *shift = 0;
+	act_bits = bits;
+	assert_int_equal(pack_pieces(&all, 1, &b, &err), VQ_OK);
+	assert_int_equal(open_bytes(&v, b.p, b.n, &err), VQ_OK);
+	assert_int_equal(vq_model_from_vqm(&packed, &v, &err), VQ_OK);
+	assert_int_equal(vq_model_from_ckpt(&sim, &config, ckpt, &err), VQ_OK);
+	want = vq_alloc_f32(vocab, &err);
+	got = vq_alloc_f32(vocab, &err);
+	plain = vq_alloc_f32(vocab, &err);
+	run_decoder(&sim, plain);
+	for (i = 0; i < n_names; i++) {
+		struct vq_linear *l = vq_model_linear(&sim, names[i].name);
+		struct vq_codes c;
+		float *w;
+
+		if (!names[i].linear)
+			continue;
+		c = quantized(&names[i]);
+		w = vq_alloc_f32((size_t)c.n_out * c.n_in, &err);
+		vq_grid_dequant(&c, w);
+		assert_int_equal(vq_model_keep(&sim, names[i].unit, w, &err), VQ_OK);
+		l->w = w;
+		l->dtype = VQ_F32;
+		l->act = vq_model_linear(&packed, names[i].name)->act;
+		vq_codes_free(&c);
+	}
+	run_decoder(&sim, want);
+	run_decoder(&packed, got);
+	for (i = 0; i < vocab; i++) {
+		*worst = fmax(*worst, fabs((double)(got[i] - want[i])));
+		*shift = fmax(*shift, fabs((double)(plain[i] - want[i])));
+	}
+	act_bits = 8;
+	vq_free(want);
+	vq_free(got);
+	vq_free(plain);
+	vq_model_free(&sim);
+	vq_model_free(&packed);
+	vq_vqm_close(&v);
+	vq_free(b.p);
+}
+
+static void a_packed_model_computes_what_the_quantized_floats_do(void **state)
+{
+	double worst, shift;
+
+	(void)state;
+	compare(16, &worst, &shift);
+	print_message(
+		"# figure: packed weights, float activations: logits differ by at most %.2g from "
+		"simulation (quantization itself moves them by %.2g)\n",
+		worst, shift);
+	assert_true(worst < 1e-4 * shift);
+	compare(8, &worst, &shift);
+	print_message("# figure: packed weights, 8-bit activations: by at most %.2g (%.2g)\n",
+		      worst, shift);
+	/* Sums are in another order, and an activation at the edge of its step falls on either side. */
+	assert_true(worst < 0.05 * shift);
 }
 
 static void six_bit_weights_are_stored_in_six_bits(void **state)
@@ -651,6 +742,7 @@ int main(void)
 		cmocka_unit_test(anything_else_is_refused),
 		cmocka_unit_test(a_pipe_gives_what_a_file_gives),
 		cmocka_unit_test(a_packed_model_has_the_codes_and_tensors_that_went_in),
+		cmocka_unit_test(a_packed_model_computes_what_the_quantized_floats_do),
 		cmocka_unit_test(six_bit_weights_are_stored_in_six_bits),
 		cmocka_unit_test(pieces_in_any_cut_pack_to_the_same_tensors),
 		cmocka_unit_test(gaps_overlaps_and_strange_pieces_are_refused_by_unit),
