@@ -12,6 +12,8 @@ static const struct vq_opt opts[] = {
 	{"base-model", 0, VQ_OPT_STR, "NAME", &pack.base_model, NULL,
 	 "name of the model that was quantized, for the card (default: what the stream says)", 0, 0,
 	 NULL},
+	{"head", 0, VQ_OPT_CHOICE, "BITS", &pack.head8, "16",
+	 "bits of the token embedding and the output head", 0, 0, "16|8"},
 	{"license", 0, VQ_OPT_STR, "ID", &pack.license, "unknown",
 	 "licence of the model, for the card", 0, 0, NULL},
 	{0},

@@ -28,8 +28,7 @@ static void forget(struct prepared *p)
 	memset(p, 0, sizeof(*p));
 }
 
-/* Rows of a packed weight as float, s (u - z).  first is at the start of a panel. */
-static void packed_rows(const void *w, size_t first, uint32_t n, uint32_t n_in, float *out)
+void vq_packed_rows(const void *w, size_t first, uint32_t n, uint32_t n_in, float *out)
 {
 	const struct vq_packed *p = w;
 	uint32_t n_steps = vq_ceil_div(n_in, 4), group = p->group ? p->group : n_in, r, k, j;
@@ -79,8 +78,8 @@ static int one(const struct vq_linear *l, const float *x, size_t n_rows, float *
 		return vq_qgemm(l->packed, &p->q, &l->act, l->bias, y, err);
 	}
 	if (l->packed)
-		return vq_gemm_rows(x, n_rows, packed_rows, l->packed, l->n_out, l->n_in, l->bias,
-				    y, err);
+		return vq_gemm_rows(x, n_rows, vq_packed_rows, l->packed, l->n_out, l->n_in,
+				    l->bias, y, err);
 	if (l->act.bits < 16 && !p->have_f) {
 		if (vq_mul_size(&n, n_rows, l->n_in) < 0)
 			return vq_fail(err, VQ_E_SYS, "memory: %zu rows of %u", n_rows, l->n_in);

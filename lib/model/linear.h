@@ -25,4 +25,7 @@ VQ_MUST_CHECK int vq_linear_apply(const struct vq_linear *const *l, uint32_t n, 
 VQ_MUST_CHECK int vq_linear_one(const struct vq_linear *l, const float *x, size_t n_rows, float *y,
 				struct vq_err *err);
 
+/* Rows [first, first + n) of a packed weight as float [n, n_in], s (u - z); first at the start of a panel. */
+void vq_packed_rows(const void *packed, size_t first, uint32_t n, uint32_t n_in, float *out);
+
 #endif

@@ -293,6 +293,7 @@ int vq_model_bind(struct vq_model *m, const char *name, const struct vq_tensor *
 	}
 	if (p.embed) {
 		m->decoder.embed = data;
+		m->decoder.embed_packed = NULL;
 		m->decoder.embed_type = type;
 		if (m->cfg.decoder.tied && !m->decoder.head.w && !m->decoder.head.packed) {
 			m->decoder.head.w = data;
@@ -334,7 +335,7 @@ static int bound(struct vq_model *m, const char *name)
 		return 0;
 	if (p.copy)
 		return *p.copy != NULL;
-	return p.embed ? m->decoder.embed != NULL : p.lin->w || p.lin->packed;
+	return p.embed ? m->decoder.embed || m->decoder.embed_packed : p.lin->w || p.lin->packed;
 }
 
 int vq_model_check(const struct vq_model *m, uint32_t unit, struct vq_err *err)
@@ -370,8 +371,10 @@ void vq_model_unbind(struct vq_model *m, uint32_t unit)
 		m->projector.fc[i].packed = NULL;
 		m->projector.fc[i].act.bits = 16;
 	}
-	if (unit == first)
+	if (unit == first) {
 		m->decoder.embed = NULL;
+		m->decoder.embed_packed = NULL;
+	}
 	if (unit == first + c->decoder.n_layers - 1) {
 		m->decoder.norm = NULL;
 		m->decoder.head.w = m->decoder.head.bias = NULL;

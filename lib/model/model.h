@@ -20,9 +20,10 @@ struct vq_projector {
 
 struct vq_decoder {
 	enum vq_dtype embed_type;
-	const void *embed;     /* [vocab, d] */
-	const float *norm;     /* [d] */
-	struct vq_linear head; /* [vocab, d] */
+	const void *embed;                    /* [vocab, d]; NULL when embed_packed is set */
+	const struct vq_packed *embed_packed; /* [vocab, d] borrowed; NULL for floating point */
+	const float *norm;                    /* [d] */
+	struct vq_linear head;                /* [vocab, d] */
 	struct vq_layer *layers;
 };
 

@@ -188,7 +188,8 @@ static int parse_grid(const struct entry *e, struct vq_wgrid *g, struct vq_err *
 
 static int bind_packed(struct vq_model *m, const struct entry *e, struct vq_err *err)
 {
-	struct vq_linear *l = vq_model_linear(m, e->name->name);
+	int embed = strcmp(e->name->name, "decoder.embed.weight") == 0;
+	struct vq_linear *l = embed ? &m->decoder.head : vq_model_linear(m, e->name->name);
 	struct vq_packed_parts parts;
 	struct vq_wgrid g = {0};
 	struct vq_packed *p;
@@ -225,11 +226,16 @@ static int bind_packed(struct vq_model *m, const struct entry *e, struct vq_err 
 		p->scale = (const uint16_t *)(const void *)at; /* aligned: find_part saw to it */
 	if (rc == VQ_OK && !g.sym)
 		rc = find_part(e, "zero", parts.zero_bytes, &p->zero, err);
-	if (rc == VQ_OK) {
+	if (rc < 0)
+		return rc;
+	if (embed)
+		m->decoder.embed_packed = p;
+	/* The embedding has the head's shape, and with tied embeddings is the head. */
+	if (!embed || m->cfg.decoder.tied) {
 		l->packed = p;
 		l->w = NULL;
 	}
-	return rc;
+	return VQ_OK;
 }
 
 /* Grid of the input; a transform that this program does not know would give wrong answers. */
@@ -239,6 +245,8 @@ static int set_act(struct vq_model *m, const struct entry *e, struct vq_err *err
 	const json_t *act = json_object_get(attrs, "act");
 	struct vq_linear *l = vq_model_linear(m, e->name->name);
 
+	if (!l && m->cfg.decoder.tied && strcmp(e->name->name, "decoder.embed.weight") == 0)
+		l = &m->decoder.head;
 	if (json_object_get(attrs, "transform"))
 		return vq_fail(err, VQ_E_DATA,
 			       "%s: has a transform, which this program does not know; use the "

@@ -10,6 +10,7 @@
 struct vq_pack_opts {
 	const char *base_model; /* for the card; NULL: the stream's model name */
 	const char *license;    /* for the card; NULL: "unknown" */
+	int head8; /* token embedding and head: 8 bits a weight, symmetric, groups of 128 */
 };
 
 /* Reads all segments from in_fd, writes the packed model to out_fd. */

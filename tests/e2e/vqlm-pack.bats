@@ -48,6 +48,19 @@ searched() {
 	figure "mini-llava W4: ${stderr#vqlm-pack: }"
 }
 
+@test "--head 8 makes embedding and head smaller and says so in the card; other widths are usage (2)" {
+	need_program tar
+	searched >s.vqs
+	vqlm-pack -o a.vqm <s.vqs
+	vqlm-pack --head 8 -o b.vqm <s.vqs
+	[ "$(stat -c %s b.vqm)" -lt "$(stat -c %s a.vqm)" ]
+	vqlm-ls -c b.vqm
+	[[ "$(tar xOf a.vqm card.md)" == *"| output head | 262144 | 524288 | 524288 | 16.00 |"* ]]
+	[[ "$(tar xOf b.vqm card.md)" == *"| output head | 262144 | 524288 | 266240 | 8.12 |"* ]]
+	run -2 --separate-stderr vqlm-pack --head 9 <s.vqs
+	[[ "$stderr" == *"--head wants one of 16|8, got '9'"* ]]
+}
+
 @test "pieces of a job array pack to the tensors of one run" {
 	need_program jq tar
 	searched >s.vqs

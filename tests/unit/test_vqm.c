@@ -257,6 +257,7 @@ static struct vq_config config;
 static struct vq_name *names;
 static size_t n_names;
 static uint32_t act_bits = 8;
+static int head8;
 
 static struct vq_wgrid grid_of(const char *name)
 {
@@ -366,7 +367,7 @@ static void put_segment(struct vq_writer *w, struct piece piece)
 /* Packs the pieces; the packed bytes, or the code with p NULL. */
 static int pack_pieces(const struct piece *pieces, int n, struct bytes *out, struct vq_err *err)
 {
-	struct vq_pack_opts o = {.license = "cc0-1.0"};
+	struct vq_pack_opts o = {.license = "cc0-1.0", .head8 = head8};
 	int in = file_new(), fd = file_new(), i, rc;
 	struct vq_writer *w;
 
@@ -534,6 +535,86 @@ static void a_packed_model_computes_what_the_quantized_floats_do(void **state)
 		      worst, shift);
 	/* Sums are in another order, and an activation at the edge of its step falls on either side. */
 	assert_true(worst < 0.05 * shift);
+}
+
+static void an_eight_bit_head_and_embedding_shrink_the_model_and_hardly_move_it(void **state)
+{
+	const struct piece all = {0, UINT32_MAX, FAULT_NONE};
+	uint32_t vocab = config.decoder.vocab;
+	double worst = 0, range = 0;
+	struct vq_model a, b;
+	struct vq_vqm va, vb;
+	struct vq_err err;
+	struct bytes x, y;
+	float *p, *q;
+	size_t i;
+
+	(void)state;
+	assert_int_equal(pack_pieces(&all, 1, &x, &err), VQ_OK);
+	head8 = 1;
+	assert_int_equal(pack_pieces(&all, 1, &y, &err), VQ_OK);
+	head8 = 0;
+	assert_int_equal(open_bytes(&va, x.p, x.n, &err), VQ_OK);
+	assert_int_equal(open_bytes(&vb, y.p, y.n, &err), VQ_OK);
+	assert_int_equal(vq_model_from_vqm(&a, &va, &err), VQ_OK);
+	assert_int_equal(vq_model_from_vqm(&b, &vb, &err), VQ_OK);
+	assert_non_null(b.decoder.embed_packed);
+	assert_non_null(b.decoder.head.packed);
+	assert_int_equal(b.decoder.head.act.bits, 8);
+	/* Two matrices of 2 bytes a weight become 1 byte and a 2-byte scale for 128. */
+	assert_int_equal(vq_vqm_weight_bytes(&va) - vq_vqm_weight_bytes(&vb),
+			 2 * (size_t)vocab * config.decoder.layer.hidden * 126 / 128);
+	p = vq_alloc_f32(vocab, &err);
+	q = vq_alloc_f32(vocab, &err);
+	run_decoder(&a, p);
+	run_decoder(&b, q);
+	for (i = 0; i < vocab; i++) {
+		worst = fmax(worst, fabs((double)(p[i] - q[i])));
+		range = fmax(range, fabs((double)p[i]));
+	}
+	print_message(
+		"# figure: head and embedding at 8 bits move logits by at most %.2g of %.2g\n",
+		worst, range);
+	assert_true(worst > 0 && worst < 0.05 * range);
+	vq_free(p);
+	vq_free(q);
+	vq_model_free(&a);
+	vq_model_free(&b);
+	vq_vqm_close(&va);
+	vq_vqm_close(&vb);
+	vq_free(x.p);
+	vq_free(y.p);
+}
+
+static void a_tied_embedding_is_the_head_packed_or_not(void **state)
+{
+	const struct piece all = {0, UINT32_MAX, FAULT_NONE};
+	size_t n_before = n_names;
+	struct vq_err err;
+	struct vq_model m;
+	struct vq_vqm v;
+	struct bytes b;
+
+	(void)state;
+	config.decoder.tied = 1;
+	assert_string_equal(names[n_names - 1].name, "decoder.head.weight");
+	n_names--;
+	for (head8 = 0; head8 < 2; head8++) {
+		assert_int_equal(pack_pieces(&all, 1, &b, &err), VQ_OK);
+		assert_int_equal(open_bytes(&v, b.p, b.n, &err), VQ_OK);
+		assert_null(vq_vqm_find(&v, "decoder.head.weight"));
+		assert_int_equal(vq_model_from_vqm(&m, &v, &err), VQ_OK);
+		assert_true(m.decoder.head.w == m.decoder.embed);
+		assert_true(m.decoder.head.packed == m.decoder.embed_packed);
+		assert_true((m.decoder.embed_packed != NULL) == head8);
+		assert_int_equal(m.decoder.head.act.bits, head8 ? 8 : 16);
+		vq_model_free(&m);
+		vq_vqm_close(&v);
+		vq_free(b.p);
+	}
+	head8 = 0;
+	n_names = n_before;
+	config.decoder.tied = 0;
 }
 
 static void six_bit_weights_are_stored_in_six_bits(void **state)
@@ -743,6 +824,9 @@ int main(void)
 		cmocka_unit_test(a_pipe_gives_what_a_file_gives),
 		cmocka_unit_test(a_packed_model_has_the_codes_and_tensors_that_went_in),
 		cmocka_unit_test(a_packed_model_computes_what_the_quantized_floats_do),
+		cmocka_unit_test(
+			an_eight_bit_head_and_embedding_shrink_the_model_and_hardly_move_it),
+		cmocka_unit_test(a_tied_embedding_is_the_head_packed_or_not),
 		cmocka_unit_test(six_bit_weights_are_stored_in_six_bits),
 		cmocka_unit_test(pieces_in_any_cut_pack_to_the_same_tensors),
 		cmocka_unit_test(gaps_overlaps_and_strange_pieces_are_refused_by_unit),
