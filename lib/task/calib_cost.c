@@ -17,7 +17,7 @@
 
 #define BASE_BYTES (6u << 20)
 /* Seconds that one element of a pair takes in one joint matrix, both sides; measured, see quant/entropy.c. */
-#define JOINT_SECONDS 2.5e-7
+#define JOINT_SECONDS 6e-8
 
 /* What the shapes of one tower ask for. */
 struct need {
