@@ -1,4 +1,4 @@
-/* kernel/pack: the r32k4 layout. */
+/* kernel/layout: the r32k4 layout. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
