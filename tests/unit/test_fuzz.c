@@ -31,6 +31,9 @@
 #define vq_fuzz fuzz_stream
 #include "../fuzz/fuzz_stream.c"
 #undef vq_fuzz
+#define vq_fuzz fuzz_vqm
+#include "../fuzz/fuzz_vqm.c"
+#undef vq_fuzz
 
 typedef int (*target)(const uint8_t *, size_t);
 
@@ -215,12 +218,39 @@ static void streams(void **state)
 	figure("streams");
 }
 
+/* A packed model with a member of every sort, but without a model that would hold together. */
+static void packed_models(void **state)
+{
+	struct vq_vqm_writer *w;
+	struct vq_err err = {0};
+	FILE *f = tmpfile();
+	uint8_t *data;
+	size_t n;
+
+	(void)state;
+	assert_non_null(f);
+	assert_int_equal(vq_vqm_create(&w, fileno(f), "tmp", &err), VQ_OK);
+	assert_int_equal(vq_vqm_add(w, "model.json", "{\"config\":{}}", 13, &err), VQ_OK);
+	assert_int_equal(vq_vqm_add(w, "x.json", "{}", 2, &err), VQ_OK);
+	assert_int_equal(vq_vqm_add(w, "x", "0123456789", 10, &err), VQ_OK);
+	assert_int_equal(vq_vqm_finish(w, NULL, &err), VQ_OK);
+	vq_vqm_abort(w);
+	n = (size_t)lseek(fileno(f), 0, SEEK_END);
+	data = malloc(n);
+	assert_non_null(data);
+	assert_int_equal(pread(fileno(f), data, n, 0), n);
+	fclose(f);
+	replay(fuzz_vqm, "vqm", data, n, 2000);
+	free(data);
+	figure("packed models");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pictures),  cmocka_unit_test(tokenizers),
 		cmocka_unit_test(data_sets), cmocka_unit_test(safetensors),
-		cmocka_unit_test(streams),
+		cmocka_unit_test(streams),   cmocka_unit_test(packed_models),
 	};
 
 	vq_log_setup("test_fuzz", 0); /* damaged JPEGs warn */
