@@ -9,14 +9,14 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "base/parse.h"
+#include "kernel/ops.h"
 
 /* A tile of y: ROWS tokens times COLS outputs.  Fixed, so that the sums inside OpenBLAS never depend on the
- * number of threads; wide enough that its packing of operands is paid for.  Few tokens (decoding) take
- * narrow tiles, whose converted weights stay in the nearest cache. */
-#define ROWS     256u
-#define COLS     512u
-#define COLS_FEW VQ_GEMM_ROWS
-#define FEW      16u
+ * number of threads; wide enough that its packing of operands is paid for.  FEW tokens (decoding) are bound by
+ * reading the weights: dot products with a row while it is in the nearest cache. */
+#define ROWS 256u
+#define COLS 512u
+#define FEW  8u
 
 extern char *openblas_get_corename(void); /* not declared by every cblas.h */
 
@@ -31,16 +31,64 @@ static void tile(const float *x, size_t rows, const float *w, uint32_t cols, uin
 		    x, (int)n_in, w, (int)n_in, bias ? 1.0f : 0.0f, y, (int)n_out);
 }
 
-/* rows NULL: w is float32 and is read where it stands. */
+static void dots(const float *x, size_t n, const float *w, uint32_t n_in, const float *bias,
+		 float *y, uint32_t n_out, uint32_t o)
+{
+	size_t t;
+
+	for (t = 0; t < n; t++)
+		y[t * n_out + o] = vq_dot(x + t * n_in, w, n_in) + (bias ? bias[o] : 0.0f);
+}
+
+static int few(const float *x, size_t n, vq_rows_fn rows_fn, const void *w, uint32_t n_out,
+	       uint32_t n_in, const float *bias, float *y, struct vq_err *err)
+{
+	long long job, n_jobs = (n_out + VQ_GEMM_ROWS - 1) / VQ_GEMM_ROWS;
+	int failed = 0;
+
+#pragma omp parallel if (n_jobs > 1)
+	{
+		float *buf = rows_fn ? vq_alloc_f32((size_t)VQ_GEMM_ROWS * n_in, NULL) : NULL;
+		uint32_t o;
+
+		if (rows_fn && !buf) {
+#pragma omp atomic write
+			failed = 1;
+		}
+#pragma omp for schedule(static)
+		for (job = 0; job < n_jobs; job++) {
+			uint32_t first = (uint32_t)job * VQ_GEMM_ROWS;
+			uint32_t end = n_out - first < VQ_GEMM_ROWS ? n_out : first + VQ_GEMM_ROWS;
+
+			if (rows_fn && !buf)
+				continue;
+			if (buf)
+				rows_fn(w, first, end - first, n_in, buf);
+			for (o = first; o < end; o++)
+				dots(x, n,
+				     buf ? buf + (size_t)(o - first) * n_in
+					 : (const float *)w + (size_t)o * n_in,
+				     n_in, bias, y, n_out, o);
+		}
+		vq_free(buf);
+	}
+	if (failed)
+		return vq_fail(err, VQ_E_SYS, "memory: cannot have rows of %u weights", n_in);
+	return VQ_OK;
+}
+
+/* rows_fn NULL: w is float32 and is read where it stands. */
 static int tiles(const float *x, size_t n, vq_rows_fn rows_fn, const void *w, uint32_t n_out,
 		 uint32_t n_in, const float *bias, float *y, struct vq_err *err)
 {
-	uint32_t width = n <= FEW ? COLS_FEW : COLS, n_cols = (n_out + width - 1) / width;
-	size_t n_rows = (n + ROWS - 1) / ROWS, n_buf = rows_fn ? (size_t)width * n_in : 0;
+	uint32_t n_cols = (n_out + COLS - 1) / COLS;
+	size_t n_rows = (n + ROWS - 1) / ROWS, n_buf = rows_fn ? (size_t)COLS * n_in : 0;
 	int failed = 0;
 	long long job, n_jobs = (long long)(n_cols * n_rows);
 
-	/* Even for one job: OpenBLAS (its OpenMP build, 0.3.21) takes omp_get_max_threads() threads of its own
+	if (n <= FEW)
+		return few(x, n, rows_fn, w, n_out, n_in, bias, y, err);
+		/* Even for one job: OpenBLAS (its OpenMP build, 0.3.21) takes omp_get_max_threads() threads of its own
 	 * outside parallel regions, whatever openblas_set_num_threads said, and cuts the sums by them. */
 #pragma omp parallel
 	{
@@ -53,10 +101,10 @@ static int tiles(const float *x, size_t n, vq_rows_fn rows_fn, const void *w, ui
 		}
 #pragma omp for schedule(dynamic, 1)
 		for (job = 0; job < n_jobs; job++) {
-			uint32_t c = (uint32_t)((size_t)job / n_rows), c0 = c * width;
+			uint32_t c = (uint32_t)((size_t)job / n_rows), c0 = c * COLS;
 			size_t r0 = (size_t)job % n_rows * ROWS,
 			       rows = n - r0 < ROWS ? n - r0 : ROWS;
-			uint32_t cols = n_out - c0 < width ? n_out - c0 : width;
+			uint32_t cols = n_out - c0 < COLS ? n_out - c0 : COLS;
 
 			if (n_buf && !buf)
 				continue;

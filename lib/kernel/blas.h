@@ -14,7 +14,7 @@ VQ_MUST_CHECK int vq_gemm(const float *x, size_t n, const void *w, enum vq_dtype
 
 /* The same for a weight in any other form: rows writes rows first.. first + n of it as float to out [n, n_in].
  * first is a multiple of VQ_GEMM_ROWS.  It is called from several threads at once. */
-#define VQ_GEMM_ROWS 64u
+#define VQ_GEMM_ROWS 32u
 typedef void (*vq_rows_fn)(const void *w, size_t first, uint32_t n, uint32_t n_in, float *out);
 VQ_MUST_CHECK int vq_gemm_rows(const float *x, size_t n, vq_rows_fn rows, const void *w,
 			       uint32_t n_out, uint32_t n_in, const float *bias, float *y,

@@ -103,6 +103,11 @@ void vq_exp(const float *x, size_t n, float *out)
 	ops()->exp(x, n, out);
 }
 
+float vq_dot(const float *x, const float *y, size_t n)
+{
+	return ops()->dot(x, y, n);
+}
+
 static void add(const float *x, const float *h, size_t n, float *out)
 {
 	size_t i;

@@ -35,6 +35,9 @@ void vq_gelu_erf(const float *x, const float *mul, size_t n, float *out);
 /* out = exp(x). */
 void vq_exp(const float *x, size_t n, float *out);
 
+/* sum x[i] y[i], on the calling thread. */
+float vq_dot(const float *x, const float *y, size_t n);
+
 /* h += x. */
 void vq_add(float *h, const float *x, size_t n);
 
@@ -58,6 +61,7 @@ struct vq_ops {
 	void (*quick_gelu)(const float *x, const float *mul, size_t n, float *out);
 	void (*gelu_tanh)(const float *x, const float *mul, size_t n, float *out);
 	void (*exp)(const float *x, size_t n, float *out);
+	float (*dot)(const float *x, const float *y, size_t n);
 	void (*rotary)(float *x, uint32_t n_heads, uint32_t head_dim, const float *c,
 		       const float *s);
 };
