@@ -5,7 +5,8 @@
 #include "base/num.h"
 #include "kernel/qgemm.h"
 
-#define STEP 128u /* codes a step: 32 rows, 4 inputs */
+#define LITTLE 32768u /* codes below which one thread is faster */
+#define STEP   128u   /* codes a step: 32 rows, 4 inputs */
 
 /* Widths of the planes of a code, least significant first; the count. */
 static uint32_t planes_of(uint32_t bits, uint32_t width[3])
@@ -88,7 +89,7 @@ void vq_pack_codes(uint32_t bits, const uint8_t *codes, uint32_t n_out, uint32_t
 	uint32_t n_steps = vq_ceil_div(n_in, 4);
 	long long panel, n_panels = ((long long)n_out + VQ_PANEL - 1) / VQ_PANEL;
 
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if ((size_t)n_out * n_in > LITTLE)
 	for (panel = 0; panel < n_panels; panel++) {
 		uint8_t *out = planes + (size_t)panel * n_steps * 16 * bits;
 		uint32_t row0 = (uint32_t)panel * VQ_PANEL, k, e;
@@ -111,7 +112,7 @@ void vq_unpack_codes(uint32_t bits, const uint8_t *planes, uint32_t n_out, uint3
 	uint32_t n_steps = vq_ceil_div(n_in, 4);
 	long long panel, n_panels = ((long long)n_out + VQ_PANEL - 1) / VQ_PANEL;
 
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if ((size_t)n_out * n_in > LITTLE)
 	for (panel = 0; panel < n_panels; panel++) {
 		const uint8_t *in = planes + (size_t)panel * n_steps * 16 * bits;
 		uint32_t row0 = (uint32_t)panel * VQ_PANEL, k, e;

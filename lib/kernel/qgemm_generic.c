@@ -7,6 +7,8 @@
 #include "base/num.h"
 #include "kernel/qact_rows.h"
 
+#define LITTLE (1u << 15) /* multiplications below which one thread is faster */
+
 /* sum over inputs k0..k1 of (u - zw)(q - za) for the 32 rows of a panel; codes [steps, 32, 4]. */
 static void sums(const uint8_t *codes, const int32_t zw[VQ_PANEL], const int8_t *q, int32_t za,
 		 uint32_t k0, uint32_t k1, int32_t sum[VQ_PANEL])
@@ -55,7 +57,7 @@ int vq_qgemm_generic(const struct vq_product *p, struct vq_err *err)
 	long long panel;
 	int failed = 0;
 
-#pragma omp parallel
+#pragma omp parallel if ((uint64_t)w->n_out * w->n_in * p->a->n_rows > LITTLE)
 	{
 		uint8_t *codes = vq_alloc(n_codes, 1, NULL);
 

@@ -121,26 +121,24 @@ static struct guarded run(const struct problem *p, const struct vq_kernels *k, i
 
 static size_t n_compared;
 
-/* Every set that this CPU runs, against generic. */
+/* Every set that this CPU runs, against generic; every other time with a bias. */
 static void compare(const struct problem *p)
 {
+	static int n_calls;
 	size_t bytes = (size_t)p->rows * p->n_out * sizeof(float);
+	int bias = n_calls++ % 2;
+	struct guarded want = run(p, &vq_kernels_generic, bias);
 	uint32_t i;
-	int bias;
 
-	for (bias = 0; bias < 2; bias++) {
-		struct guarded want = run(p, &vq_kernels_generic, bias);
+	for (i = 1; vq_kernels_row(i); i++)
+		if (vq_kernels_row(i)->runs()) {
+			struct guarded y = run(p, vq_kernels_row(i), bias);
 
-		for (i = 1; vq_kernels_row(i); i++)
-			if (vq_kernels_row(i)->runs()) {
-				struct guarded y = run(p, vq_kernels_row(i), bias);
-
-				assert_memory_equal(want.p, y.p, bytes);
-				munmap(y.base, y.total);
-				n_compared += bytes / sizeof(float);
-			}
-		munmap(want.base, want.total);
-	}
+			assert_memory_equal(want.p, y.p, bytes);
+			munmap(y.base, y.total);
+			n_compared += bytes / sizeof(float);
+		}
+	munmap(want.base, want.total);
 }
 
 /* Powers of two: every term and every sum is exact in double and in float (24 bits hold them). */
@@ -354,5 +352,6 @@ int main(void)
 		cmocka_unit_test(an_unknown_kernel_set_is_refused_with_those_that_run),
 	};
 
+	omp_set_num_threads(1); /* thousands of small products: threads would only wait */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
