@@ -1,9 +1,14 @@
 /* Checked memory. */
 #include "base/mem.h"
 
+#include <malloc.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* A block of this size is worth a look at the process' memory when it goes: a few ten microseconds. */
+#define WORTH_A_LOOK ((size_t)2 << 20)
 
 int vq_mul_size(size_t *out, size_t a, size_t b)
 {
@@ -65,8 +70,11 @@ int vq_grow(void **p, size_t old_n, size_t n, size_t size, struct vq_err *err)
 	return VQ_OK;
 }
 
+/* Memory is at its largest just before something large goes, so that is where the peak is sampled. */
 void vq_free(void *p)
 {
+	if (p && malloc_usable_size(p) >= WORTH_A_LOOK)
+		(void)vq_peak_anon();
 	free(p);
 }
 
@@ -95,10 +103,10 @@ uint64_t vq_peak_rss(void)
 
 uint64_t vq_peak_anon(void)
 {
-	static uint64_t peak;
-	uint64_t now = status_bytes("RssAnon");
+	static _Atomic uint64_t peak; /* blocks are freed by threads too */
+	uint64_t now = status_bytes("RssAnon"), was = atomic_load(&peak);
 
-	if (now > peak)
-		peak = now;
-	return peak;
+	while (now > was && !atomic_compare_exchange_weak(&peak, &was, now))
+		;
+	return now > was ? now : was;
 }

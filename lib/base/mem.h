@@ -27,8 +27,8 @@ void vq_free(void *p); /* NULL is fine */
 /* Largest resident set of this process so far, in bytes, from the system. */
 uint64_t vq_peak_rss(void);
 
-/* The same without file-backed pages (a mapped checkpoint does not count).  It is sampled: call it
- * now and then, it keeps the maximum. */
+/* The same without file-backed pages (a mapped checkpoint does not count).  It is sampled, whenever a block
+ * of 2 MiB or more is freed and here, and keeps the maximum. */
 uint64_t vq_peak_anon(void);
 
 #endif
