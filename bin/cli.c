@@ -152,18 +152,27 @@ static void set_defaults(const struct vq_opt *opts, size_t n, struct vq_common *
 				opts[i].dflt);
 }
 
-/* A tool may be started with standard output closed.  Something must hold descriptor 1, or the first file
- * that is opened would get it; one that cannot be written makes every write fail as it should. */
-static void hold_stdout(void)
+/* A tool may be started with a standard descriptor closed.  Something must hold it, or the first file that is
+ * opened would get it, and what is said on standard error would land in the output.  What holds standard input
+ * cannot be read and what holds standard output cannot be written, so that using them fails as it should. */
+static void hold_standard(void)
 {
-	if (fcntl(STDOUT_FILENO, F_GETFD) < 0) {
-		int fd = open("/dev/null", O_RDONLY);
+	int fd;
 
-		if (fd >= 0 && fd != STDOUT_FILENO) {
-			dup2(fd, STDOUT_FILENO);
-			close(fd);
-		}
-	}
+	/* Each is the lowest that is free when its turn comes, which is the one that open gives. */
+	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0)
+			(void)!open("/dev/null", fd == STDOUT_FILENO ? O_RDONLY : O_WRONLY);
+}
+
+/* What getopt did not like: argv[optind - 1] is not it where short options share a word. */
+static int bad_option(const struct vq_tool *tool, const char *word)
+{
+	if (optopt > 0 && optopt < 256)
+		return vq_cli_usage(tool, "unknown option '-%c'", optopt);
+	if (optopt >= 256)
+		return vq_cli_usage(tool, "'%s': this option takes no value", word);
+	return vq_cli_usage(tool, "unknown or ambiguous option '%s'", word);
 }
 
 int vq_cli_parse(const struct vq_tool *tool, int argc, char **argv)
@@ -175,7 +184,7 @@ int vq_cli_parse(const struct vq_tool *tool, int argc, char **argv)
 	struct vq_err err = {0};
 	int c, at = 0;
 
-	hold_stdout();
+	hold_standard();
 	memset(longs, 0, sizeof(longs));
 	for (i = 0; i < n; i++) {
 		int has_arg = opts[i].type != VQ_OPT_FLAG && opts[i].type != VQ_OPT_COUNT;
@@ -195,8 +204,7 @@ int vq_cli_parse(const struct vq_tool *tool, int argc, char **argv)
 		if (c == ':')
 			exit(vq_cli_usage(tool, "%s wants a value", argv[optind - 1]));
 		if (c == '?')
-			exit(vq_cli_usage(tool, "unknown or ambiguous option '%s'",
-					  argv[optind - 1]));
+			exit(bad_option(tool, argv[optind - 1]));
 		for (i = 0; i < n; i++)
 			if (c == 256 + (int)i || c == opts[i].letter)
 				o = &opts[i];

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -116,6 +117,14 @@ static int fill(struct vq_search_opts *o)
 	return 0;
 }
 
+/* Bytes of a file, -1 when there is none. */
+static off_t file_size(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) < 0 ? -1 : st.st_size;
+}
+
 /* The interrupted output may be the very file that this run writes: it steps aside under another name, where it
  * stays until the new one is whole. */
 static int step_aside(struct vq_search_opts *o, char **aside, struct vq_err *err)
@@ -131,6 +140,11 @@ static int step_aside(struct vq_search_opts *o, char **aside, struct vq_err *err
 	if (!to)
 		return VQ_E_SYS;
 	snprintf(to, n + 16, "%s.resumed", o->resume);
+	/* A resumed run that was stopped, too, or refused, leaves both.  The longer one has the work in it. */
+	if (file_size(to) > file_size(o->resume)) {
+		o->resume = *aside = to;
+		return VQ_OK;
+	}
 	if (rename(o->resume, to) < 0) {
 		vq_free(to);
 		return vq_fail_errno(err, VQ_E_SYS, "%s: cannot rename", o->resume);

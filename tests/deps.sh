@@ -3,8 +3,8 @@
 # Silent when there is nothing to do; needs root (or sudo) only when something is missing.
 set -euo pipefail
 
-build="gcc make libc6-dev libzstd-dev libarchive-dev libopenblas-openmp-dev liblapacke-dev libjansson-dev
-	libjpeg62-turbo-dev libpng-dev libpcre2-dev libutf8proc-dev libxxhash-dev nettle-dev"
+build="gcc make libc6-dev libzstd-dev libarchive-dev libopenblas-openmp-dev libjansson-dev
+	libjpeg62-turbo-dev libpng-dev libutf8proc-dev libxxhash-dev nettle-dev"
 test="bats libcmocka-dev mandoc shellcheck clang-format zstd jq gnuplot-nox"
 
 missing=

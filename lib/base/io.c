@@ -48,24 +48,32 @@ int vq_write_full(int fd, const void *buf, size_t n, const char *label, struct v
 	return VQ_OK;
 }
 
-/* A pipe has no size to trust. */
-static int read_pipe(int fd, size_t limit, const char *label, char **buf, size_t *n,
-		     struct vq_err *err)
+int vq_fd_read(int fd, size_t limit, const char *label, char **data, size_t *n, struct vq_err *err)
 {
-	size_t room = 0, got;
+	size_t room = 0, have = 0, got = 0, more;
+	void *buf = NULL;
 	int rc;
 
 	do {
-		if (*n > limit)
-			return vq_fail(err, VQ_E_DATA, "%s: want at most %zu bytes, got more",
-				       label, limit);
-		if (vq_grow((void **)buf, room, room ? 2 * room : 65536, 1, err) < 0)
-			return VQ_E_SYS;
-		room = room ? 2 * room : 65536;
-		rc = vq_read_upto(fd, *buf + *n, room - *n - 1, &got, label, err);
-		*n += rc < 0 ? 0 : got;
-	} while (rc == VQ_OK && *n == room - 1);
-	return rc;
+		more = room ? 2 * room : 65536;
+		rc = vq_grow(&buf, room, more, 1, err);
+		if (rc < 0)
+			break;
+		room = more;
+		rc = vq_read_upto(fd, (char *)buf + have, room - have - 1, &got, label, err);
+		have += rc == VQ_OK ? got : 0;
+		if (rc == VQ_OK && have > limit)
+			rc = vq_fail(err, VQ_E_DATA, "%s: want at most %zu bytes, got more", label,
+				     limit);
+	} while (rc == VQ_OK && have == room - 1);
+	if (rc < 0) {
+		vq_free(buf);
+		return rc;
+	}
+	((char *)buf)[have] = '\0';
+	*data = buf;
+	*n = have;
+	return VQ_OK;
 }
 
 int vq_file_read(const char *path, size_t limit, int status, char **data, size_t *n,
@@ -88,12 +96,12 @@ int vq_file_read(const char *path, size_t limit, int status, char **data, size_t
 			     (long long)st.st_size);
 		goto out;
 	}
-	if (S_ISREG(st.st_mode)) {
-		buf = vq_alloc((size_t)st.st_size + 1, 1, err);
-		rc = buf ? vq_read_upto(fd, buf, (size_t)st.st_size, &got, path, err) : VQ_E_SYS;
-	} else {
-		rc = read_pipe(fd, limit, path, &buf, &got, err);
+	if (!S_ISREG(st.st_mode)) { /* a pipe has no size to trust */
+		rc = vq_fd_read(fd, limit, path, data, n, err);
+		goto out;
 	}
+	buf = vq_alloc((size_t)st.st_size + 1, 1, err);
+	rc = buf ? vq_read_upto(fd, buf, (size_t)st.st_size, &got, path, err) : VQ_E_SYS;
 	if (rc < 0)
 		goto out;
 	buf[got] = '\0';
@@ -145,7 +153,9 @@ void vq_map_close(struct vq_map *m)
 
 int vq_output_open(struct vq_output *o, const char *path, struct vq_err *err)
 {
+	struct stat st;
 	size_t n;
+	int plain;
 
 	memset(o, 0, sizeof(*o));
 	if (!path || strcmp(path, "-") == 0) {
@@ -155,15 +165,21 @@ int vq_output_open(struct vq_output *o, const char *path, struct vq_err *err)
 	}
 	n = strlen(path);
 	o->fd = -1;
+	plain = stat(path, &st) < 0 || S_ISREG(st.st_mode);
+	if (!plain && S_ISDIR(st.st_mode)) /* rename would say so, but after all the work */
+		return vq_fail(err, VQ_E_SYS, "%s: want a file to write, got a folder", path);
 	o->path = vq_strdup(path, err);
-	o->part = vq_alloc(n + 6, 1, err);
-	if (!o->path || !o->part)
+	o->part = plain ? vq_alloc(n + 6, 1, err) : NULL;
+	if (!o->path || (plain && !o->part))
 		goto fail;
-	snprintf(o->part, n + 6, "%s.part", path);
 	o->label = o->path;
-	o->fd = open(o->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	if (plain)
+		snprintf(o->part, n + 6, "%s.part", path);
+	/* A device or a named pipe must not be replaced by a file of its name. */
+	o->fd = plain ? open(o->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)
+		      : open(path, O_WRONLY | O_CLOEXEC);
 	if (o->fd < 0) {
-		vq_fail_errno(err, VQ_E_SYS, "%s: cannot create", o->part);
+		vq_fail_errno(err, VQ_E_SYS, "%s: cannot create", plain ? o->part : path);
 		goto fail;
 	}
 	return VQ_OK;
@@ -181,12 +197,12 @@ int vq_output_commit(struct vq_output *o, struct vq_err *err)
 
 	if (!o->path)
 		return VQ_OK; /* standard output is closed and checked by main */
-	if (fsync(o->fd) < 0 && errno != EINVAL && errno != EROFS)
+	if (o->part && fsync(o->fd) < 0 && errno != EINVAL && errno != EROFS)
 		rc = vq_fail_errno(err, VQ_E_SYS, "%s: cannot flush", o->part);
 	if (close(o->fd) < 0)
-		rc = vq_fail_errno(err, VQ_E_SYS, "%s: cannot close", o->part);
+		rc = vq_fail_errno(err, VQ_E_SYS, "%s: cannot close", o->part ? o->part : o->path);
 	o->fd = -1;
-	if (rc == VQ_OK && rename(o->part, o->path) < 0)
+	if (rc == VQ_OK && o->part && rename(o->part, o->path) < 0)
 		rc = vq_fail_errno(err, VQ_E_SYS, "%s: cannot rename to %s", o->part, o->path);
 	vq_output_abort(o, 1);
 	return rc;

@@ -16,6 +16,11 @@ VQ_MUST_CHECK int vq_read_upto(int fd, void *buf, size_t n, size_t *got, const c
 VQ_MUST_CHECK int vq_write_full(int fd, const void *buf, size_t n, const char *label,
 				struct vq_err *err);
 
+/* All that is left of a descriptor, a zero byte after it.  Refuses more than limit bytes (VQ_E_DATA).
+ * Given: vq_free(*data). */
+VQ_MUST_CHECK int vq_fd_read(int fd, size_t limit, const char *label, char **data, size_t *n,
+			     struct vq_err *err);
+
 /* A whole small file in memory, with a zero byte after it.  Refuses more than limit bytes.
  * status is the code for a file that cannot be opened: VQ_E_SYS when the command line named it,
  * VQ_E_DATA when another file did.  Given: vq_free(*data). */
@@ -30,12 +35,12 @@ struct vq_map {
 VQ_MUST_CHECK int vq_map_open(struct vq_map *m, const char *path, int status, struct vq_err *err);
 void vq_map_close(struct vq_map *m);
 
-/* Output: to path.part, renamed to path by commit; or to standard output when path is NULL or "-".
- * abort removes nothing from a pipe and leaves path.part where it is when keep is set. */
+/* Output: to path.part, renamed to path by commit; or to standard output when path is NULL or "-".  What is no
+ * plain file (a device, a named pipe) is written as it is; a folder is refused at once (VQ_E_SYS).  abort removes nothing from a pipe and leaves path.part where it is when keep is set. */
 struct vq_output {
 	int fd;
 	const char *label; /* path, or "stdout" */
-	char *path, *part; /* NULL for standard output */
+	char *path, *part; /* NULL for standard output; part also for what is no plain file */
 };
 
 VQ_MUST_CHECK int vq_output_open(struct vq_output *o, const char *path, struct vq_err *err);

@@ -15,11 +15,6 @@ void vq_log_setup(const char *tool, int level)
 	log_level = level;
 }
 
-int vq_log_level(void)
-{
-	return log_level;
-}
-
 static void say(const char *kind, const char *fmt, va_list ap)
 {
 	char line[2048];

@@ -8,7 +8,6 @@
 
 /* 0 quiet, 1 normal (warnings), 2 verbose (-v), 3 very verbose (-vv).  Set once by main. */
 void vq_log_setup(const char *tool, int level);
-int vq_log_level(void);
 
 /* "tool: warning: text"; not when quiet.  Something the user should know; the work goes on. */
 void vq_warn(const char *fmt, ...) VQ_PRINTF(1, 2);

@@ -11,36 +11,6 @@
 
 #define MAX_BYTES ((size_t)1 << 30)
 
-/* All of a descriptor, a zero byte after it.  Given: vq_free. */
-static int slurp(int fd, const char *label, char **text, size_t *n, struct vq_err *err)
-{
-	size_t room = 1 << 16, have = 0, got = 0;
-	void *buf = vq_alloc(room + 1, 1, err);
-	int rc = buf ? VQ_OK : VQ_E_SYS;
-
-	while (rc == VQ_OK) {
-		rc = vq_read_upto(fd, (char *)buf + have, room - have, &got, label, err);
-		have += rc == VQ_OK ? got : 0;
-		if (rc < 0 || have < room)
-			break;
-		if (room >= MAX_BYTES) {
-			rc = vq_fail(err, VQ_E_DATA, "%s: want at most %zu bytes of answers", label,
-				     MAX_BYTES);
-			break;
-		}
-		rc = vq_grow(&buf, room + 1, 2 * room + 1, 1, err);
-		room *= 2;
-	}
-	if (rc < 0) {
-		vq_free(buf);
-		return rc;
-	}
-	((char *)buf)[have] = '\0';
-	*text = buf;
-	*n = have;
-	return VQ_OK;
-}
-
 /* "stdin: line 7", or "stdin: 'correct' item 7" where there are no lines to speak of. */
 struct place {
 	const char *label, *list;
@@ -282,7 +252,7 @@ int vq_answers_read(struct vq_answers *a, int fd, const char *label, struct vq_e
 	json_t *root = NULL;
 
 	memset(a, 0, sizeof(*a));
-	rc = slurp(fd, label, &text, &n, err);
+	rc = vq_fd_read(fd, MAX_BYTES, label, &text, &n, err);
 	if (rc < 0)
 		return rc;
 	a->map = json_object();
@@ -351,11 +321,4 @@ void vq_answers_close(struct vq_answers *a)
 	json_decref(a->totals);
 	json_decref(a->map);
 	memset(a, 0, sizeof(*a));
-}
-
-const struct vq_answer *vq_answers_find(const struct vq_answers *a, const char *id)
-{
-	const json_t *at = json_object_get(a->map, id);
-
-	return at ? &a->items[json_integer_value(at)] : NULL;
 }

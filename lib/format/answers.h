@@ -39,7 +39,4 @@ VQ_MUST_CHECK int vq_answers_read(struct vq_answers *a, int fd, const char *labe
 VQ_MUST_CHECK int vq_answers_open(struct vq_answers *a, const char *path, struct vq_err *err);
 void vq_answers_close(struct vq_answers *a);
 
-/* The answer to a question, or NULL. */
-const struct vq_answer *vq_answers_find(const struct vq_answers *a, const char *id);
-
 #endif

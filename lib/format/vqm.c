@@ -4,8 +4,8 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -202,24 +202,23 @@ static int walk(struct vq_vqm *v, struct vq_err *err)
 
 /* --- the manifest --- */
 
+static int compare_members(const void *a, const void *b, void *members)
+{
+	const struct vq_vqm_member *m = members;
+
+	return strcmp(m[*(const size_t *)a].name, m[*(const size_t *)b].name);
+}
+
 static int sort_members(struct vq_vqm *v, struct vq_err *err)
 {
-	size_t *o = vq_alloc(v->n, sizeof(*o), err), gap, i, j, t;
+	size_t *o = vq_alloc(v->n, sizeof(*o), err), i;
 
 	if (!o)
 		return VQ_E_SYS;
 	for (i = 0; i < v->n; i++)
 		o[i] = i;
-	/* Shell sort: the names are in the context that qsort's comparison has not. */
-	for (gap = v->n / 2; gap > 0; gap /= 2)
-		for (i = gap; i < v->n; i++)
-			for (j = i; j >= gap &&
-				    strcmp(v->members[o[j - gap]].name, v->members[o[j]].name) > 0;
-			     j -= gap) {
-				t = o[j];
-				o[j] = o[j - gap];
-				o[j - gap] = t;
-			}
+	if (v->n > 1)
+		qsort_r(o, v->n, sizeof(*o), compare_members, v->members);
 	v->priv->order = o;
 	for (i = 1; i < v->n; i++)
 		if (strcmp(v->members[o[i - 1]].name, v->members[o[i]].name) == 0)
@@ -413,18 +412,4 @@ int vq_vqm_open(struct vq_vqm *v, const char *path, int verify, struct vq_err *e
 int vq_vqm_is_tar(const void *head, size_t n)
 {
 	return n >= 262 && memcmp((const uint8_t *)head + 257, "ustar", 5) == 0;
-}
-
-int vq_vqm_probe(const char *path)
-{
-	uint8_t head[512];
-	size_t n = 0;
-	int fd = open(path, O_RDONLY | O_CLOEXEC), rc = 0;
-
-	if (fd < 0)
-		return 0;
-	if (vq_read_upto(fd, head, sizeof(head), &n, path, NULL) == VQ_OK)
-		rc = vq_vqm_is_tar(head, n);
-	close(fd);
-	return rc;
 }

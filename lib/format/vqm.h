@@ -55,8 +55,7 @@ void vq_vqm_close(struct vq_vqm *v);
 const struct vq_vqm_member *vq_vqm_find(const struct vq_vqm *v,
 					const char *name); /* NULL when absent */
 
-/* 1 when the file starts like a tar. */
-int vq_vqm_probe(const char *path);
-int vq_vqm_is_tar(const void *head, size_t n); /* the same for its first bytes; wants 512 */
+/* 1 when these first bytes of a file are those of a tar; wants 512 of them. */
+int vq_vqm_is_tar(const void *head, size_t n);
 
 #endif

@@ -389,18 +389,18 @@ static int pass_frame(struct vq_reader *r, struct vq_writer *w, struct vq_err *e
 			     "%s: record %llu '%s': its frame does not state %llu bytes", r->label,
 			     (unsigned long long)r->rec.index, r->rec.name,
 			     (unsigned long long)r->rec.raw_bytes);
-	if (rc > 0)
-		rc = vq_writer_head(w, &r->rec, r->frame, r->frame_n, err) < 0 ? VQ_E_SYS : 1;
-	if (rc > 0)
-		rc = vq_writer_bytes(w, head, n, err) < 0 ? VQ_E_SYS : 1;
-	for (left -= n; rc > 0 && left > 0; left -= n) {
+	if (rc <= 0)
+		return rc < 0 ? rc : vq_payload_cut(&r->payload, err);
+	rc = vq_writer_head(w, &r->rec, r->frame, r->frame_n, err);
+	if (rc == VQ_OK)
+		rc = vq_writer_bytes(w, head, n, err);
+	for (left -= n; rc == VQ_OK && left > 0; left -= n) {
 		rc = vq_source_some(&r->src, left, &p, &n, err);
-		if (rc > 0)
-			rc = vq_writer_bytes(w, p, n, err) < 0 ? VQ_E_SYS : 1;
+		if (rc <= 0)
+			return rc < 0 ? rc : vq_payload_cut(&r->payload, err);
+		rc = vq_writer_bytes(w, p, n, err);
 	}
-	if (rc == 0)
-		return vq_payload_cut(&r->payload, err);
-	return rc < 0 ? rc : VQ_OK;
+	return rc;
 }
 
 /* A pipe carries stored payloads; a file that is written from it is to be small all the same. */

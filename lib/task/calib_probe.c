@@ -95,11 +95,6 @@ static uint32_t place(const struct vq_calib_probe *p, uint32_t sample)
 	return i;
 }
 
-int vq_calib_probe_has(const struct vq_calib_probe *p, uint32_t sample)
-{
-	return place(p, sample) < p->n;
-}
-
 int vq_calib_probe_keep(struct vq_calib_probe *p, int is_vision, uint32_t layer, uint32_t sample,
 			const float *h, size_t rows, struct vq_err *err)
 {

@@ -36,9 +36,6 @@ VQ_MUST_CHECK int vq_calib_probe_keep(struct vq_calib_probe *p, int is_vision, u
 				      uint32_t sample, const float *h, size_t rows,
 				      struct vq_err *err);
 
-/* 1 when sample i is probed. */
-int vq_calib_probe_has(const struct vq_calib_probe *p, uint32_t sample);
-
 /* The backward passes; writes stat/sketch/I and stat/influence. */
 VQ_MUST_CHECK int vq_calib_probe_run(struct vq_calib_probe *p, const struct vq_model *m,
 				     struct vq_writer *w, struct vq_err *err);

@@ -85,35 +85,11 @@ static int from_data(struct vq_asks *a, const struct vq_infer *o, struct vq_err 
 	return rc;
 }
 
-static int read_stdin(char **text, size_t *n, struct vq_err *err)
-{
-	size_t room = 1 << 16, got;
-	int rc = VQ_OK;
-
-	*n = 0;
-	*text = vq_alloc(room, 1, err);
-	if (!*text)
-		return VQ_E_SYS;
-	for (;;) {
-		rc = vq_read_upto(STDIN_FILENO, *text + *n, room - *n, &got, "stdin", err);
-		*n += got;
-		if (rc < 0 || *n < room)
-			return rc;
-		if (room >= MAX_LINES)
-			return vq_fail(err, VQ_E_DATA, "stdin: more than %u bytes of questions",
-				       MAX_LINES);
-		rc = vq_grow((void **)text, room, 2 * room, 1, err);
-		if (rc < 0)
-			return rc;
-		room *= 2;
-	}
-}
-
 static int from_stdin(struct vq_asks *a, struct vq_err *err)
 {
 	char *text = NULL, id[24];
 	size_t n = 0, i, at, lines = 1;
-	int rc = read_stdin(&text, &n, err);
+	int rc = vq_fd_read(STDIN_FILENO, MAX_LINES, "stdin", &text, &n, err);
 
 	for (i = 0; rc >= 0 && i < n; i++) {
 		lines += text[i] == '\n';
@@ -167,17 +143,14 @@ static int same_opening(const char *path, const json_t *theirs, const json_t *ou
 	const char *key;
 	json_t *v;
 
-	json_object_foreach(
-		(json_t *)ours, key,
-		v) if (!json_equal(v,
-				   json_object_get(
-					   theirs,
-					   key))) return vq_fail(err, VQ_E_DATA,
-								 "%s: '%s' of its opening record "
-								 "differs from this run's; "
-								 "resume with the model, data and "
-								 "options of that run",
-								 path, key);
+	json_object_foreach((json_t *)(uintptr_t)ours, key, v)
+	{
+		if (!json_equal(v, json_object_get(theirs, key)))
+			return vq_fail(err, VQ_E_DATA,
+				       "%s: '%s' of its opening record differs from this run's; "
+				       "resume with the model, data and options of that run",
+				       path, key);
+	}
 	return VQ_OK;
 }
 

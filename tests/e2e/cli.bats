@@ -32,6 +32,43 @@ tools() {
 	done
 }
 
+@test "a short option that is unknown is named wherever it stands, and a flag takes no value (2)" {
+	for t in $(tools); do
+		run -2 --separate-stderr "$t" -qZv
+		[[ "$stderr" == "$t: unknown option '-Z';"* ]]
+		run -2 --separate-stderr "$t" --quiet=yes
+		[[ "$stderr" == "$t: '--quiet=yes': this option takes no value;"* ]]
+	done
+}
+
+@test "what is said never lands in the output, though standard error is closed" {
+	"$BUILD/bench/make_ckpt" --tokenizer "$DEMO/mini-llava" tiny m >/dev/null
+	vqlm-calib -q -m m -n 0 -l 0 -o good.vqs
+	vqlm-calib -vv -m m -n 0 -l 0 -o talk.vqs 2>&-
+	cmp good.vqs talk.vqs
+	run -0 --separate-stderr bash -c 'vqlm-ls -c talk.vqs <&- 2>&-'
+	[[ "$output" == "talk.vqs: stream ok"* ]]
+}
+
+@test "-o leaves a device and a named pipe what they are, and refuses a folder at once (4)" {
+	"$BUILD/bench/make_ckpt" --tokenizer "$DEMO/mini-llava" tiny m >/dev/null
+	vqlm-calib -q -m m -n 0 -l 0 -o good.vqs
+	mkfifo pipe
+	cat pipe >got.vqs &
+	vqlm-calib -q -m m -n 0 -l 0 -o pipe
+	wait
+	cmp good.vqs got.vqs
+	[ -p pipe ]
+	mknod full c 1 7 || skip "devices cannot be made here"
+	run -4 --separate-stderr vqlm-calib -q -m m -n 0 -o full
+	[ -c full ]
+	[ ! -e full.part ]
+	[[ "$stderr" == "vqlm-calib: full: "*"No space left on device" ]]
+	mkdir folder
+	run -4 --separate-stderr vqlm-calib -q -m m -n 0 -o folder
+	[[ "$stderr" == "vqlm-calib: folder: want a file"* ]]
+}
+
 @test "a number out of range is a wrong command line (2) and the range is said" {
 	for t in $(tools); do
 		run -2 --separate-stderr "$t" --threads 5000

@@ -1,13 +1,9 @@
 /* base/: conversions, random numbers, parsing, JSON, errors. */
+#include <fcntl.h>
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <cmocka.h>
+#include <sys/stat.h>
 
+#include "base/io.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/num.h"
@@ -15,6 +11,7 @@
 #include "base/rng.h"
 #include "base/sha256.h"
 #include "base/str.h"
+#include "folder.h"
 
 /* The definition of half precision, IEEE 754 binary16, in double. */
 static double half_value(uint16_t h)
@@ -181,6 +178,77 @@ static void the_first_error_stays(void **state)
 	assert_string_equal(err.text, "record 3: first");
 }
 
+static void an_output_has_its_name_only_when_it_is_whole(void **state)
+{
+	struct vq_output o;
+	struct vq_err err = {0};
+
+	(void)state;
+	assert_int_equal(vq_output_open(&o, in_folder("x"), &err), VQ_OK);
+	assert_int_equal(vq_write_full(o.fd, "abc", 3, o.label, &err), VQ_OK);
+	assert_false(vq_path_exists(in_folder("x")));
+	assert_true(vq_path_exists(in_folder("x.part")));
+	assert_int_equal(vq_output_commit(&o, &err), VQ_OK);
+	assert_true(vq_path_exists(in_folder("x")));
+	assert_false(vq_path_exists(in_folder("x.part")));
+	assert_int_equal(vq_output_open(&o, in_folder("y"), &err), VQ_OK);
+	vq_output_abort(&o, 0);
+	assert_false(vq_path_exists(in_folder("y.part")));
+	assert_int_equal(vq_output_open(&o, in_folder("y"), &err), VQ_OK);
+	vq_output_abort(&o, 1);
+	assert_true(vq_path_exists(in_folder("y.part")));
+	assert_false(vq_path_exists(in_folder("y")));
+}
+
+static void a_pipe_is_written_and_stays_a_pipe_and_a_folder_is_refused(void **state)
+{
+	struct vq_output o;
+	struct vq_err err = {0};
+	struct stat st;
+	char *text;
+	size_t n;
+	int fd;
+
+	(void)state;
+	assert_int_equal(mkfifo(in_folder("pipe"), 0600), 0);
+	fd = open(in_folder("pipe"), O_RDONLY | O_NONBLOCK);
+	assert_true(fd >= 0);
+	assert_int_equal(vq_output_open(&o, in_folder("pipe"), &err), VQ_OK);
+	assert_int_equal(vq_write_full(o.fd, "abc", 3, o.label, &err), VQ_OK);
+	assert_int_equal(vq_output_commit(&o, &err), VQ_OK);
+	assert_int_equal(stat(in_folder("pipe"), &st), 0);
+	assert_true(S_ISFIFO(st.st_mode));
+	assert_int_equal(vq_fd_read(fd, 2, "pipe", &text, &n, &err), VQ_E_DATA);
+	assert_non_null(strstr(err.text, "pipe: want at most 2 bytes"));
+	close(fd);
+	memset(&err, 0, sizeof(err));
+	assert_int_equal(vq_output_open(&o, folder, &err), VQ_E_SYS);
+	assert_non_null(strstr(err.text, "folder"));
+}
+
+static void a_descriptor_is_read_to_its_end(void **state)
+{
+	size_t sizes[] = {0, 1, 65534, 65535, 65536, 300000}, n, i;
+	char *block = malloc(300000), *text;
+	struct vq_err err = {0};
+	int fd;
+
+	(void)state;
+	assert_non_null(block);
+	memset(block, 'x', 300000);
+	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		put_file("z", block, sizes[i]);
+		fd = open(in_folder("z"), O_RDONLY);
+		assert_int_equal(vq_fd_read(fd, 300000, "z", &text, &n, &err), VQ_OK);
+		assert_int_equal(n, sizes[i]);
+		assert_memory_equal(text, block, n);
+		assert_int_equal(text[n], '\0');
+		vq_free(text);
+		close(fd);
+	}
+	free(block);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -194,7 +262,10 @@ int main(void)
 		cmocka_unit_test(sha256_equals_the_published_vector),
 		cmocka_unit_test(sizes_that_overflow_are_refused),
 		cmocka_unit_test(the_first_error_stays),
+		cmocka_unit_test(an_output_has_its_name_only_when_it_is_whole),
+		cmocka_unit_test(a_pipe_is_written_and_stays_a_pipe_and_a_folder_is_refused),
+		cmocka_unit_test(a_descriptor_is_read_to_its_end),
 	};
 
-	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("base", tests, folder_setup, folder_teardown);
 }
