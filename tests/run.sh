@@ -6,6 +6,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 4
 BUILD=$(realpath "${BUILD:-build}")
 export BUILD
+export GOMP_SPINCOUNT=3000 # as the tools set it for themselves
 export PATH="$BUILD/bin:$PATH"
 export VQLM_DATA="${VQLM_DATA:-$PWD/../shared/data}"
 log=$(mktemp)
