@@ -1,4 +1,4 @@
-/* The hot loop of joint soft-level matrices (quant/entropy.h): one function an instruction set. */
+/* The hot loop of joint soft-level matrices (quant/dependency.h): one function an instruction set. */
 #ifndef VQ_KERNEL_JOINT_H
 #define VQ_KERNEL_JOINT_H
 

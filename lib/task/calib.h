@@ -3,7 +3,7 @@
  * The stream is the table of lib/README.md.  A unit is a transformer layer (or the projector); the statistics:
  *
  *   stat/joint/SPACE/BITS  f32 [n_pairs, 2^b, 2^b]  joint soft levels of the outputs of neighbouring layers (see
- *                          quant/entropy.h), pairs in ascending order, vision pairs before decoder pairs; each sums
+ *                          quant/dependency.h), pairs in ascending order, vision pairs before decoder pairs; each sums
  *                          to 1, or is all zero where no sample had a picture; attribute "elements": how many a
  *                          pair were looked at
  *   stat/influence         f32 [n_units]  relative change of the final hidden state (after the last norm, at the

@@ -16,7 +16,7 @@
 #include "task/calib_weights.h"
 
 #define BASE_BYTES (6u << 20)
-/* Seconds that one element of a pair takes in one joint matrix, both sides; measured, see quant/entropy.c. */
+/* Seconds that one element of a pair takes in one joint matrix, both sides; measured, see quant/dependency.c. */
 #define JOINT_SECONDS 6e-8
 
 /* What the shapes of one tower ask for. */

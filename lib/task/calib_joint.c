@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
-#include "quant/entropy.h"
+#include "quant/dependency.h"
 #include "quant/hadamard.h"
 
 static const char *const space_names[VQ_CALIB_SPACES] = {"raw", "hadamard"};

@@ -1,7 +1,7 @@
 /* vqlm-entropy: reads a model stream's statistics and puts the plan before the first weight.
  *
  * The proxy of a pair (k, k+1) of neighbouring layers is
- *   entropy  D(k, k+1) of quant/entropy.h from stat/joint/SPACE/BITS
+ *   entropy  D(k, k+1) of quant/dependency.h from stat/joint/SPACE/BITS
  *   error    the mean of the two layers' rounding errors, from stat/error/BITS
  * and blocks are cut by vq_plan_cut.  Everything else passes as it came. */
 #ifndef VQ_TASK_ENTROPY_H

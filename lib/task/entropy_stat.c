@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "quant/entropy.h"
+#include "quant/dependency.h"
 
 static const char *const space_names[] = {"raw", "hadamard"};
 

@@ -17,7 +17,7 @@
 #include "format/checkpoint.h"
 #include "kernel/ops.h"
 #include "model/model.h"
-#include "quant/entropy.h"
+#include "quant/dependency.h"
 #include "quant/grid.h"
 #include "quant/sketch.h"
 #include "stream/reader.h"

@@ -1,258 +1,343 @@
-/* quant/entropy: joint matrices of soft levels, dependency. */
+/* task/entropy: streams that no calibration wrote. */
+#include <fcntl.h>
 #include <math.h>
-#include <omp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
+#include "base/io.h"
+#include "base/log.h"
 #include "base/mem.h"
-#include "base/rng.h"
-#include "kernel/cpu.h"
-#include "quant/entropy.h"
+#include "format/checkpoint.h"
+#include "stream/history.h"
+#include "stream/reader.h"
+#include "stream/writer.h"
+#include "task/entropy.h"
 
-static double dependency(const struct vq_levels *k, const struct vq_levels *k1, size_t rows,
-			 uint32_t channels, uint32_t bits, int hard)
+#define PAIRS 7 /* of the demo model */
+#define UNITS 10
+
+static char in_path[] = "/tmp/vqlm-entropy-in-XXXXXX", out_path[] = "/tmp/vqlm-entropy-out-XXXXXX";
+static json_t *config, *header;
+
+static const struct vq_entropy_opts defaults = {.h0 = -1,
+						.depth = 3,
+						.bits = 2,
+						.partition = VQ_PART_ENTROPY,
+						.proxy = VQ_PROXY_ENTROPY,
+						.space = VQ_SPACE_RAW,
+						.output = out_path,
+						.level = -1};
+
+static int setup(void **state)
 {
-	uint32_t L = 1u << bits;
-	double *P = vq_calloc((size_t)L * L, sizeof(double), NULL), d;
-
-	assert_int_equal(vq_joint_add(P, k, k1, rows, channels, bits, hard, NULL), VQ_OK);
-	d = vq_joint_dependency(P, L);
-	vq_free(P);
-	return d;
-}
-
-static void the_golden_vector_gives_its_dependency(void **state)
-{
-	const float x[] = {.1f, .9f, 2.2f, 2.9f}, y[] = {.2f, 1.1f, 1.9f, 3.0f};
-	const float min = 0, max = 3;
-	struct vq_levels k = {x, &min, &max}, k1 = {y, &min, &max};
-	double soft = dependency(&k, &k1, 4, 1, 2, 0), hard = dependency(&k, &k1, 4, 1, 2, 1);
+	struct vq_ckpt *k;
+	struct vq_config c;
+	json_t *model = json_pack("{s:s}", "name", "test");
 
 	(void)state;
-	print_message("# figure: golden dependency: soft %.6f nats (want 1.081014), hard %g\n",
-		      soft, hard);
-	assert_true(fabs(soft - 1.081014) < 5e-7);
-	assert_true(hard == 0);
+	close(mkstemp(in_path));
+	close(mkstemp(out_path));
+	vq_log_setup("test", 0);
+	if (vq_ckpt_open(&k, "pipelines/demo/mini-llava", NULL) < 0 ||
+	    vq_config_from_ckpt(&c, k, NULL, NULL) < 0)
+		return -1;
+	config = vq_config_json(&c, NULL);
+	header = vq_header_new("test", model, NULL);
+	json_decref(model);
+	vq_ckpt_close(k);
+	return config && header ? 0 : -1;
 }
 
-/* The definition with libm and no window tricks. */
-static void brute(double *P, const struct vq_levels *k, const struct vq_levels *k1, size_t rows,
-		  uint32_t channels, int L)
+static int teardown(void **state)
 {
-	const struct vq_levels *v[2] = {k, k1};
-	size_t i;
-	int s, a, b;
+	(void)state;
+	unlink(in_path);
+	unlink(out_path);
+	json_decref(config);
+	json_decref(header);
+	return 0;
+}
 
-	for (i = 0; i < rows * channels; i++) {
-		double w[2][256] = {{0}};
-		uint32_t c = (uint32_t)(i % channels);
+/* --- making a stream --- */
 
-		for (s = 0; s < 2; s++) {
-			double step = ((double)v[s]->max[c] - v[s]->min[c]) / (L - 1), sum = 0;
-			double u = step > 0 ? ((double)v[s]->x[i] - v[s]->min[c]) / step : 0;
+static struct vq_writer *w;
+static int fd;
 
-			u = fmin(fmax(u, 0), L - 1);
-			for (a = 0; a < L; a++)
-				if (fabs(u - a) <= 3)
-					sum += w[s][a] = exp(-(u - a) * (u - a));
-			for (a = 0; a < L; a++)
-				w[s][a] /= sum;
-		}
-		for (a = 0; a < L; a++)
-			for (b = 0; b < L; b++)
-				P[a * L + b] += w[0][a] * w[1][b];
+static void begin(void)
+{
+	fd = open(in_path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(vq_writer_open(&w, fd, in_path, 0, NULL), VQ_OK);
+	assert_int_equal(vq_writer_begin(w, header, NULL), VQ_OK);
+}
+
+static void put_config(void)
+{
+	assert_int_equal(vq_writer_put_json(w, VQ_KIND_META, "config", config, NULL), VQ_OK);
+}
+
+static void put_calib(uint32_t n)
+{
+	static const char *const ids[] = {"[]", "[\"a\"]"};
+	char text[128];
+
+	snprintf(text, sizeof(text), "{\"n\":%u,\"ids\":%s,\"checkpoints\":[]}", n, ids[n]);
+	assert_int_equal(vq_writer_put_bytes(w, VQ_KIND_META, "calib", text, strlen(text), NULL),
+			 VQ_OK);
+}
+
+static void put_f32(uint32_t kind, const char *name, const float *x, uint32_t n_dims, uint64_t a,
+		    uint64_t b, uint64_t c)
+{
+	struct vq_tensor t = {VQ_F32, n_dims, {a, b, c}, x};
+
+	assert_int_equal(vq_writer_put_tensor(w, kind, name, &t, NULL, NULL), VQ_OK);
+}
+
+/* Pairs whose layers agree fully, but for pair `loose`, where they have nothing to do with each other. */
+static void put_joint(int loose, float poison)
+{
+	float p[PAIRS * 16];
+	int i, k;
+
+	for (k = 0; k < PAIRS; k++)
+		for (i = 0; i < 16; i++)
+			p[k * 16 + i] = k == loose ? 1 / 16.0f : i % 5 == 0 ? 0.25f : 0;
+	if (poison != 0)
+		p[37] = poison;
+	put_f32(VQ_KIND_STAT, "stat/joint/raw/2", p, 3, PAIRS, 4, 4);
+}
+
+static void put_weight(const char *name)
+{
+	static const float x[3] = {1, 2, 3};
+
+	put_f32(VQ_KIND_TENSOR, name, x, 1, 3, 0, 0);
+}
+
+static void end(void)
+{
+	assert_int_equal(vq_writer_end(w, NULL), VQ_OK);
+	vq_writer_close(w);
+	close(fd);
+}
+
+/* --- running it --- */
+
+static int run(const struct vq_entropy_opts *o, struct vq_err *err)
+{
+	int keep = dup(STDIN_FILENO), in = open(in_path, O_RDONLY), rc;
+
+	memset(err, 0, sizeof(*err));
+	dup2(in, STDIN_FILENO);
+	close(in);
+	rc = vq_entropy(o, err);
+	if (keep >= 0) {
+		dup2(keep, STDIN_FILENO);
+		close(keep);
 	}
+	return rc;
 }
 
-struct data {
-	float *x, *y, *bounds;
-	struct vq_levels k, k1;
-};
-
-/* Correlated layers; channel 0 is constant; the bounds cut some values. */
-static void make(struct data *d, size_t rows, uint32_t channels, float unit)
+/* Names of the records of the output, each followed by a blank; the plan's blocks at *plan. */
+static void list(char *names, size_t room, struct vq_plan *plan)
 {
-	struct vq_rng r = vq_rng_new(4, "test");
-	size_t n = rows * channels, i;
-	uint32_t c;
+	struct vq_reader *r;
+	struct vq_record rec;
+	int out = open(out_path, O_RDONLY);
 
-	d->x = vq_alloc_f32(n, NULL);
-	d->y = vq_alloc_f32(n, NULL);
-	d->bounds = vq_alloc_f32(4 * (size_t)channels, NULL);
-	for (i = 0; i < n; i++) {
-		d->x[i] = i % channels ? unit * (float)vq_rng_normal(r, i) : 2 * unit;
-		d->y[i] = 0.8f * d->x[i] + unit * 0.5f * (float)vq_rng_normal(r, n + i);
-	}
-	for (c = 0; c < channels; c++) {
-		d->bounds[c] = unit * (c ? -2.5f : 2);
-		d->bounds[channels + c] = unit * (c ? 2.0f : 2);
-		d->bounds[2 * channels + c] = unit * -3.0f;
-		d->bounds[3 * channels + c] = unit * 3.0f;
-	}
-	d->k = (struct vq_levels){d->x, d->bounds, d->bounds + channels};
-	d->k1 = (struct vq_levels){d->y, d->bounds + 2 * channels, d->bounds + 3 * channels};
-}
+	names[0] = '\0';
+	assert_int_equal(vq_reader_open(&r, out, out_path, NULL), VQ_OK);
+	while (vq_reader_segment(r, NULL) == 1) {
+		int rc;
 
-static void drop(struct data *d)
-{
-	vq_free(d->x);
-	vq_free(d->y);
-	vq_free(d->bounds);
-}
+		while ((rc = vq_reader_next(r, &rec, NULL)) == 1) {
+			void *data;
 
-static void joint_matrices_follow_the_definition(void **state)
-{
-	struct data d;
-	uint32_t bits;
-	double worst = 0;
-
-	(void)state;
-	make(&d, 40, 11, 1);
-	for (bits = 1; bits <= 8; bits++) {
-		uint32_t L = 1u << bits, i;
-		double *P = vq_calloc((size_t)L * L, sizeof(double), NULL);
-		double *Q = vq_calloc((size_t)L * L, sizeof(double), NULL), sum = 0;
-
-		assert_int_equal(vq_joint_add(P, &d.k, &d.k1, 40, 11, bits, 0, NULL), VQ_OK);
-		brute(Q, &d.k, &d.k1, 40, 11, (int)L);
-		for (i = 0; i < L * L; i++) {
-			worst = fmax(worst, fabs(P[i] - Q[i]));
-			sum += P[i];
-		}
-		assert_true(fabs(sum - 440) < 1e-9);
-		vq_free(P);
-		vq_free(Q);
-	}
-	print_message("# figure: joint matrices against the definition: largest difference %.1e\n",
-		      worst);
-	assert_true(worst < 1e-10);
-	drop(&d);
-}
-
-static void dependency_does_not_change_with_the_unit(void **state)
-{
-	struct data a, b, c;
-	double da, db, dc;
-
-	(void)state;
-	make(&a, 50, 7, 1);
-	make(&b, 50, 7, 0x1p-20f);
-	make(&c, 50, 7, 1000);
-	da = dependency(&a.k, &a.k1, 50, 7, 4, 0);
-	db = dependency(&b.k, &b.k1, 50, 7, 4, 0);
-	dc = dependency(&c.k, &c.k1, 50, 7, 4, 0);
-	assert_true(da > 0.1 && da < 4 * log(2));
-	assert_true(da == db); /* a power of two: to the bit */
-	assert_true(fabs(da - dc) < 1e-5);
-	drop(&a);
-	drop(&b);
-	drop(&c);
-}
-
-static void independent_layers_have_the_entropy_of_the_second(void **state)
-{
-	struct vq_rng r = vq_rng_new(6, "test");
-	float *x = vq_alloc_f32(60000, NULL), *y = vq_alloc_f32(60000, NULL);
-	const float min = 0, max = 1;
-	double P[256] = {0}, h[16];
-	struct vq_levels k = {x, &min, &max}, k1 = {y, &min, &max};
-	size_t i;
-
-	(void)state;
-	for (i = 0; i < 60000; i++) {
-		x[i] = (float)vq_rng_uniform(r, 2 * i);
-		y[i] = (float)vq_rng_uniform(r, 2 * i + 1);
-	}
-	assert_int_equal(vq_joint_add(P, &k, &k1, 60000, 1, 4, 0, NULL), VQ_OK);
-	vq_joint_marginal(P, 16, 1, h);
-	assert_true(fabs(vq_joint_dependency(P, 16) - vq_hist_entropy(h, 16)) < 5e-3);
-	/* The chain rule: H(k, k+1) = H(k) + D. */
-	vq_joint_marginal(P, 16, 0, h);
-	assert_true(fabs(vq_hist_entropy(P, 256) - vq_hist_entropy(h, 16) -
-			 vq_joint_dependency(P, 16)) < 1e-9);
-	/* Hard: a layer tells all about itself. */
-	memset(P, 0, sizeof(P));
-	assert_int_equal(vq_joint_add(P, &k, &k, 60000, 1, 4, 1, NULL), VQ_OK);
-	assert_true(vq_joint_dependency(P, 16) == 0);
-	vq_free(x);
-	vq_free(y);
-}
-
-static void empty_histograms_have_no_entropy(void **state)
-{
-	double P[16] = {0};
-
-	(void)state;
-	assert_true(vq_joint_dependency(P, 4) == 0);
-	assert_true(vq_hist_entropy(P, 16) == 0);
-	P[0] = P[5] = 2;
-	assert_true(fabs(vq_hist_entropy(P, 16) - log(2)) < 1e-12);
-}
-
-static void sums_do_not_depend_on_the_number_of_threads(void **state)
-{
-	struct data d;
-	double P[256], Q[256];
-	int t;
-
-	(void)state;
-	make(&d, 900, 200, 1);
-	omp_set_num_threads(1);
-	memset(P, 0, sizeof(P));
-	assert_int_equal(vq_joint_add(P, &d.k, &d.k1, 900, 200, 4, 0, NULL), VQ_OK);
-	for (t = 2; t <= 4; t++) {
-		omp_set_num_threads(t);
-		memset(Q, 0, sizeof(Q));
-		assert_int_equal(vq_joint_add(Q, &d.k, &d.k1, 900, 200, 4, 0, NULL), VQ_OK);
-		assert_memory_equal(P, Q, sizeof(P));
-	}
-	drop(&d);
-}
-
-static void every_kernel_set_gives_generics_bits(void **state)
-{
-	struct data d;
-	uint32_t channels, which;
-
-	(void)state;
-	for (channels = 1; channels < 20; channels++) {
-		make(&d, 30, channels, 1);
-		d.x[5] = NAN;
-		for (which = 0; vq_kernels_row(which); which++) {
-			const struct vq_kernels *k = vq_kernels_row(which);
-			double P[256] = {0}, Q[256] = {0};
-
-			if (!k->runs())
+			strncat(names, rec.name, room - strlen(names) - 2);
+			strncat(names, " ", room - strlen(names) - 1);
+			if (rec.kind != VQ_KIND_PLAN)
 				continue;
-			vq_kernels_use(&vq_kernels_generic);
-			assert_int_equal(vq_joint_add(P, &d.k, &d.k1, 30, channels, 4, 0, NULL),
-					 VQ_OK);
-			vq_kernels_use(k);
-			assert_int_equal(vq_joint_add(Q, &d.k, &d.k1, 30, channels, 4, 0, NULL),
-					 VQ_OK);
-			assert_memory_equal(P, Q, sizeof(P));
+			assert_int_equal(vq_reader_load(r, &data, NULL), VQ_OK);
+			if (plan) {
+				json_t *j =
+					vq_json_parse(data, (size_t)rec.raw_bytes, "plan", NULL);
+
+				vq_plan_free(plan);
+				assert_int_equal(vq_plan_parse(plan, j, NULL, "plan", NULL), VQ_OK);
+				json_decref(j);
+			}
+			vq_free(data);
 		}
-		drop(&d);
+		assert_int_equal(rc, 0);
 	}
-	vq_kernels_use(NULL);
+	vq_reader_close(r);
+	close(out);
+}
+
+static void records_of_an_unknown_kind_pass_with_their_attributes(void **state)
+{
+	struct vq_record rec = {.kind = 200, .name = "strange", .dtype = VQ_U8, .n_dims = 1};
+	struct vq_err err;
+	struct vq_reader *r;
+	char names[1024];
+	void *data;
+	int out;
+
+	(void)state;
+	begin();
+	put_config();
+	put_calib(1);
+	rec.dims[0] = 5;
+	rec.attrs = json_pack("{s:s}", "colour", "blue");
+	assert_int_equal(vq_writer_put(w, &rec, "hello", NULL), VQ_OK);
+	json_decref(rec.attrs);
+	put_joint(3, 0);
+	put_weight("a");
+	end();
+	assert_int_equal(run(&defaults, &err), VQ_OK);
+	list(names, sizeof(names), NULL);
+	assert_string_equal(names, "config calib strange stat/joint/raw/2 plan a ");
+	out = open(out_path, O_RDONLY);
+	assert_int_equal(vq_reader_open(&r, out, out_path, NULL), VQ_OK);
+	assert_int_equal(vq_reader_segment(r, NULL), 1);
+	while (vq_reader_next(r, &rec, NULL) == 1 && strcmp(rec.name, "strange") != 0)
+		;
+	assert_int_equal(rec.kind, 200);
+	assert_string_equal(json_string_value(json_object_get(rec.attrs, "colour")), "blue");
+	assert_int_equal(vq_reader_load(r, &data, NULL), VQ_OK);
+	assert_memory_equal(data, "hello", 5);
+	vq_free(data);
+	vq_reader_close(r);
+	close(out);
+}
+
+static void a_pair_of_independent_layers_makes_the_block(void **state)
+{
+	struct vq_plan p = {0};
+	struct vq_err err;
+	char names[1024];
+
+	(void)state;
+	begin();
+	put_config();
+	put_calib(1);
+	put_joint(4, 0); /* of 3 vision pairs and 4 decoder pairs: units 6 and 7 */
+	put_weight("a");
+	end();
+	assert_int_equal(run(&defaults, &err), VQ_OK);
+	list(names, sizeof(names), &p);
+	assert_int_equal(p.n_units, UNITS);
+	/* The mean of this pair and the next one, which is 0, is still above h0: three units. */
+	assert_int_equal(p.n_blocks, UNITS - 2);
+	assert_int_equal(p.blocks[6].first, 6);
+	assert_int_equal(p.blocks[6].last, 8);
+	assert_true(fabs(p.d[6] - 2 * M_LN2) < 1e-6 && p.d[5] == 0);
+	assert_true(p.d[3] < 0 && p.d[4] < 0);
+	assert_true(fabs(p.h0 - 2 * M_LN2 / PAIRS) < 1e-6);
+	vq_plan_free(&p);
+}
+
+static void each_segment_gets_its_plan_even_without_weights(void **state)
+{
+	struct vq_err err;
+	char names[1024];
+
+	(void)state;
+	begin();
+	put_config();
+	put_calib(1);
+	put_joint(0, 0);
+	put_weight("a");
+	assert_int_equal(vq_writer_end(w, NULL), VQ_OK);
+	assert_int_equal(vq_writer_begin(w, header, NULL), VQ_OK);
+	put_config();
+	put_calib(0);
+	end();
+	assert_int_equal(run(&defaults, &err), VQ_OK);
+	list(names, sizeof(names), NULL);
+	assert_string_equal(names, "config calib stat/joint/raw/2 plan a config calib plan ");
+}
+
+/* A stream that is refused: how it is made, and what the message must hold. */
+static void refused(const char *say)
+{
+	struct vq_err err;
+
+	end();
+	assert_int_equal(run(&defaults, &err), VQ_E_DATA);
+	if (!strstr(err.text, say))
+		print_message("want '%s' in: %s\n", say, err.text);
+	assert_non_null(strstr(err.text, say));
+	assert_non_null(strstr(err.text, "stdin"));
+}
+
+static void streams_that_hold_nonsense_are_refused_by_record(void **state)
+{
+	static const float bad_vector[UNITS] = {1, 1, 1, -1};
+	static const float zeros[PAIRS * 16];
+
+	(void)state;
+	begin();
+	put_calib(1);
+	put_joint(0, 0);
+	refused("'stat/joint/raw/2' comes before META 'config'");
+	begin();
+	put_config();
+	put_weight("a");
+	refused("no META 'calib'");
+	begin();
+	put_calib(0);
+	put_weight("a");
+	refused("no META 'config'");
+	begin();
+	put_config();
+	put_calib(1);
+	put_joint(0, NAN);
+	refused("'stat/joint/raw/2': want probabilities");
+	begin();
+	put_config();
+	put_calib(1);
+	put_joint(0, -1);
+	refused("'stat/joint/raw/2': want probabilities");
+	begin();
+	put_config();
+	put_calib(1);
+	put_f32(VQ_KIND_STAT, "stat/joint/raw/2", zeros, 3, PAIRS - 1, 4, 4);
+	refused("'stat/joint/raw/2': want f32 [7, 4, 4]");
+	begin();
+	put_config();
+	put_calib(1);
+	put_f32(VQ_KIND_STAT, "stat/influence", bad_vector, 1, UNITS, 0, 0);
+	refused("'stat/influence'[3]");
+	begin();
+	put_config();
+	put_calib(0);
+	put_weight("a");
+	put_joint(0, 0);
+	refused("'stat/joint/raw/2' comes after the first weight");
+	begin();
+	assert_int_equal(vq_writer_put_bytes(w, VQ_KIND_META, "config", "{\"arch\": 7", 10, NULL),
+			 VQ_OK);
+	put_calib(0);
+	refused("config");
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_golden_vector_gives_its_dependency),
-		cmocka_unit_test(joint_matrices_follow_the_definition),
-		cmocka_unit_test(dependency_does_not_change_with_the_unit),
-		cmocka_unit_test(independent_layers_have_the_entropy_of_the_second),
-		cmocka_unit_test(empty_histograms_have_no_entropy),
-		cmocka_unit_test(sums_do_not_depend_on_the_number_of_threads),
-		cmocka_unit_test(every_kernel_set_gives_generics_bits),
+		cmocka_unit_test(records_of_an_unknown_kind_pass_with_their_attributes),
+		cmocka_unit_test(a_pair_of_independent_layers_makes_the_block),
+		cmocka_unit_test(each_segment_gets_its_plan_even_without_weights),
+		cmocka_unit_test(streams_that_hold_nonsense_are_refused_by_record),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests_name("entropy", tests, setup, teardown);
 }

@@ -7,8 +7,8 @@
  *                                                                    dimensionless distance)
  *   P[a][b] = mean over tokens and channels of w_a(u_k) w_b(u_k+1)
  *   D = -sum_ab P[a][b] ln(P[a][b] / sum_b' P[a][b'])                nats, 0 .. bits ln 2 (Eq 4) */
-#ifndef VQ_QUANT_ENTROPY_H
-#define VQ_QUANT_ENTROPY_H
+#ifndef VQ_QUANT_DEPENDENCY_H
+#define VQ_QUANT_DEPENDENCY_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 /* Soft-level joint matrices and dependency. */
-#include "quant/entropy.h"
+#include "quant/dependency.h"
 
 #include <math.h>
 #include <string.h>
