@@ -1,5 +1,5 @@
 /* vqlm-search: the door.  lib/task/search.c is the room. */
-#include <fcntl.h>
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -153,6 +153,26 @@ static int step_aside(struct vq_search_opts *o, char **aside, struct vq_err *err
 	return VQ_OK;
 }
 
+/* Floating-point operations a second that products reach: VQLM does not measure before it works, a guess will do. */
+#define FLOP_RATE 5e10
+
+static int say_cost(const struct vq_search_opts *o, struct vq_err *err)
+{
+	int level = common.level >= 0 ? common.level : common.output != NULL;
+	struct vq_search_cost c;
+	int rc = vq_search_dry_run(o, STDIN_FILENO, "stdin", level, &c, err);
+
+	if (rc < 0)
+		return rc;
+	printf("memory       %10.1f MiB of own memory\n"
+	       "disk         %10.1f MiB of stream at most, less when compressed\n"
+	       "time         %10.1f s at most (%.3g GFLOP at %.0f GFLOP/s a thread)\n",
+	       (double)c.memory / 1048576, (double)c.stream / 1048576,
+	       c.flop / FLOP_RATE / omp_get_max_threads() + (double)c.stream / 2e8, c.flop / 1e9,
+	       FLOP_RATE / 1e9);
+	return VQ_OK;
+}
+
 int main(int argc, char **argv)
 {
 	struct vq_search_opts o;
@@ -165,6 +185,8 @@ int main(int argc, char **argv)
 	rc = fill(&o);
 	if (rc != 0)
 		return rc;
+	if (dry_run)
+		return vq_cli_finish(&tool, say_cost(&o, &err), &err);
 	vq_stop_catch();
 	rc = step_aside(&o, &aside, &err);
 	if (rc == VQ_OK)

@@ -1,8 +1,10 @@
 /* The walk over the stream: what is read, in which order, and what is written for it. */
 #include "task/search.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -13,6 +15,7 @@
 #include "model/names.h"
 #include "quant/rtn.h"
 #include "stream/history.h"
+#include "task/search_cost.h"
 #include "task/search_units.h"
 
 struct search {
@@ -31,7 +34,11 @@ struct search {
 	uint32_t unit; /* of the last tensor that belongs to the model */
 	struct vq_progress progress;
 	uint64_t n_done;
+	struct vq_search_cost *cost; /* --dry-run: filled at the first weight, then the walk ends */
+	int level;
 };
+
+#define DRY_RUN_DONE 1 /* what the walk returns then */
 
 unsigned vq_search_part_of(const char *name)
 {
@@ -374,6 +381,11 @@ static int weight_record(struct search *s, const struct vq_record *rec, struct v
 		rc = start_weights(s, err);
 		if (rc < 0)
 			return rc;
+		if (s->cost) {
+			vq_search_cost(s->cost, s->o, &s->cfg, s->names, s->n_names, rec->dtype,
+				       &s->units.plan, &s->units.acts, s->level);
+			return DRY_RUN_DONE;
+		}
 	}
 	rc = identify(s, rec, &name, err);
 	if (rc == VQ_OK && wanted(s, name))
@@ -451,11 +463,13 @@ static int walk(struct search *s, struct vq_err *err)
 		if (rc <= 0)
 			break;
 		rc = one_record(s, &rec, err);
+		if (rc == DRY_RUN_DONE)
+			return VQ_OK;
 	}
 	if (rc < 0)
 		return rc;
 	rc = check_complete(s, err);
-	if (rc == VQ_OK)
+	if (rc == VQ_OK && s->o->method != VQ_METHOD_RTN)
 		rc = vq_units_end(&s->units, err);
 	if (rc < 0)
 		return rc;
@@ -466,10 +480,10 @@ static int walk(struct search *s, struct vq_err *err)
 	return rc < 0 ? rc : vq_writer_end(s->out, err);
 }
 
-int vq_search_run(const struct vq_search_opts *o, int in_fd, const char *in_label, int out_fd,
-		  const char *out_label, int level, struct vq_err *err)
+static int run(const struct vq_search_opts *o, int in_fd, const char *in_label, int out_fd,
+	       const char *out_label, int level, struct vq_search_cost *cost, struct vq_err *err)
 {
-	struct search s = {.o = o};
+	struct search s = {.o = o, .cost = cost, .level = level};
 	int rc = vq_reader_open(&s.in, in_fd, in_label, err);
 
 	sha256_init(&s.sum);
@@ -484,5 +498,29 @@ int vq_search_run(const struct vq_search_opts *o, int in_fd, const char *in_labe
 	vq_reader_close(s.in);
 	vq_free(s.seen);
 	vq_free(s.names);
+	return rc;
+}
+
+int vq_search_run(const struct vq_search_opts *o, int in_fd, const char *in_label, int out_fd,
+		  const char *out_label, int level, struct vq_err *err)
+{
+	int rc = run(o, in_fd, in_label, out_fd, out_label, level, NULL, err);
+
+	vq_info("peak memory %.1f MiB of own memory", (double)vq_peak_anon() / 1048576);
+	return rc;
+}
+
+int vq_search_dry_run(const struct vq_search_opts *o, int in_fd, const char *in_label, int level,
+		      struct vq_search_cost *cost, struct vq_err *err)
+{
+	struct vq_search_opts dry = *o;
+	int fd = open("/dev/null", O_WRONLY | O_CLOEXEC), rc;
+
+	if (fd < 0)
+		return vq_fail_errno(err, VQ_E_SYS, "/dev/null: cannot open");
+	dry.resume = NULL;
+	dry.keep_inputs = 0;
+	rc = run(&dry, in_fd, in_label, fd, "/dev/null", level, cost, err);
+	close(fd);
 	return rc;
 }

@@ -34,6 +34,13 @@ struct vq_search_opts {
 	uint64_t seed;
 };
 
+/* What --dry-run says. */
+struct vq_search_cost {
+	uint64_t memory; /* bytes of own memory at the peak */
+	uint64_t stream; /* bytes of the output before compression */
+	double flop;     /* of all products, at most */
+};
+
 /* "llm,vision,projector" -> bits.  VQ_E_USAGE names the word that is none of them. */
 VQ_MUST_CHECK int vq_search_parts(const char *text, unsigned *parts, struct vq_err *err);
 
@@ -41,6 +48,11 @@ VQ_MUST_CHECK int vq_search_parts(const char *text, unsigned *parts, struct vq_e
  * is finished and written, the end record is not.  level as vq_writer_open. */
 VQ_MUST_CHECK int vq_search_run(const struct vq_search_opts *o, int in_fd, const char *in_label,
 				int out_fd, const char *out_label, int level, struct vq_err *err);
+
+/* Reads the stream as far as its first weight and says what the work would take.  level: of the output that would be
+ * written. */
+VQ_MUST_CHECK int vq_search_dry_run(const struct vq_search_opts *o, int in_fd, const char *in_label,
+				    int level, struct vq_search_cost *cost, struct vq_err *err);
 
 /* The part of a model that a canonical tensor name belongs to: VQ_PART_*, 0 for none. */
 unsigned vq_search_part_of(const char *name);

@@ -53,7 +53,8 @@ static void warn_about(const struct vq_units *u)
 	uint32_t i;
 	int sketched = 0;
 
-	if (u->have_plan && o->method == VQ_METHOD_QVLM && o->a.bits != u->plan.bits)
+	if (u->have_plan && o->method == VQ_METHOD_QVLM && o->a.bits != VQ_ACT_FLOAT &&
+	    o->a.bits != u->plan.bits)
 		vq_warn("the plan was made for %u-bit activations, this search is for %u; "
 			"vqlm-entropy -a %u makes one for them",
 			u->plan.bits, o->a.bits, o->a.bits);
@@ -216,7 +217,6 @@ static int finish_block(struct vq_units *u, struct vq_err *err)
 	vq_sblock_close(b);
 	vq_held_clear(&u->pending);
 	u->have_block = 0;
-	(void)vq_peak_anon(); /* samples the memory in use */
 	return rc;
 }
 
@@ -263,10 +263,9 @@ int vq_units_end(struct vq_units *u, struct vq_err *err)
 	/* A transformer layer has four places; the trials of single places are counted as what they are. */
 	if (rc == VQ_OK)
 		vq_info("search: %llu block outputs evaluated, %.1f layer forwards for %u units, "
-			"%.1f s, %u of %u calibration samples with pictures, peak memory %.0f MiB",
+			"%.1f s",
 			(unsigned long long)u->n_evals, (double)u->n_places / VQ_N_SLOTS,
-			u->n_layers, u->seconds, u->acts.n_images, u->acts.n_samples,
-			(double)vq_peak_anon() / 1048576);
+			u->n_layers, u->seconds);
 	return rc;
 }
 

@@ -1,0 +1,233 @@
+/* What a search needs, from shapes alone.  Phases follow each other, so the peak is that of the hungriest one, above
+ * what is held all the time.  What is left out (JSON, the C library, the libraries' own) is in BASE_BYTES. */
+#include "task/search_cost.h"
+
+#include <omp.h>
+#include <string.h>
+
+#include "task/search_place.h"
+
+#define BASE_BYTES (8u << 20)
+#define TRIAL_ROWS 512u  /* search_block.c */
+#define CHUNK_ROWS 2048u /* search_acts.c */
+
+static uint64_t u64max(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+struct shapes {
+	const struct vq_search_opts *o;
+	const struct vq_config *c;
+	const struct vq_name *names;
+	size_t n_names, size; /* bytes of an element of a weight */
+	const struct vq_acts *acts;
+	uint64_t rows[3], chosen[3]; /* vision, projector, decoder */
+};
+
+static uint64_t elements(const struct vq_name *n)
+{
+	uint64_t e = 1;
+	uint32_t i;
+
+	for (i = 0; i < n->n_dims; i++)
+		e *= n->dims[i];
+	return e;
+}
+
+static int quantized(const struct shapes *s, const struct vq_name *n)
+{
+	return n->linear && (vq_search_part_of(n->name) & s->o->parts) && s->o->w.bits != 16;
+}
+
+/* Bytes of a linear in the stream. */
+static uint64_t coded(const struct shapes *s, const struct vq_name *n)
+{
+	uint64_t groups = vq_grid_n_groups(&s->o->w, (uint32_t)n->dims[1]);
+
+	return elements(n) + n->dims[0] * groups * (s->o->w.sym ? 2 : 3);
+}
+
+/* Bytes of one candidate of a linear in memory. */
+static uint64_t candidate(const struct shapes *s, const struct vq_name *n)
+{
+	uint64_t groups = vq_grid_n_groups(&s->o->w, (uint32_t)n->dims[1]);
+
+	if (s->o->a.bits == VQ_ACT_FLOAT)
+		return elements(n) * sizeof(float);
+	return elements(n) * s->o->w.bits / 8 + n->dims[0] * groups * 3;
+}
+
+/* One tensor at a time: as it comes, its codes, and the rows that the threads convert. */
+static uint64_t tensor_peak(const struct shapes *s, const struct vq_name *n, int level)
+{
+	uint64_t raw = elements(n) * s->size, out = raw;
+
+	if (quantized(s, n)) {
+		out = coded(s, n);
+		raw += out + (uint64_t)omp_get_max_threads() * 16 * n->dims[1] * sizeof(float);
+	}
+	/* A compressed record is whole in memory before it goes out. */
+	return raw + (level ? out + out / 64 : 0);
+}
+
+struct tower {
+	const struct vq_layer_config *l; /* NULL: the projector */
+	uint64_t rows, chosen, width, inter;
+};
+
+static struct tower tower_of(const struct shapes *s, uint32_t unit)
+{
+	const struct vq_config *c = s->c;
+	uint32_t decoder = vq_config_decoder_unit(c);
+
+	if (unit >= decoder)
+		return (struct tower){&c->decoder.layer, s->rows[2], s->chosen[2],
+				      c->decoder.layer.hidden, c->decoder.layer.inter};
+	if (unit + 1 == decoder)
+		return (struct tower){NULL, s->rows[1], s->chosen[1], c->projector.out,
+				      c->projector.out};
+	return (struct tower){&c->vision.layer, s->rows[0], s->chosen[0], c->vision.layer.hidden,
+			      c->vision.layer.inter};
+}
+
+/* Floats that a walk over n rows takes while a stage runs, and between stages. */
+static uint64_t walk_floats(const struct tower *t, uint64_t n, int running)
+{
+	uint64_t between = t->width + (t->inter > t->width ? t->inter : t->width);
+
+	return n * (running ? between + 2 * t->inter + 2 * t->width : between);
+}
+
+/* Weights, their candidates, trials and walks of one block. */
+static uint64_t block_peak(const struct shapes *s, const struct vq_block *b, int level)
+{
+	struct tower t = tower_of(s, b->first);
+	uint64_t held = 0, chosen = 0, widest = 0, place = 0, search, run, fit = 0, trial = 0;
+	int qvlm = s->o->method == VQ_METHOD_QVLM;
+	size_t i;
+
+	for (i = 0; i < s->n_names; i++) {
+		const struct vq_name *n = &s->names[i];
+
+		if (n->unit < b->first || n->unit > b->last)
+			continue;
+		held += elements(n) * (n->linear || n->n_dims > 1 ? s->size : s->size + 8);
+		widest = u64max(widest, elements(n) * s->size / (level ? 1 : 8));
+		if (!quantized(s, n))
+			continue;
+		chosen += candidate(s, n) * (qvlm ? 2 : 1);
+		place = u64max(place, candidate(s, n) * VQ_QVLM_VALUES *
+					      (n->dims[0] > n->dims[1] || !t.l ? 2 : 1));
+		fit = u64max(fit, coded(s, n));
+		trial = u64max(trial, n->dims[0] * (VQ_QVLM_VALUES + 1) *
+					      (n->dims[0] > n->dims[1] ? 2 : 1));
+	}
+	run = walk_floats(&t, t.rows < CHUNK_ROWS ? t.rows : CHUNK_ROWS, 1) * sizeof(float);
+	search = 3 * t.chosen * t.width + walk_floats(&t, t.chosen, 1) +
+		 walk_floats(&t, t.chosen, 0);
+	search = search * sizeof(float) + place + u64max(fit, TRIAL_ROWS * trial * sizeof(float));
+	return held + chosen + u64max(u64max(run, search), fit + widest);
+}
+
+static void count_rows(struct shapes *s)
+{
+	uint64_t images = s->acts->n_images, k;
+	uint32_t i;
+
+	s->rows[0] = s->c->has_vision ? images * vq_vision_positions(s->c) : 0;
+	s->rows[1] = images * s->c->n_image_tokens;
+	for (i = 0; i < s->acts->n_samples; i++)
+		s->rows[2] += s->acts->samples[i].n_tokens;
+	for (k = 0; k < 3; k++)
+		s->chosen[k] = s->o->rows && s->o->rows < s->rows[k] ? s->o->rows : s->rows[k];
+	/* The last vision block measures the sketched samples too. */
+	for (i = 0, k = 0; i < s->acts->n_samples; i++)
+		if (s->acts->samples[i].sketch)
+			k += (uint64_t)s->acts->samples[i].n_images * vq_vision_positions(s->c);
+	s->chosen[0] = s->chosen[0] + k < s->rows[0] ? s->chosen[0] + k : s->rows[0];
+}
+
+/* Samples, checkpoints, and the larger of the two streams' towers. */
+static uint64_t held_always(const struct shapes *s)
+{
+	uint64_t side = s->c->vision.image_size, n = 0, streams, enter, pixels;
+	uint32_t i;
+
+	for (i = 0; i < s->acts->n_samples; i++)
+		n += (uint64_t)s->acts->samples[i].n_tokens * 4 +
+		     (uint64_t)s->acts->samples[i].n_sketch * s->acts->samples[i].n_images *
+			     s->c->n_image_tokens * s->c->vision.layer.hidden * 4;
+	for (i = 0; i < s->acts->n_points; i++)
+		n += (uint64_t)s->acts->points[i].n_rows * s->acts->points[i].width * 4;
+	pixels = s->acts->n_images * 3 * side * side * 4;
+	streams = 8 * s->rows[0] * s->c->vision.layer.hidden;
+	enter = 8 * (s->rows[1] + s->rows[2]) * s->c->decoder.layer.hidden;
+	if (s->o->first_unit > vq_config_decoder_unit(s->c) || !s->acts->n_images)
+		enter = 8 * s->rows[2] * s->c->decoder.layer.hidden;
+	return n + u64max(u64max(streams, enter), pixels);
+}
+
+/* Products of one row through a unit, times two. */
+static double unit_flop(const struct shapes *s, uint32_t unit)
+{
+	double f = 0;
+	size_t i;
+
+	for (i = 0; i < s->n_names; i++)
+		if (s->names[i].linear && s->names[i].unit == unit)
+			f += 2.0 * (double)elements(&s->names[i]);
+	return f;
+}
+
+/* Layer-wise: 25 trials and a walk of both streams.  Block-wise: each sweep tries 4 values of 8 coordinates a layer, each
+ * of which runs half of the block on average.  Then both streams go through. */
+static double block_flop(const struct shapes *s, const struct vq_block *b)
+{
+	struct tower t = tower_of(s, b->first);
+	double flop = 0, layers = b->last - b->first + 1, runs;
+	uint32_t unit;
+
+	for (unit = b->first; unit <= b->last; unit++)
+		flop += unit_flop(s, unit);
+	runs = VQ_QVLM_VALUES * VQ_QVLM_VALUES + 4;
+	if (s->o->method == VQ_METHOD_QVLM)
+		runs += s->o->sweeps * (VQ_QVLM_VALUES - 1) * 8 * layers / 2;
+	return flop * (runs * (double)t.chosen + 2.0 * (double)t.rows);
+}
+
+void vq_search_cost(struct vq_search_cost *c, const struct vq_search_opts *o,
+		    const struct vq_config *cfg, const struct vq_name *names, size_t n_names,
+		    enum vq_dtype type, const struct vq_plan *plan, const struct vq_acts *acts,
+		    int level)
+{
+	struct shapes s = {.o = o,
+			   .c = cfg,
+			   .names = names,
+			   .n_names = n_names,
+			   .size = vq_dtype_size(type),
+			   .acts = acts};
+	uint64_t peak = 0;
+	size_t i;
+
+	*c = (struct vq_search_cost){0, 0, 0};
+	if (o->method != VQ_METHOD_RTN)
+		count_rows(&s);
+	for (i = 0; i < n_names; i++) {
+		if (names[i].unit < o->first_unit || names[i].unit > o->last_unit)
+			continue;
+		c->stream += quantized(&s, &names[i]) ? coded(&s, &names[i])
+						      : elements(&names[i]) * s.size;
+		if (o->method == VQ_METHOD_RTN)
+			peak = u64max(peak, tensor_peak(&s, &names[i], level));
+	}
+	for (i = 0; o->method != VQ_METHOD_RTN && i < plan->n_blocks; i++) {
+		const struct vq_block *b = &plan->blocks[i];
+
+		if (b->first < o->first_unit || b->last > o->last_unit)
+			continue;
+		peak = u64max(peak, block_peak(&s, b, level));
+		c->flop += block_flop(&s, b);
+	}
+	c->memory = BASE_BYTES + peak + (o->method == VQ_METHOD_RTN ? 0 : held_always(&s));
+}

@@ -1,0 +1,152 @@
+#!/usr/bin/env bats
+# vqlm-search: the command line, interruptions, pieces, and what --dry-run promises.
+load common
+
+setup_file() {
+	export OMP_WAIT_POLICY=passive
+	cd "$BATS_FILE_TMPDIR" || return 1
+	demo=$BATS_TEST_DIRNAME/../../pipelines/demo
+	"$BUILD/bin/vqlm-calib" -m "$demo/mini-llava-outlier" -n 0 -o weights.vqs
+	"$BUILD/bin/vqlm-calib" -m "$demo/mini-llava-outlier" -n 10 --checkpoint 7 \
+		-d "$demo/mini-sqa/llava_train_calib_CQM-A.json" | "$BUILD/bin/vqlm-entropy" >plan.vqs
+}
+
+W() { echo "$BATS_FILE_TMPDIR/weights.vqs"; }
+P() { echo "$BATS_FILE_TMPDIR/plan.vqs"; }
+
+@test "options out of range are a wrong command line (2), and the range is said" {
+	local bad
+	for bad in "-w 9" "-w 1" "-a 12" "--group 100" "--act-group 7" "--method best" "--sweeps 0" \
+		"--parts llm,head" "--parts ," "--blocks 5-3" "--blocks x" "--veo maybe" "--eta -1"; do
+		# shellcheck disable=SC2086
+		run -2 --separate-stderr vqlm-search $bad <"$(W)"
+		[ -z "$output" ]
+		[ "${#stderr_lines[@]}" -eq 1 ]
+		[[ "$stderr" == "vqlm-search: "* ]]
+	done
+}
+
+@test "empty and cut input are refused (3) and nothing appears under the final name" {
+	run -3 --separate-stderr vqlm-search --method rtn </dev/null
+	[[ "$stderr" == "vqlm-search: stdin: "* ]]
+	run -3 --separate-stderr bash -c "head -c 200000 '$(W)' | vqlm-search --method rtn -o x.vqs"
+	[ -z "$output" ]
+	[ ! -e x.vqs ]
+	[[ "$stderr" == "vqlm-search: stdin: "* ]]
+}
+
+@test "a method that wants inputs or a plan says which tool gives them (3)" {
+	run -3 --separate-stderr vqlm-search --method layerwise <"$(W)"
+	[[ "$stderr" == *"vqlm-calib"* ]]
+	run -3 --separate-stderr bash -c "vqlm-calib -m '$DEMO/mini-llava' -n 2 \
+		-d '$DEMO/mini-sqa/llava_train_calib_CQM-A.json' | vqlm-search --method qvlm"
+	[[ "$stderr" == *"vqlm-entropy"* ]]
+}
+
+@test "output that cannot be written is a failure of the system (4)" {
+	run -4 --separate-stderr bash -c "vqlm-search --method rtn <'$(W)' >/dev/full"
+	[[ "$stderr" == "vqlm-search: stdout"* ]]
+	run -4 --separate-stderr bash -c "vqlm-search --method rtn <'$(W)' >&-"
+	run -4 --separate-stderr vqlm-search --method rtn --resume none.part <"$(W)"
+	[[ "$stderr" == *"none.part"* ]]
+}
+
+@test "a killed search (kill -9) is resumed to the same bytes" {
+	vqlm-search -q --rows 300 -o whole.vqs <"$(P)"
+	vqlm-search -q --rows 300 -o x.vqs <"$(P)" &
+	local pid=$! i
+	for i in $(seq 600); do # until the first block is out
+		[ -s x.vqs.part ] && [ "$(stat -c %s x.vqs.part)" -gt 400000 ] && break
+		kill -0 "$pid" 2>/dev/null || break
+		sleep 0.05
+	done
+	kill -9 "$pid" || true
+	wait "$pid" || true
+	[ ! -e x.vqs ]
+	[ -s x.vqs.part ]
+	run -0 --separate-stderr vqlm-search -v --rows 300 -o x.vqs --resume x.vqs.part <"$(P)"
+	[[ "$stderr" == *"taken from the interrupted run"* ]]
+	cmp x.vqs whole.vqs
+	[ ! -e x.vqs.part ]
+	[ ! -e x.vqs.part.resumed ]
+}
+
+@test "SIGTERM ends after the block at hand with 75, and the search can be resumed" {
+	vqlm-search -q --rows 300 -o whole.vqs <"$(P)"
+	vqlm-search -q --rows 300 -o x.vqs <"$(P)" 2>err &
+	local pid=$! i status=0
+	for i in $(seq 600); do
+		[ -s x.vqs.part ] && break
+		sleep 0.05
+	done
+	kill -TERM "$pid"
+	wait "$pid" || status=$?
+	[ "$status" -eq 75 ]
+	grep -q -- --resume err
+	[ ! -e x.vqs ]
+	vqlm-search -q --rows 300 -o x.vqs --resume x.vqs.part <"$(P)"
+	cmp x.vqs whole.vqs
+}
+
+@test "resuming with other parameters is refused (3) and loses nothing" {
+	head -c 900000 <(vqlm-search -q --method rtn <"$(W)") >x.vqs.part || true
+	run -3 --separate-stderr vqlm-search --method rtn -w 5 -o y.vqs --resume x.vqs.part <"$(W)"
+	[[ "$stderr" == *"x.vqs.part"*"other parameters"* ]]
+	[ -s x.vqs.part ]
+	run -0 --separate-stderr vqlm-search --method rtn -o x.vqs --resume x.vqs.part <"$(W)"
+	cmp x.vqs <(vqlm-search -q --method rtn -l 1 <"$(W)")
+}
+
+@test "pieces at a checkpoint, concatenated, pack to the model of a single run" {
+	vqlm-search -q --rows 300 --blocks 0-6 <"$(P)" >a.vqs
+	vqlm-search -q --rows 300 --blocks 7-9 <"$(P)" >b.vqs
+	vqlm-search -q --rows 300 <"$(P)" >whole.vqs
+	mkdir pieces whole
+	cat a.vqs b.vqs | vqlm-pack | tar xf - -C pieces
+	vqlm-pack <whole.vqs | tar xf - -C whole
+	[ "$(find pieces -type f | wc -l)" -gt 100 ]
+	# Only the manifest tells them apart: it lists where the segments come from.
+	diff -r --exclude=manifest.json pieces whole
+}
+
+@test "one thread and two give the same bytes" {
+	local m
+	for m in rtn layerwise qvlm; do
+		cmp <(vqlm-search -q -t 1 --rows 300 --method $m <"$(P)") \
+			<(vqlm-search -q -t 2 --rows 300 --method $m <"$(P)")
+	done
+}
+
+@test "the memory that --dry-run names holds, and is not twice too much" {
+	local o want got
+	"$BUILD/bench/make_ckpt" --layers 3 --hidden 1024 --inter 2816 --heads 8 --kv-heads 8 \
+		--vocab 1024 --vision-layers 2 --tokenizer "$DEMO/mini-llava" tiny ckpt >/dev/null
+	vqlm-calib -q -m ckpt -n 10 -d "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" |
+		vqlm-entropy -q >plan.vqs
+	for o in "--method rtn -l 0" "--method layerwise --rows 256" "--method qvlm --rows 64 --sweeps 1"; do
+		# shellcheck disable=SC2086
+		run -0 --separate-stderr vqlm-search $o --dry-run <plan.vqs
+		[ -z "$stderr" ]
+		want=$(awk '$1 == "memory" {print int($2)}' <<<"$output")
+		# shellcheck disable=SC2086
+		run -0 --separate-stderr bash -c "vqlm-search -v $o <plan.vqs >/dev/null"
+		got=$(awk '/peak memory/ {print int($4)}' <<<"$stderr")
+		figure "$o: --dry-run says $want MiB, the peak was $got MiB"
+		[ "$got" -gt 0 ]
+		[ "$got" -le "$want" ]
+		[ "$want" -le $((2 * got + 16)) ]
+	done
+}
+
+@test "4-bit rtn takes 300 MB/s on this machine, or as near as its load allows" {
+	local t0 t1 n
+	"$BUILD/bench/make_ckpt" --text-only --layers 2 --hidden 2048 --inter 5632 --heads 16 --kv-heads 16 \
+		--vocab 1024 --tokenizer "$DEMO/mini-llava" tiny ckpt >/dev/null
+	vqlm-calib -q -m ckpt -n 0 -l 0 >w.vqs
+	n=$(stat -c %s w.vqs)
+	t0=$(date +%s%N)
+	vqlm-search -q --method rtn -w 4 -a 8 -l 0 <w.vqs >out.vqs
+	t1=$(date +%s%N)
+	figure "rtn: $((n * 1000 / (t1 - t0))) MB/s of input ($((n / 1000000)) MB)"
+	[ "$(stat -c %s out.vqs)" -lt $((n * 6 / 10)) ]
+}
