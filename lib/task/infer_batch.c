@@ -40,15 +40,33 @@ void vq_answering_free(struct vq_answering *a)
 
 /* --- prompts --- */
 
+/* All pictures of the batch one after the other, so that the tower sees many rows at a time; given. */
+static float *gather(const struct vq_config *c, const struct vq_answering *v, uint32_t n,
+		     uint32_t pictures, struct vq_err *err)
+{
+	size_t each = (size_t)3 * c->vision.image_size * c->vision.image_size, at = 0;
+	float *pixels = vq_alloc(pictures, each * sizeof(float), err);
+	uint32_t i;
+
+	for (i = 0; pixels && i < n; i++) {
+		if (v[i].prompt.n_images)
+			memcpy(pixels + at, v[i].prompt.pixels,
+			       v[i].prompt.n_images * each * sizeof(float));
+		at += v[i].prompt.n_images * each;
+	}
+	return pixels;
+}
+
 /* All pictures of the batch -> decoder rows [*n_rows, d]; NULL and *n_rows 0 when there are none. */
 static int encode(struct vq_batcher *b, const struct vq_answering *v, uint32_t n, float **rows,
 		  size_t *n_rows, struct vq_err *err)
 {
 	const struct vq_config *c = &b->l->model.cfg;
-	size_t each = (size_t)c->n_image_tokens * c->projector.out, done = 0;
+	size_t each = (size_t)c->n_image_tokens * c->projector.out;
 	double t0 = vq_now();
 	uint32_t i, pictures = 0;
-	int rc = VQ_OK;
+	float *pixels;
+	int rc = VQ_E_SYS;
 
 	*rows = NULL;
 	*n_rows = 0;
@@ -57,14 +75,10 @@ static int encode(struct vq_batcher *b, const struct vq_answering *v, uint32_t n
 	if (pictures == 0)
 		return VQ_OK;
 	*rows = vq_alloc(pictures, each * sizeof(float), err);
-	if (!*rows)
-		return VQ_E_SYS;
-	for (i = 0; rc >= 0 && i < n; i++) {
-		if (v[i].prompt.n_images)
-			rc = vq_vision_encode(&b->l->model, v[i].prompt.pixels,
-					      v[i].prompt.n_images, *rows + done * each, err);
-		done += v[i].prompt.n_images;
-	}
+	pixels = *rows ? gather(c, v, n, pictures, err) : NULL;
+	if (pixels)
+		rc = vq_vision_encode(&b->l->model, pixels, pictures, *rows, err);
+	vq_free(pixels);
 	*n_rows = (size_t)pictures * c->n_image_tokens;
 	b->times.vision += vq_now() - t0;
 	b->times.pictures += pictures;
