@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/stop.h"
+#include "kernel/cpu.h"
 #include "stream/history.h"
 #include "stream/writer.h"
 #include "task/infer_parts.h"
@@ -413,6 +414,10 @@ static int open_workers(struct run *r, struct vq_err *err)
 		return VQ_E_SYS;
 	for (i = 0; i < r->workers; i++)
 		vq_batcher_init(&r->b[i], r->o, &r->l);
+	vq_info("%s: %.1f MiB of weights, %s; kernels %s, %u batch%s at a time", r->o->model,
+		(double)r->l.weight_bytes / 1048576,
+		strcmp(r->o->model, "-") == 0 ? "in memory" : "mapped", vq_cpu_name(), r->workers,
+		r->workers == 1 ? "" : "es");
 	r->max_rows = r->b[0].max_rows;
 	r->max_tokens = r->b[0].max_tokens;
 	return VQ_OK;

@@ -100,6 +100,9 @@ compare() {
 	[ -z "$stderr" ]
 	run -0 --separate-stderr infer --score -i "$DEMO/mini-sqa/images/test/6/image.png" $'What color is the cross?\nA. red\nB. yellow'
 	[ "$output" = A ]
+	run -0 --separate-stderr infer -v -i "$DEMO/mini-sqa/images/test/6/image.png" $'What color is the cross?\nA. red\nB. yellow'
+	[ "$output" = A ]
+	[[ "$stderr" == "vqlm-infer: "*"mini-llava: 9.3 MiB of weights, mapped; kernels "*", 1 batch at a time" ]]
 	run -0 --separate-stderr infer What state of matter is $'juice?\nA. liquid\nB. solid'
 	[ "$output" = A ]
 }

@@ -165,6 +165,36 @@ static void mini_llava_outlier_gives_the_golden_numbers(void **state)
 	run_golden(DEMO "mini-llava-outlier", DEMO "golden/golden-outlier.safetensors");
 }
 
+static void pictures_together_give_what_each_gives_alone(void **state)
+{
+	size_t pixels, rows, i;
+	float *in, *all, *one;
+	struct vq_err err = {0};
+	double worst = 0;
+	uint32_t p, n = 43; /* more than one round of the tower */
+
+	(void)state;
+	open_model(DEMO "mini-llava");
+	pixels = (size_t)3 * cfg.vision.image_size * cfg.vision.image_size;
+	rows = (size_t)cfg.n_image_tokens * cfg.projector.out;
+	in = vq_alloc_f32(n * pixels, NULL);
+	all = vq_alloc_f32(n * rows, NULL);
+	one = vq_alloc_f32(rows, NULL);
+	for (i = 0; i < n * pixels; i++)
+		in[i] = sinf((float)i * 0.37f) + (float)(i / pixels) / (float)n;
+	assert_int_equal(vq_vision_encode(&model, in, n, all, &err), VQ_OK);
+	for (p = 0; p < n; p += 6) {
+		assert_int_equal(vq_vision_encode(&model, in + p * pixels, 1, one, &err), VQ_OK);
+		for (i = 0; i < rows; i++)
+			worst = fmax(worst, fabs((double)one[i] - all[p * rows + i]));
+	}
+	assert_true(worst < 1e-4);
+	vq_free(in);
+	vq_free(all);
+	vq_free(one);
+	close_model();
+}
+
 static void prefill_and_decoding_agree(void **state)
 {
 	static const int32_t tokens[] = {1, 300, 17, 401, 33, 90, 512, 7};
@@ -295,6 +325,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(mini_llava_gives_the_golden_numbers),
 		cmocka_unit_test(mini_llava_outlier_gives_the_golden_numbers),
+		cmocka_unit_test(pictures_together_give_what_each_gives_alone),
 		cmocka_unit_test(prefill_and_decoding_agree),
 		cmocka_unit_test(tokens_and_pictures_must_match),
 		cmocka_unit_test(a_unit_binds_and_unbinds),
