@@ -11,6 +11,8 @@ set tics nomirror out
 set boxwidth 0.9
 set multiplot layout 1,2
 rows(m, col, col2) = sprintf("< awk -F'\\t' '$1 == \"%s\" { print $2 \"\\t\" $%d \"\\t\" $%d }' '%s'", m, col, col2, table)
+methods = system(sprintf("awk -F'\\t' 'NR > 1 && $1 != \"fp\" && !seen[$1]++ { print $1 }' '%s'", table))
+paint(m) = m eq 'rtn' ? 0xb0b7c3 : m eq 'layerwise' ? 0x6f9bd1 : m eq 'qvlm' ? 0xd9822b : 0x7fae7a
 fp = real(system(sprintf("awk -F'\\t' '$1 == \"fp\" { print $10 }' '%s'", table)))
 
 set title "Accuracy, test split, with standard error"
@@ -20,9 +22,7 @@ set yrange [0:112]
 set style histogram errorbars gap 1 lw 1
 set arrow 1 from graph 0,first fp to graph 1,first fp nohead lc rgb "#303030" dt 2
 set label 1 sprintf("full precision %.1f", fp) at graph 0.99,first fp+3 right font ",11"
-plot rows('rtn', 10, 11) using 2:3:xtic(1) title "rtn" lc rgb "#b0b7c3", \
-     rows('layerwise', 10, 11) using 2:3 title "layerwise" lc rgb "#6f9bd1", \
-     rows('qvlm', 10, 11) using 2:3 title "qvlm" lc rgb "#d9822b"
+plot for [m in methods] rows(m, 10, 11) using 2:3:xtic(1) title m lc rgb paint(m)
 
 unset arrow 1
 unset label 1
@@ -32,7 +32,5 @@ set logscale y
 set format y "10^{%T}"
 set yrange [*:*]
 set style histogram clustered gap 1
-plot rows('rtn', 14, 14) using 2:xtic(1) title "rtn" lc rgb "#b0b7c3", \
-     rows('layerwise', 14, 14) using 2 title "layerwise" lc rgb "#6f9bd1", \
-     rows('qvlm', 14, 14) using 2 title "qvlm" lc rgb "#d9822b"
+plot for [m in methods] rows(m, 14, 14) using 2:xtic(1) title m lc rgb paint(m)
 unset multiplot

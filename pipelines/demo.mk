@@ -23,7 +23,6 @@ ROWS  := fp $(QUANT)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.SECONDARY:
 .PHONY: all
 all: $(OUT)/table.tsv $(OUT)/table.md $(OUT)/chart.svg
 
