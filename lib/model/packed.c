@@ -147,7 +147,7 @@ static int bind_plain(struct vq_model *m, const struct entry *e, struct vq_err *
 		return vq_fail(err, VQ_E_DATA, "%s: its shape does not make %zu bytes", e->label,
 			       e->data->n);
 	rc = vq_model_bind(m, e->name->name, &t, err);
-	return rc < 0 ? vq_err_prefix(err, "%s: ", e->v->label) : VQ_OK;
+	return rc < 0 ? vq_err_prefix(err, "%s", e->v->label) : VQ_OK;
 }
 
 /* One of "parts": [offset, bytes], which must have the size that the layout asks for and lie in the member. */

@@ -244,6 +244,8 @@ static int open_logits(struct run *r, struct vq_err *err)
 		  : VQ_E_SYS;
 	if (rc >= 0)
 		rc = vq_writer_begin(r->logits, head, err);
+	if (rc < 0 && !r->logits)
+		vq_output_abort(&r->logits_out, 0);
 	json_decref(head);
 	return rc;
 }
@@ -375,7 +377,10 @@ static int converse(struct run *r, struct vq_err *err)
 		rc = talk(r, &q, err);
 	}
 	free(line);
-	return rc < 0 ? rc : vq_output_commit(&r->out, err);
+	if (rc >= 0)
+		return vq_output_commit(&r->out, err);
+	vq_output_abort(&r->out, 1);
+	return rc;
 }
 
 static int answer_one(struct run *r, struct vq_err *err)
@@ -387,6 +392,8 @@ static int answer_one(struct run *r, struct vq_err *err)
 
 	if (rc < 0)
 		return rc;
+	if (r->o->image && access(r->o->image, R_OK) != 0)
+		rc = vq_fail_errno(err, VQ_E_SYS, "%s: cannot open", r->o->image);
 	if (r->o->image && !strstr(r->o->question, "<image>"))
 		vq_str_puts(&text, "<image>\n");
 	vq_str_puts(&text, r->o->question);
@@ -394,8 +401,10 @@ static int answer_one(struct run *r, struct vq_err *err)
 	q.image = (char *)r->o->image; /* only read */
 	r->b[0].on_text = print_more;
 	r->b[0].ctx = r;
-	rc = text.failed ? vq_fail(err, VQ_E_SYS, "memory: cannot keep the question")
-			 : talk(r, &q, err);
+	if (rc >= 0 && text.failed)
+		rc = vq_fail(err, VQ_E_SYS, "memory: cannot keep the question");
+	if (rc >= 0)
+		rc = talk(r, &q, err);
 	vq_str_free(&text);
 	if (rc >= 0)
 		return vq_output_commit(&r->out, err);

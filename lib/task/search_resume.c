@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 
 struct vq_resume {
@@ -39,6 +40,8 @@ int vq_resume_open(struct vq_resume **out, const char *path, const json_t *heade
 	/* A file that ends before its header was interrupted very early: there is nothing to copy. */
 	rc = vq_reader_segment(r->in, &cut);
 	r->done = rc <= 0;
+	if (r->done)
+		vq_warn("%s: nothing can be taken from it: %s", path, cut.text);
 	rc = VQ_OK;
 	if (!r->done && !json_equal(vq_reader_header(r->in), header)) {
 		rc = vq_fail(err, VQ_E_DATA,

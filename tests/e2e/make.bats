@@ -1,0 +1,37 @@
+#!/usr/bin/env bats
+# The targets of the Makefile that touch what is outside build/.
+load common
+
+mk() {
+	env -u MAKEFLAGS -u MAKELEVEL make -s --no-print-directory -C "$ROOT" BUILD="$BUILD" "$@"
+}
+
+@test "make help names every target that is for users" {
+	run -0 mk help
+	local t
+	for t in demo check lint asan bench install uninstall dist clean deps help; do
+		[[ "$output" == *"make $t "* ]] || { echo "$t is missing"; false; }
+	done
+}
+
+@test "make install puts programs and man pages under DESTDIR and PREFIX, make uninstall removes them" {
+	mk install DESTDIR="$T/root" PREFIX=/usr >/dev/null
+	local t
+	for t in calib entropy search pack infer eval ls; do
+		[ -x "root/usr/bin/vqlm-$t" ]
+		[ -f "root/usr/share/man/man1/vqlm-$t.1" ]
+	done
+	[ -f root/usr/share/man/man7/vqlm.7 ]
+	[ -f root/usr/share/man/man5/vqlm-stream.5 ]
+	run -0 root/usr/bin/vqlm-ls --version
+	[ "$(find root -type f | wc -l)" -eq $(($(ls "$ROOT"/bin/vqlm-*.c "$ROOT"/man/*.[157] | wc -l))) ]
+	mk uninstall DESTDIR="$T/root" PREFIX=/usr >/dev/null
+	[ -z "$(find root -type f)" ]
+}
+
+@test "make dist archives the committed tree under one folder" {
+	git -C "$ROOT" rev-parse HEAD >/dev/null 2>&1 || skip "no git checkout"
+	mk dist BUILD="$T/out"
+	tar tzf out/vqlm-*.tar.gz | sort >list
+	diff <(git -C "$ROOT" ls-tree -r --name-only HEAD | sort) <(grep -v '/$' list | sed 's,^vqlm-[0-9.]*/,,')
+}
