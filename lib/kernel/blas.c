@@ -88,6 +88,7 @@ static int tiles(const float *x, size_t n, vq_rows_fn rows_fn, const void *w, ui
 
 	if (n <= FEW)
 		return few(x, n, rows_fn, w, n_out, n_in, bias, y, err);
+
 		/* Even for one job: OpenBLAS (its OpenMP build, 0.3.21) takes omp_get_max_threads() threads of its own
 	 * outside parallel regions, whatever openblas_set_num_threads said, and cuts the sums by them. */
 #pragma omp parallel
