@@ -146,80 +146,41 @@ static int turn_letter(const char *text)
 	return -1;
 }
 
-/* The value of the first turn of a speaker, or NULL. */
-static const char *turn(const json_t *item, const char *from)
-{
-	json_t *turns = json_object_get(item, "conversations"), *t;
-	size_t i;
-
-	json_array_foreach(turns, i, t)
-	{
-		const char *who = json_string_value(json_object_get(t, "from"));
-
-		if (who && strcmp(who, from) == 0)
-			return json_string_value(json_object_get(t, "value"));
-	}
-	return NULL;
-}
-
-static int read_conversation(struct vq_sqa_ref *r, const json_t *item, const char *label,
+static int read_conversation(struct vq_sqa_ref *r, const struct vq_item *item, const char *path,
 			     struct vq_err *err)
 {
-	const char *asked = turn(item, "human"), *told = turn(item, "gpt"), *ctx;
-	json_t *image = json_object_get(item, "image");
-	int letter;
+	const char *ctx = strstr(item->text, "Context: ");
+	int letter = turn_letter(item->label ? item->label : "");
 
-	if (!asked || !told)
-		return vq_fail(err, VQ_E_DATA,
-			       "%s: want 'conversations' with a human and a gpt turn", label);
-	letter = turn_letter(told);
 	if (letter < 0)
-		return vq_fail(err, VQ_E_DATA,
-			       "%s: want a gpt turn of the form C, 'The answer is C.' or "
-			       "'ANSWER: C.', got '%.40s'",
-			       label, told);
+		return vq_fail(
+			err, VQ_E_DATA,
+			"%s: item '%.64s': want a gpt turn of the form C, 'The answer is C.' or "
+			"'ANSWER: C.', got '%.40s'",
+			path, item->id, item->label ? item->label : "");
+	r->id = item->id;
 	r->answer = (uint32_t)letter;
-	r->n_choices = count_choices(asked);
+	r->n_choices = count_choices(item->text);
 	if (r->n_choices && r->answer >= r->n_choices)
-		return vq_fail(err, VQ_E_DATA,
-			       "%s: the reference letter %c is not one of its "
-			       "%u choices",
-			       label, 'A' + letter, r->n_choices);
-	ctx = strstr(asked, "Context: ");
-	if (ctx && ctx != asked && ctx[-1] != '\n')
+		return vq_fail(
+			err, VQ_E_DATA,
+			"%s: item '%.64s': the reference letter %c is not one of its %u choices",
+			path, item->id, 'A' + letter, r->n_choices);
+	if (ctx && ctx != item->text && ctx[-1] != '\n')
 		ctx = NULL;
 	r->classes = context_classes(ctx && strncmp(ctx, "Context: N/A\n", 13) != 0,
-				     image && !json_is_null(image));
+				     item->image != NULL);
 	return VQ_OK;
 }
 
 static int read_conversations(struct vq_sqa *s, const char *path, struct vq_err *err)
 {
-	json_t *item;
-	size_t i;
-	char label[512];
+	uint32_t i;
 
-	json_array_foreach(s->root, i, item)
-	{
-		struct vq_sqa_ref *r = &s->refs[i];
-		json_t *id = json_object_get(item, "id");
-		char number[32];
-
-		snprintf(label, sizeof(label), "%s: item %zu", path, i + 1);
-		if (json_is_integer(id)) {
-			snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(id));
-			json_object_set_new(item, "id", json_string(number));
-			id = json_object_get(item, "id");
-		}
-		if (!json_is_string(id))
-			return vq_fail(err, VQ_E_DATA, "%s: want 'id', a string or an integer",
-				       label);
-		if (read_conversation(r, item, label, err) < 0)
+	for (i = 0; i < s->data.n; i++) {
+		if (read_conversation(&s->refs[i], &s->data.items[i], path, err) < 0)
 			return VQ_E_DATA;
-		r->id = json_string_value(id);
-		if (json_object_get(s->map, r->id))
-			return vq_fail(err, VQ_E_DATA, "%s: id '%.64s' came before", label, r->id);
-		if (json_object_set_new(s->map, r->id, json_integer((json_int_t)i)) < 0)
+		if (json_object_set_new(s->map, s->refs[i].id, json_integer(i)) < 0)
 			return vq_fail(err, VQ_E_SYS, "memory: cannot index %s", path);
 		s->n++;
 	}
@@ -312,17 +273,48 @@ out:
 	return rc;
 }
 
+/* Does the first of several lines hold a JSON value of its own, as in JSON Lines? */
+static int has_lines(const char *text, size_t n)
+{
+	const char *stop = memchr(text, '\n', n);
+	json_t *o = stop && stop[strspn(stop, " \t\r\n")]
+			    ? json_loadb(text, (size_t)(stop - text), 0, NULL)
+			    : NULL;
+	int yes = o != NULL;
+
+	json_decref(o);
+	return yes;
+}
+
+/* 1 when the file is one object, problems; 0 when it is for the reader of data sets. */
+static int load_problems(struct vq_sqa *s, const char *path, struct vq_err *err)
+{
+	char *text = NULL;
+	size_t n = 0;
+	int rc = vq_file_read(path, (size_t)1 << 30, VQ_E_SYS, &text, &n, err);
+
+	if (rc < 0)
+		return rc;
+	if (text[strspn(text, " \t\r\n")] == '{' && !has_lines(text, n)) {
+		s->root = vq_json_parse(text, n, path, err);
+		rc = s->root ? !json_object_get(s->root, "conversations") : VQ_E_DATA;
+	}
+	vq_free(text);
+	return rc;
+}
+
 int vq_sqa_open(struct vq_sqa *s, const char *path, const char *split, struct vq_err *err)
 {
-	int rc = VQ_E_SYS, is_problems;
+	int rc, is_problems;
 	size_t n;
 
 	memset(s, 0, sizeof(*s));
-	s->root = vq_json_file(path, VQ_E_SYS, err);
-	if (!s->root)
-		return err->code;
-	is_problems = json_is_object(s->root);
-	n = is_problems ? json_object_size(s->root) : json_array_size(s->root);
+	is_problems = rc = load_problems(s, path, err);
+	if (rc == 0)
+		rc = vq_dataset_open(&s->data, path, NULL, err);
+	if (rc < 0)
+		goto out;
+	n = is_problems ? json_object_size(s->root) : s->data.n;
 	if (n == 0 || n > UINT32_MAX / 2) {
 		rc = vq_fail(err, VQ_E_DATA,
 			     "%s: want ScienceQA problems (an object) or LLaVA conversations (a "
@@ -330,6 +322,7 @@ int vq_sqa_open(struct vq_sqa *s, const char *path, const char *split, struct vq
 			     path, n);
 		goto out;
 	}
+	rc = VQ_E_SYS;
 	s->map = json_object();
 	s->refs = vq_calloc(n, sizeof(*s->refs), err);
 	if (!s->map || !s->refs)
@@ -349,6 +342,7 @@ out:
 
 void vq_sqa_close(struct vq_sqa *s)
 {
+	vq_dataset_close(&s->data);
 	json_decref(s->root);
 	json_decref(s->map);
 	vq_free(s->refs);

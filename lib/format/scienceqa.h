@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/json.h"
+#include "format/dataset.h"
 
 /* The classes of the ScienceQA table (Lu et al., NeurIPS 2022, tools/evaluate_acc.py): subject, context
  * (text, image, neither; a question may have both), grade, all. */
@@ -34,10 +35,12 @@ struct vq_sqa_ref {
 
 struct vq_sqa {
 	struct vq_sqa_ref *refs;
-	uint32_t n, n_split; /* all; those of the split */
-	uint32_t known;      /* classes that the file can tell */
-	char *split;         /* NULL: the whole file */
-	json_t *root, *map;  /* the file; id -> position */
+	uint32_t n, n_split;    /* all; those of the split */
+	uint32_t known;         /* classes that the file can tell */
+	char *split;            /* NULL: the whole file */
+	json_t *map;            /* id -> position */
+	json_t *root;           /* problems.json, or */
+	struct vq_dataset data; /* the conversations */
 };
 
 /* split: NULL takes "test" for problems.json and the whole of a conversation file.  Splits come from

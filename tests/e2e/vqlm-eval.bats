@@ -148,7 +148,7 @@ whole_run() {
 	[[ "$stderr" == "vqlm-eval: bad.json: problem '1': 'answer'"* ]]
 	echo '[{"id":"1","conversations":[{"from":"human","value":"q"},{"from":"gpt","value":"maybe"}]}]' >bad.json
 	run -3 --separate-stderr vqlm-eval -r bad.json "$DEMO/golden/predictions.jsonl"
-	[[ "$stderr" == *"item 1: want a gpt turn of the form C"*"'maybe'"* ]]
+	[[ "$stderr" == *"item '1': want a gpt turn of the form C"*"'maybe'"* ]]
 	echo '[{' >bad.json
 	run -3 --separate-stderr vqlm-eval -r bad.json "$DEMO/golden/predictions.jsonl"
 	[[ "$stderr" == "vqlm-eval: bad.json: line "*"bad JSON"* ]]
@@ -166,6 +166,23 @@ whole_run() {
 	whole_run 10 >ten.jsonl
 	run -0 eval_mini -f json -b ten.jsonl worse.jsonl
 	[ "$(jq -c '.baseline.classes.Avg.n' <<<"$output")" = 10 ]
+}
+
+@test "logits of a run are compared with a baseline's" {
+	infer() { vqlm-infer -q -m "$DEMO/mini-llava" -d "$DEMO/mini-sqa/llava_test_CQM-A.json" --limit 12 "$@" >/dev/null; }
+	infer --logits a.vqs
+	vqlm-calib -q -n 0 -m "$DEMO/mini-llava" | vqlm-search -q --method rtn -w 8 -a 8 | vqlm-pack -q -o m.vqm
+	infer -m m.vqm --logits b.vqs
+	run -0 --separate-stderr vqlm-eval -f json --logits a.vqs --baseline-logits a.vqs
+	[ "$(jq '.logits | .n == 12 and .kl_mean == 0 and .kl_max == 0 and .same_top == 12' <<<"$output")" = true ]
+	run -0 --separate-stderr vqlm-eval -f json --logits b.vqs --baseline-logits a.vqs
+	[ "$(jq '.logits | .kl_mean > 0 and .kl_mean < 0.01 and .kl_max >= .kl_mean' <<<"$output")" = true ]
+	head -c -100 a.vqs >cut.vqs
+	run -3 --separate-stderr vqlm-eval --logits b.vqs --baseline-logits cut.vqs
+	[[ "$stderr" == "vqlm-eval: cut.vqs: "* ]]
+	infer --limit 11 --logits less.vqs
+	run -3 --separate-stderr vqlm-eval --logits b.vqs --baseline-logits less.vqs
+	[[ "$stderr" == *"has more questions"* ]]
 }
 
 @test "TSV and Markdown hold the numbers of JSON" {
