@@ -77,7 +77,9 @@ static int few(const float *x, size_t n, vq_rows_fn rows_fn, const void *w, uint
 	return VQ_OK;
 }
 
-/* rows_fn NULL: w is float32 and is read where it stands. */
+/* rows_fn NULL: w is float32 and is read where it stands.  There is a parallel region even for one job: OpenBLAS
+ * (its OpenMP build, 0.3.21) takes omp_get_max_threads() threads of its own outside parallel regions, whatever
+ * openblas_set_num_threads said, and cuts the sums by them. */
 static int tiles(const float *x, size_t n, vq_rows_fn rows_fn, const void *w, uint32_t n_out,
 		 uint32_t n_in, const float *bias, float *y, struct vq_err *err)
 {
@@ -88,9 +90,6 @@ static int tiles(const float *x, size_t n, vq_rows_fn rows_fn, const void *w, ui
 
 	if (n <= FEW)
 		return few(x, n, rows_fn, w, n_out, n_in, bias, y, err);
-
-		/* Even for one job: OpenBLAS (its OpenMP build, 0.3.21) takes omp_get_max_threads() threads of its own
-	 * outside parallel regions, whatever openblas_set_num_threads said, and cuts the sums by them. */
 #pragma omp parallel
 	{
 		float *buf = n_buf ? vq_alloc_f32(n_buf, NULL) : NULL;
