@@ -181,10 +181,17 @@ static int bad_option(const struct vq_tool *tool, const char *word)
  * and start again.  About 50 microseconds of spinning cover the gap between two loops. */
 static void wait_calmly(char **argv)
 {
+	char self[4096];
+	ssize_t n;
+
 	if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY"))
 		return;
-	if (setenv("GOMP_SPINCOUNT", "3000", 1) == 0)
-		execv("/proc/self/exe", argv); /* when it fails we go on as we are */
+	n = readlink("/proc/self/exe", self,
+		     sizeof(self) - 1); /* by its name, which ps and pkill show */
+	if (n <= 0 || setenv("GOMP_SPINCOUNT", "3000", 1) < 0)
+		return;
+	self[n] = '\0';
+	execv(self, argv); /* when it fails we go on as we are */
 }
 
 int vq_cli_parse(const struct vq_tool *tool, int argc, char **argv)
