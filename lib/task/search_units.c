@@ -64,7 +64,9 @@ static void warn_about(const struct vq_units *u)
 			u->acts.n_samples);
 	for (i = 0; i < u->acts.n_samples; i++)
 		sketched = sketched || u->acts.samples[i].sketch;
-	if (!u->acts.n_images && u->acts.cfg->has_vision && o->first_unit == 0)
+	if (!u->acts.cfg->has_vision || o->first_unit >= vq_config_projector_unit(u->acts.cfg))
+		return;
+	if (!u->acts.n_images)
 		vq_warn("no calibration sample has a picture: vision tower and projector are "
 			"rounded without clipping");
 	else if (o->method == VQ_METHOD_QVLM && o->veo && !sketched && u->acts.n_images &&
