@@ -15,6 +15,6 @@ start=$SECONDS
 MAKEFLAGS='' make -s -f "$here/demo.mk" BIN="$bin" OUT="$out"
 
 echo
-column -t -s $'\t' <(cut -f1-11,14,16-18,20 "$out/table.tsv") 2>/dev/null || cat "$out/table.tsv"
+column -t -s $'\t' <(cut -f1-8,10,11,13,14,16-18,20 "$out/table.tsv") 2>/dev/null || cat "$out/table.tsv"
 echo
 echo "demo: $((SECONDS - start)) s; whole table and chart: $out/table.tsv table.md chart.svg"

@@ -2,8 +2,10 @@
 # timed.sh wrote of the quantization ("" for fp) and of the answers: wall-clock and core seconds.
 def times: split(" ") | .[0] // "", .[1] // "";
 def r2: if . == null then "" else . * 100 | round / 100 end;
-def g3: if . == null then "" else (. as $x | if $x == 0 then 0 else ($x | log10 | floor) as $e
-	| ($x * pow(10; 2 - $e) | round) * pow(10; $e - 2) | . * 1e12 | round / 1e12 end) end;
+# Three digits; small ones as 1.23e-07.
+def g3: if . == null then "" elif . == 0 then 0 else . as $x | ($x | log10 | floor) as $e
+	| (($x * pow(10; 2 - $e) | round) / 100) as $m
+	| if $e < -4 then "\($m)e\($e)" else $m * pow(10; $e) * 1e6 | round / 1e6 end end;
 ["method", "bits", "NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "Avg", "se",
 	"diff_rtn", "p_rtn", "kl_fp", "same_top_fp", "weights_MiB", "peak_MiB", "quantize_s", "quantize_core_s",
 	"answer_s", "answer_core_s", "n"],
