@@ -139,62 +139,6 @@ pipe() {
 	full vqlm-infer "-q -m m.vqm -d '$(test_data)' --limit 2"
 }
 
-@test "a stream cut anywhere is refused (3) by every tool that reads it" {
-	vqlm-calib -q -n 4 -m "$DEMO/mini-llava" -d "$(calib_data)" >calib.vqs
-	vqlm-entropy -q <calib.vqs | vqlm-search -q --method rtn >searched.vqs
-	local size at tool f
-	for f in calib searched; do
-		size=$(wc -c <"$f.vqs")
-		for at in 0 1 100 $((size / 3)) $((size / 2)) $((size - 1000)) $((size - 8)) $((size - 1)); do
-			head -c "$at" "$f.vqs" >cut.vqs
-			for tool in "vqlm-entropy -q" "vqlm-search -q --method rtn" "vqlm-pack -q" "vqlm-ls -c"; do
-				case $f,$tool in calib,vqlm-pack*) continue ;; searched,vqlm-entropy* | searched,vqlm-search*) continue ;; esac
-				run -3 --separate-stderr bash -c "$tool <cut.vqs >out"
-				[ "${#stderr_lines[@]}" -eq 1 ] || { echo "$tool at $at: $stderr"; false; }
-			done
-		done
-	done
-}
-
-@test "an interrupted search resumes to the same bytes" {
-	local n cut pid
-	vqlm-calib -q -n 8 -m "$DEMO/mini-llava-outlier" -d "$(calib_data)" | vqlm-entropy -q >plan.vqs
-	vqlm-search -q --method qvlm --rows 256 -l 0 -o whole.vqs <plan.vqs
-	n=$(wc -c <whole.vqs)
-	for cut in 10 2; do
-		rm -f again.vqs again.vqs.part
-		vqlm-search -q --method qvlm --rows 256 -l 0 -o again.vqs <plan.vqs &
-		pid=$!
-		while kill -0 "$pid" 2>/dev/null && [ "$(stat -c %s again.vqs.part 2>/dev/null || echo 0)" -lt $((n / cut)) ]; do
-			sleep 0.02
-		done
-		kill -9 "$pid"
-		wait "$pid" || true
-		[ ! -e again.vqs ]
-		[ "$(wc -c <again.vqs.part)" -lt "$n" ]
-		figure "search killed at $(wc -c <again.vqs.part) of $n bytes"
-		vqlm-search -q --method qvlm --rows 256 -l 0 -o again.vqs --resume again.vqs.part <plan.vqs
-		cmp whole.vqs again.vqs
-	done
-}
-
-@test "one to four threads give the same bytes" {
-	local t
-	for t in 1 2 3 4; do
-		vqlm-calib -q -t "$t" -n 8 -m "$DEMO/mini-llava-outlier" -d "$(calib_data)" >"calib-$t"
-		vqlm-entropy -q -t "$t" <"calib-$t" >"plan-$t"
-		vqlm-search -q -t "$t" --method qvlm --rows 256 -w 4 -a 4 <"plan-$t" >"searched-$t"
-		vqlm-pack -q -t "$t" <"searched-$t" >"m-$t"
-		vqlm-infer -q -t "$t" -m "m-$t" -d "$(test_data)" --limit 40 | jq -c '[.question_id, .text, .tokens]' >"answers-$t"
-		cmp "calib-1" "calib-$t"
-		cmp "plan-1" "plan-$t"
-		cmp "searched-1" "searched-$t"
-		cmp "m-1" "m-$t"
-		cmp "answers-1" "answers-$t"
-	done
-	figure "1 to 4 threads: $(sha256sum <m-1 | cut -c1-16) each"
-}
-
 @test "filters pass on records that they do not know, byte for byte" {
 	need_program python3
 	vqlm-calib -q -n 4 -m "$DEMO/mini-llava" -d "$(calib_data)" | python3 "$ROOT/tests/e2e/stream.py" graft >strange.vqs
