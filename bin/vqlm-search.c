@@ -1,5 +1,4 @@
 /* vqlm-search: the door.  lib/task/search.c is the room. */
-#include <malloc.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -174,16 +173,6 @@ static int say_cost(const struct vq_search_opts *o, struct vq_err *err)
 	return VQ_OK;
 }
 
-/* A search takes and gives back the same middle-sized blocks over and over; the C library would hand each to the kernel
- * and have it cleared again, a quarter of the whole time on small models. */
-static void keep_blocks(void)
-{
-#ifdef __GLIBC__
-	mallopt(M_MMAP_THRESHOLD, 32 << 20);
-	mallopt(M_TRIM_THRESHOLD, 128 << 20);
-#endif
-}
-
 int main(int argc, char **argv)
 {
 	struct vq_search_opts o;
@@ -198,7 +187,7 @@ int main(int argc, char **argv)
 		return rc;
 	if (dry_run)
 		return vq_cli_finish(&tool, say_cost(&o, &err), &err);
-	keep_blocks();
+	vq_mem_keep_freed();
 	vq_stop_catch();
 	rc = step_aside(&o, &aside, &err);
 	if (rc == VQ_OK)

@@ -78,6 +78,14 @@ void vq_free(void *p)
 	free(p);
 }
 
+void vq_mem_keep_freed(void)
+{
+#if defined(__GLIBC__)
+	mallopt(M_MMAP_THRESHOLD, 32 << 20);
+	mallopt(M_TRIM_THRESHOLD, 128 << 20);
+#endif
+}
+
 /* One "Key:   123 kB" line of /proc/self/status, in bytes; 0 when the system has none. */
 static uint64_t status_bytes(const char *key)
 {

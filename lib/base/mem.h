@@ -24,6 +24,10 @@ VQ_MUST_CHECK int vq_grow(void **p, size_t old_n, size_t n, size_t size, struct 
 
 void vq_free(void *p); /* NULL is fine */
 
+/* From now on freed blocks stay with the process.  For work that takes and frees the same megabytes in every
+ * layer: given back to the system each time, they cost a quarter to a third of the time in page faults. */
+void vq_mem_keep_freed(void);
+
 /* Largest resident set of this process so far, in bytes, from the system. */
 uint64_t vq_peak_rss(void);
 

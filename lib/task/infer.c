@@ -1,7 +1,6 @@
 /* Questions in batches, answers in JSON Lines; or one question in plain text. */
 #include "task/infer.h"
 
-#include <malloc.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -419,10 +418,7 @@ static int open_workers(struct run *r, struct vq_err *err)
 	uint32_t i;
 
 	r->workers = small ? (uint32_t)omp_get_max_threads() : 1;
-	/* Every layer takes and frees the same few megabytes; given back to the system each time, they would
-	 * be a third of the time in page faults. */
-	mallopt(M_MMAP_THRESHOLD, 32 << 20);
-	mallopt(M_TRIM_THRESHOLD, 128 << 20);
+	vq_mem_keep_freed();
 	r->b = vq_calloc(r->workers, sizeof(*r->b), err);
 	if (!r->b)
 		return VQ_E_SYS;
