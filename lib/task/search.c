@@ -244,6 +244,9 @@ static int start_weights(struct search *s, struct vq_err *err)
 		return vq_fail(err, VQ_E_DATA,
 			       "%s: want META 'config' ahead of the weights, got none",
 			       vq_reader_label(s->in));
+	if (s->o->first_unit >= vq_config_n_units(&s->cfg))
+		return vq_fail(err, VQ_E_DATA, "--blocks: unit %u of a model with %u units",
+			       s->o->first_unit, vq_config_n_units(&s->cfg));
 	vq_sha256_hex(&s->sum, hex);
 	mark = json_pack("{s:s}", "input", hex);
 	if (!mark)

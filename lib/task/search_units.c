@@ -29,9 +29,6 @@ static int check_range(const struct vq_units *u, struct vq_err *err)
 	uint32_t first = u->o->first_unit, last = u->o->last_unit;
 	const struct vq_block *a, *b;
 
-	if (first >= u->plan.n_units)
-		return vq_fail(err, VQ_E_DATA, "--blocks: unit %u of a model with %u units", first,
-			       u->plan.n_units);
 	a = &u->plan.blocks[vq_plan_block_of(&u->plan, first)];
 	if (a->first != first)
 		return vq_fail(err, VQ_E_DATA,

@@ -657,6 +657,37 @@ static void ties_keep_the_smaller_clip(void **state)
 	assert_int_equal(d.n_evals, 3 * 4 + 2 * 4);
 }
 
+/* The score of the last vision block has the sketched effect in it, in proportion to eta; other blocks do not. */
+static void the_sketch_scores_the_last_vision_block(void **state)
+{
+	static const uint32_t blocks[][2] = {{0, 0}, {1, 1}, {2, 2}, {3, 5}};
+	static const double eta[] = {0, 1, 3};
+	double e[3], first[3];
+	struct toy t = usual;
+	size_t i;
+
+	(void)state;
+	t.cfg = toy_config();
+	t.blocks = blocks;
+	t.n_sketch = 3;
+	toy_write(file("in"), &t);
+	for (i = 0; i < 3; i++) {
+		struct vq_search_opts o = defaults();
+		struct vq_err err = {0};
+
+		o.eta = eta[i];
+		o.rows = 12; /* fewer than all: the sketched sample is measured all the same */
+		assert_int_equal(run(&o, file("in"), file("out"), &err), VQ_OK);
+		assert_true(stat_error(file("out"), 1, 1, "error") <=
+			    stat_error(file("out"), 1, 1, "error_plain"));
+		e[i] = stat_error(file("out"), 1, 1, "error_plain");
+		first[i] = stat_error(file("out"), 0, 0, "error_plain");
+	}
+	assert_true(e[1] > e[0]);
+	assert_true(fabs((e[2] - e[0]) - 3 * (e[1] - e[0])) < 1e-6 * e[2]);
+	assert_true(first[0] == first[1] && first[1] == first[2]);
+}
+
 static int make_dir(void **state)
 {
 	(void)state;
@@ -689,6 +720,7 @@ int main(void)
 		cmocka_unit_test(a_cut_stream_and_a_searched_one_are_refused),
 		cmocka_unit_test(inputs_are_passed_on_when_asked_for),
 		cmocka_unit_test(descent_is_bounded_by_exhaustive_search),
+		cmocka_unit_test(the_sketch_scores_the_last_vision_block),
 		cmocka_unit_test(ties_keep_the_smaller_clip),
 		cmocka_unit_test(rtn_is_the_grid_applied_to_every_linear),
 	};

@@ -28,6 +28,7 @@ struct toy {
 	uint32_t n_blocks;
 	const uint32_t *checkpoints;
 	uint32_t n_checkpoints;
+	uint32_t n_sketch; /* directions of the sketch of sample 0; 0: none */
 	const char *skip;  /* this tensor does not come */
 	const char *spoil; /* this tensor holds a NaN */
 	uint64_t seed;
@@ -195,6 +196,22 @@ static void toy_points(struct vq_writer *w, const struct toy *t)
 	}
 }
 
+static void toy_sketch(struct vq_writer *w, const struct toy *t)
+{
+	struct vq_rng r = vq_rng_new(t->seed, "toy sketch");
+	uint32_t rows = t->cfg.n_image_tokens, width = t->cfg.vision.layer.hidden;
+	size_t n = (size_t)t->n_sketch * rows * width, k;
+	float *g = vq_alloc_f32(n, NULL);
+	struct vq_tensor v = {VQ_F32, 3, {t->n_sketch, rows, width}, g};
+	struct vq_err err = {0};
+
+	for (k = 0; k < n; k++)
+		g[k] = (float)(0.01 * vq_rng_normal(r, k));
+	assert_int_equal(vq_writer_put_tensor(w, VQ_KIND_STAT, "stat/sketch/0", &v, NULL, &err),
+			 VQ_OK);
+	vq_free(g);
+}
+
 static void toy_plan(struct vq_writer *w, const struct toy *t)
 {
 	json_t *blocks = json_array(), *d = json_array();
@@ -238,6 +255,8 @@ static void toy_write(const char *path, const struct toy *t)
 			   "n_tokens", (json_int_t)(t->n_samples * 8), "checkpoints", points));
 	toy_inputs(w, t);
 	toy_points(w, t);
+	if (t->n_sketch)
+		toy_sketch(w, t);
 	if (t->n_blocks)
 		toy_plan(w, t);
 	toy_weights(w, t);
