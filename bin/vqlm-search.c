@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -117,42 +116,6 @@ static int fill(struct vq_search_opts *o)
 	return 0;
 }
 
-/* Bytes of a file, -1 when there is none. */
-static off_t file_size(const char *path)
-{
-	struct stat st;
-
-	return stat(path, &st) < 0 ? -1 : st.st_size;
-}
-
-/* The interrupted output may be the very file that this run writes: it steps aside under another name, where it
- * stays until the new one is whole. */
-static int step_aside(struct vq_search_opts *o, char **aside, struct vq_err *err)
-{
-	size_t n = common.output ? strlen(common.output) : 0;
-	char *to;
-
-	*aside = NULL;
-	if (!o->resume || !common.output || strncmp(o->resume, common.output, n) != 0 ||
-	    strcmp(o->resume + n, ".part") != 0)
-		return VQ_OK;
-	to = vq_alloc(n + 16, 1, err);
-	if (!to)
-		return VQ_E_SYS;
-	snprintf(to, n + 16, "%s.resumed", o->resume);
-	/* A resumed run that was stopped, too, or refused, leaves both.  The longer one has the work in it. */
-	if (file_size(to) > file_size(o->resume)) {
-		o->resume = *aside = to;
-		return VQ_OK;
-	}
-	if (rename(o->resume, to) < 0) {
-		vq_free(to);
-		return vq_fail_errno(err, VQ_E_SYS, "%s: cannot rename", o->resume);
-	}
-	o->resume = *aside = to;
-	return VQ_OK;
-}
-
 /* Floating-point operations a second that products reach: VQLM does not measure before it works, a guess will do. */
 #define FLOP_RATE 5e10
 
@@ -189,7 +152,8 @@ int main(int argc, char **argv)
 		return vq_cli_finish(&tool, say_cost(&o, &err), &err);
 	vq_mem_keep_freed();
 	vq_stop_catch();
-	rc = step_aside(&o, &aside, &err);
+	rc = vq_output_aside(&aside, common.output, o.resume, &err);
+	o.resume = aside ? aside : o.resume;
 	if (rc == VQ_OK)
 		rc = vq_output_open(&out, common.output, &err);
 	if (rc == VQ_OK) {

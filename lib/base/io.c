@@ -220,6 +220,40 @@ void vq_output_abort(struct vq_output *o, int keep)
 	o->fd = -1;
 }
 
+/* Bytes of a file, -1 when there is none. */
+static off_t file_size(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) < 0 ? -1 : st.st_size;
+}
+
+int vq_output_aside(char **aside, const char *output, const char *resume, struct vq_err *err)
+{
+	size_t n = output ? strlen(output) : 0;
+	char *to;
+	int rc = VQ_OK;
+
+	*aside = NULL;
+	if (!output || !resume || strncmp(resume, output, n) != 0 ||
+	    strcmp(resume + n, ".part") != 0)
+		return VQ_OK;
+	n = strlen(resume) + sizeof(".resumed");
+	to = vq_alloc(n, 1, err);
+	if (!to)
+		return VQ_E_SYS;
+	snprintf(to, n, "%s.resumed", resume);
+	if (file_size(to) <= file_size(resume) && rename(resume, to) < 0)
+		rc = vq_fail_errno(err, VQ_E_SYS, "%s: cannot rename", resume);
+	else if (file_size(to) < 0)
+		rc = vq_fail_errno(err, VQ_E_SYS, "%s: cannot open", resume);
+	if (rc < 0)
+		vq_free(to);
+	else
+		*aside = to;
+	return rc;
+}
+
 char *vq_path_join(const char *dir, const char *name, struct vq_err *err)
 {
 	size_t n = strlen(dir) + strlen(name) + 2;

@@ -47,6 +47,13 @@ VQ_MUST_CHECK int vq_output_open(struct vq_output *o, const char *path, struct v
 VQ_MUST_CHECK int vq_output_commit(struct vq_output *o, struct vq_err *err);
 void vq_output_abort(struct vq_output *o, int keep);
 
+/* The interrupted output may be the very file that a run which resumes it writes (resume is output + ".part"): it
+ * moves to resume + ".resumed", where it stays until the new one is whole.  When such a file is there already and
+ * is the longer one, a resumed run was stopped or refused before, and the work is in that.
+ * *aside: where it is now, to be unlinked when all is done, given; NULL when resume is another file. */
+VQ_MUST_CHECK int vq_output_aside(char **aside, const char *output, const char *resume,
+				  struct vq_err *err);
+
 /* dir + "/" + name; an absolute name is returned as it is.  Given. */
 char *vq_path_join(const char *dir, const char *name, struct vq_err *err);
 

@@ -42,6 +42,7 @@ struct run {
 	struct vq_writer *logits;
 	double t0, t_loaded;
 	size_t printed; /* bytes of a single answer that have gone out */
+	char *aside;    /* the answers that are taken over, when they were in the output's place */
 };
 
 /* --- records --- */
@@ -282,12 +283,16 @@ static int put_totals(struct run *r, struct vq_err *err)
 			err);
 }
 
-/* The earlier answers are read before the output opens: it may be the same file. */
+/* The earlier answers are read before the output opens, which may be the same file; r->aside keeps them until the
+ * new one is whole. */
 static int resume(struct run *r, const json_t *head, struct vq_err *err)
 {
 	char *text = vq_json_text(head, err); /* numbers as a file has them */
 	json_t *written = text ? vq_json_parse(text, strlen(text), "opening", err) : NULL;
-	int rc = written ? vq_asks_resume(&r->asks, r->o->resume, written, err) : VQ_E_SYS;
+	int rc = written ? vq_output_aside(&r->aside, r->o->output, r->o->resume, err) : VQ_E_SYS;
+
+	if (rc >= 0)
+		rc = vq_asks_resume(&r->asks, r->aside ? r->aside : r->o->resume, written, err);
 
 	vq_free(text);
 	json_decref(written);
@@ -316,9 +321,13 @@ static int answer_all(struct run *r, struct vq_err *err)
 		rc = put_totals(r, err);
 	if (r->logits)
 		rc = close_logits(r, rc, err);
-	if (rc >= 0)
-		return vq_output_commit(&r->out, err);
-	vq_output_abort(&r->out, 1);
+	if (rc < 0) {
+		vq_output_abort(&r->out, 1);
+		return rc;
+	}
+	rc = vq_output_commit(&r->out, err);
+	if (rc >= 0 && r->aside)
+		unlink(r->aside);
 	return rc;
 }
 
@@ -454,6 +463,7 @@ int vq_infer_run(const struct vq_infer *o, struct vq_err *err)
 		if (rc >= 0)
 			rc = answer_all(&r, err);
 	}
+	vq_free(r.aside);
 	vq_asks_close(&r.asks);
 	for (i = 0; r.b && i < r.workers; i++)
 		vq_batcher_free(&r.b[i]);

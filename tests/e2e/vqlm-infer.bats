@@ -153,6 +153,24 @@ compare() {
 	[ ! -e again.part ]
 }
 
+@test "a resumed run that is killed or refused loses no answer of the first" {
+	infer -d "$(TEST)" --limit 200 -o whole.jsonl
+	head -90 whole.jsonl >a.part
+	run -3 --separate-stderr infer -d "$(TEST)" --limit 201 --resume a.part -o a
+	vqlm-infer -q -t 1 -m "$(MODEL)" -d "$(TEST)" --limit 200 --resume a.part -o a &
+	local pid=$! i
+	for ((i = 0; i < 400; i++)); do
+		[ -s a.part ] && [ -e a.part.resumed ] && break
+		sleep 0.02
+	done
+	kill -9 "$pid" || true
+	wait "$pid" || true
+	[ -e a ] || infer -d "$(TEST)" --limit 200 --resume a.part -o a
+	diff <(steady whole.jsonl) <(steady a)
+	cmp <(sed -n 2,90p a) <(sed -n 2,90p whole.jsonl) # the first run's own lines
+	[ ! -e a.part.resumed ]
+}
+
 @test "resuming another run is refused (3)" {
 	infer -d "$(TEST)" --limit 20 -o a.jsonl
 	run -3 --separate-stderr infer -d "$(TEST)" --limit 21 --resume a.jsonl -o b.jsonl
