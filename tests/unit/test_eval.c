@@ -358,7 +358,7 @@ static void write_logits(const char *path, int n, float shift, int whole)
 	for (i = 0; i < n; i++) {
 		float v[2] = {0, i % 2 ? shift : 0.25f};
 		struct vq_tensor t = {VQ_F32, 1, {2}, v};
-		char name[16];
+		char name[32];
 
 		snprintf(name, sizeof(name), "logits/%d", i);
 		assert_int_equal(vq_writer_put_tensor(w, VQ_KIND_TENSOR, name, &t, NULL, &err),
