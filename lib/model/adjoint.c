@@ -42,15 +42,6 @@ static float *rows(uint32_t n, uint32_t width, struct vq_err *err)
 	return vq_alloc_f32(count, err);
 }
 
-static void norm(const struct vq_layer_config *c, const float *h, size_t n, const float *w,
-		 const float *b, float *out)
-{
-	if (c->norm == VQ_NORM_RMS)
-		vq_rmsnorm(h, n, c->hidden, w, c->eps, out);
-	else
-		vq_layernorm(h, n, c->hidden, w, b, c->eps, out);
-}
-
 static void value_of(enum vq_act_fn f, const float *x, size_t n, float *out)
 {
 	switch (f) {
@@ -187,7 +178,7 @@ static int forward_attention(const struct vq_layer *l, const float *h, uint32_t 
 
 	if (!x || !a)
 		goto out;
-	norm(c, h, n, l->norm1_w, l->norm1_b, x);
+	vq_layer_norm(c, h, n, l->norm1_w, l->norm1_b, x);
 	rc = vq_linear_apply((const struct vq_linear *[]){&l->lin[VQ_LIN_Q], &l->lin[VQ_LIN_K],
 							  &l->lin[VQ_LIN_V]},
 			     3, x, n, (float *[]){t->q, t->k, t->v}, err);
@@ -227,7 +218,7 @@ static int forward_mlp(const struct vq_layer *l, uint32_t n, struct trace *t, st
 
 	if (!x || !up)
 		goto out;
-	norm(c, t->mid, n, l->norm2_w, l->norm2_b, x);
+	vq_layer_norm(c, t->mid, n, l->norm2_w, l->norm2_b, x);
 	rc = vq_linear_apply((const struct vq_linear *[]){&l->lin[VQ_LIN_UP], &l->lin[VQ_LIN_GATE]},
 			     c->gated ? 2 : 1, x, n, (float *[]){up, t->value}, err);
 	if (rc < 0)

@@ -64,8 +64,8 @@ static float *rows_of(const struct vq_layer_run *r, uint32_t width, struct vq_er
 	return vq_alloc_f32(n, err);
 }
 
-static void norm(const struct vq_layer_config *c, const float *h, size_t n, const float *w,
-		 const float *b, float *out)
+void vq_layer_norm(const struct vq_layer_config *c, const float *h, size_t n, const float *w,
+		   const float *b, float *out)
 {
 	if (c->norm == VQ_NORM_RMS)
 		vq_rmsnorm(h, n, c->hidden, w, c->eps, out);
@@ -128,7 +128,7 @@ int vq_layer_begin(struct vq_layer_run *r, const struct vq_layer *l, float *h,
 	x = rows_of(r, l->cfg->hidden, err);
 	if (!x)
 		return VQ_E_SYS;
-	norm(l->cfg, h, r->n_rows, l->norm1_w, l->norm1_b, x);
+	vq_layer_norm(l->cfg, h, r->n_rows, l->norm1_w, l->norm1_b, x);
 	set_x(r, x, l->cfg->hidden);
 	return VQ_OK;
 }
@@ -282,7 +282,7 @@ static int stage_o(struct vq_layer_run *r, struct vq_err *err)
 	x = rows_of(r, l->cfg->hidden, err);
 	if (!x)
 		return VQ_E_SYS;
-	norm(l->cfg, r->h, r->n_rows, l->norm2_w, l->norm2_b, x);
+	vq_layer_norm(l->cfg, r->h, r->n_rows, l->norm2_w, l->norm2_b, x);
 	set_x(r, x, l->cfg->hidden);
 	return VQ_OK;
 }

@@ -56,6 +56,10 @@ struct vq_layer_run {
 	size_t n_rows;
 };
 
+/* The norm of the kind that c says over n rows of h [n, hidden]; b for layer norm only. */
+void vq_layer_norm(const struct vq_layer_config *c, const float *h, size_t n, const float *w,
+		   const float *b, float *out);
+
 /* l, h, b and kv are kept until vq_layer_end.  The new tokens of sequence i follow the kv->n[i] that the cache
  * holds: their keys and values are written there, kv->n is not advanced (all layers share it).  A full
  * cache or more sequences than it has: VQ_E_DATA.  Callers pass chunks of at most some thousand rows: a
