@@ -48,6 +48,15 @@ int vq_write_full(int fd, const void *buf, size_t n, const char *label, struct v
 	return VQ_OK;
 }
 
+int vq_not_a_terminal(int fd, const char *what, const char *label, struct vq_err *err)
+{
+	if (!isatty(fd))
+		return VQ_OK;
+	return vq_fail(err, VQ_E_USAGE,
+		       "%s: will not write %s to a terminal; use a pipe, > FILE or -o FILE", label,
+		       what);
+}
+
 int vq_fd_read(int fd, size_t limit, const char *label, char **data, size_t *n, struct vq_err *err)
 {
 	size_t room = 0, have = 0, got = 0, more;

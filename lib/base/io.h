@@ -21,6 +21,10 @@ VQ_MUST_CHECK int vq_write_full(int fd, const void *buf, size_t n, const char *l
 VQ_MUST_CHECK int vq_fd_read(int fd, size_t limit, const char *label, char **data, size_t *n,
 			     struct vq_err *err);
 
+/* Bytes never go to a terminal: VQ_E_USAGE when fd is one.  what: "a tensor stream". */
+VQ_MUST_CHECK int vq_not_a_terminal(int fd, const char *what, const char *label,
+				    struct vq_err *err);
+
 /* A whole small file in memory, with a zero byte after it.  Refuses more than limit bytes.
  * status is the code for a file that cannot be opened: VQ_E_SYS when the command line named it,
  * VQ_E_DATA when another file did.  Given: vq_free(*data). */

@@ -309,3 +309,27 @@ char *vq_dataset_image(const struct vq_dataset *d, const struct vq_item *it, str
 {
 	return it->image ? vq_path_join(d->dir, it->image, err) : NULL;
 }
+
+uint32_t vq_count_choices(const char *text)
+{
+	const char *at = text, *first = NULL;
+	char mark[5] = "\nA. ";
+	uint32_t n = 0;
+
+	while ((at = strstr(at, mark)) != NULL)
+		first = at++;
+	if (!first && strncmp(text, mark + 1, 3) == 0) { /* nothing but choices */
+		first = text;
+		mark[1]++;
+		n = 1;
+	} else if (!first) {
+		memcpy(mark, "(A) ", 5);
+		first = strstr(text, "Options:");
+	}
+	for (at = first; at && n < VQ_MAX_CHOICES; n++, mark[1]++) {
+		at = strstr(at, mark);
+		if (!at)
+			break;
+	}
+	return n;
+}

@@ -33,6 +33,12 @@ void vq_dataset_close(struct vq_dataset *d);
 /* Path of an item's picture; NULL and no error when it has none.  Given. */
 char *vq_dataset_image(const struct vq_dataset *d, const struct vq_item *it, struct vq_err *err);
 
-/* ScienceQA problems.json and pid_splits.json are read by task/eval. */
+/* ScienceQA's problems.json and pid_splits.json: format/scienceqa.h. */
+
+#define VQ_MAX_CHOICES 26 /* one a letter */
+
+/* The choices of a question: its last lines "A. ", "B. ", ... (a choice may span lines), or "(A) ... (B) ..." in
+ * the form with "Options:".  0 when there are none. */
+uint32_t vq_count_choices(const char *text);
 
 #endif

@@ -8,8 +8,6 @@
 #include "base/io.h"
 #include "base/mem.h"
 
-#define MAX_LETTERS 26
-
 const char *vq_sqa_class_name(int c)
 {
 	static const char *const names[] = {"NAT", "SOC",  "LAN",   "TXT", "IMG",
@@ -59,7 +57,7 @@ static int read_problem(struct vq_sqa_ref *r, const json_t *p, const char *label
 	if (!json_is_object(p))
 		return vq_fail(err, VQ_E_DATA, "%s: want a problem, an object", label);
 	if (!json_is_array(choices) || json_array_size(choices) < 1 ||
-	    json_array_size(choices) > MAX_LETTERS)
+	    json_array_size(choices) > VQ_MAX_CHOICES)
 		return vq_fail(err, VQ_E_DATA, "%s: 'choices': want a list of 1..26", label);
 	r->n_choices = (uint32_t)json_array_size(choices);
 	if (vq_json_u32(p, "answer", UINT32_MAX, &r->answer, label, err) < 0 ||
@@ -103,28 +101,6 @@ static int read_problems(struct vq_sqa *s, const char *path, struct vq_err *err)
 	return VQ_OK;
 }
 
-/* The choices of a prompt are its last lines "A. ", "B. ", ... (a choice may span lines), or
- * "(A) ... (B) ..." in the form with "Options:".  0 when there are none. */
-static uint32_t count_choices(const char *text)
-{
-	const char *at = text, *first = NULL;
-	char mark[5] = "\nA. ";
-	uint32_t n = 0;
-
-	while ((at = strstr(at, mark)) != NULL)
-		first = at++;
-	if (!first) {
-		memcpy(mark, "(A) ", 5);
-		first = strstr(text, "Options:");
-	}
-	for (at = first; at && n < MAX_LETTERS; n++, mark[1]++) {
-		at = strstr(at, mark);
-		if (!at)
-			break;
-	}
-	return n;
-}
-
 /* The letter of a gpt turn: "C", "... The answer is C." or "... ANSWER: C."; -1 otherwise. */
 static int turn_letter(const char *text)
 {
@@ -160,7 +136,7 @@ static int read_conversation(struct vq_sqa_ref *r, const struct vq_item *item, c
 			path, item->id, item->label ? item->label : "");
 	r->id = item->id;
 	r->answer = (uint32_t)letter;
-	r->n_choices = count_choices(item->text);
+	r->n_choices = vq_count_choices(item->text);
 	if (r->n_choices && r->answer >= r->n_choices)
 		return vq_fail(
 			err, VQ_E_DATA,

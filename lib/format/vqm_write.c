@@ -61,12 +61,8 @@ int vq_vqm_create(struct vq_vqm_writer **out, int fd, const char *label, struct 
 {
 	struct vq_vqm_writer *w;
 
-	if (isatty(fd))
-		return vq_fail(
-			err, VQ_E_USAGE,
-			"%s: will not write a packed model to a terminal; use a pipe, > FILE "
-			"or -o FILE",
-			label);
+	if (vq_not_a_terminal(fd, "a packed model", label, err) < 0)
+		return VQ_E_USAGE;
 	w = vq_calloc(1, sizeof(*w), err);
 	if (!w)
 		return VQ_E_SYS;

@@ -52,12 +52,8 @@ int vq_writer_open(struct vq_writer **out, int fd, const char *label, int level,
 {
 	struct vq_writer *w;
 
-	if (isatty(fd))
-		return vq_fail(
-			err, VQ_E_USAGE,
-			"%s: will not write a tensor stream to a terminal; use a pipe, > FILE "
-			"or -o FILE",
-			label);
+	if (vq_not_a_terminal(fd, "a tensor stream", label, err) < 0)
+		return VQ_E_USAGE;
 	w = vq_calloc(1, sizeof(*w), err);
 	if (!w)
 		return VQ_E_SYS;

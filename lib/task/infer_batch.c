@@ -164,25 +164,6 @@ out:
 
 /* --- choices --- */
 
-/* Letters of the last run of lines "A. ...", "B. ...", ... in a question. */
-static uint32_t find_choices(const char *text, char *letters)
-{
-	const char *line = text;
-	uint32_t n = 0;
-
-	while (line) {
-		if (line[0] >= 'A' && line[0] <= 'Z' && line[1] == '.' && line[2] == ' ') {
-			if (line[0] == 'A')
-				n = 0;
-			if ((uint32_t)(line[0] - 'A') == n)
-				letters[n++] = line[0];
-		}
-		line = strchr(line, '\n');
-		line = line ? line + 1 : NULL;
-	}
-	return n;
-}
-
 /* The token that a letter is when an answer starts with it. */
 static int letter_token(const struct vq_tokenizer *t, char letter, int32_t *token,
 			struct vq_err *err)
@@ -207,19 +188,19 @@ static int score(struct vq_batcher *b, struct vq_answering *a, const float *logi
 	uint32_t i;
 	int rc = VQ_OK;
 
-	a->n_choices = find_choices(a->ask->text, a->letters);
+	a->n_choices = vq_count_choices(a->ask->text);
 	if (a->n_choices == 0)
 		return vq_fail(err, VQ_E_DATA,
 			       "question '%s': --score wants choices, lines 'A. ...', 'B. ...'",
 			       a->ask->id);
 	for (i = 0; rc >= 0 && i < a->n_choices; i++) {
-		rc = letter_token(b->l->tok, a->letters[i], &token, err);
+		rc = letter_token(b->l->tok, (char)('A' + i), &token, err);
 		if (rc >= 0)
 			a->log_probs[i] = vq_log_prob(logits, b->l->vocab, token);
 		if (rc >= 0 && a->log_probs[i] > a->log_probs[a->best])
 			a->best = i;
 	}
-	vq_str_add(&a->text, &a->letters[a->best], 1);
+	vq_str_printf(&a->text, "%c", 'A' + (int)a->best);
 	a->finished = 1;
 	return rc;
 }

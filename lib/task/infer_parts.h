@@ -67,8 +67,7 @@ struct vq_answering {
 	float *logits; /* [vocab] that follow the prompt, with --logits */
 	/* with --score */
 	uint32_t n_choices;
-	char letters[26];
-	double log_probs[26];
+	double log_probs[VQ_MAX_CHOICES]; /* of A, B, ... */
 	uint32_t best;
 };
 

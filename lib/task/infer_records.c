@@ -60,7 +60,7 @@ json_t *vq_infer_answer(const struct vq_answering *a, double ms)
 		return j;
 	scores = json_object();
 	for (i = 0; i < a->n_choices; i++) {
-		letter[0] = a->letters[i];
+		letter[0] = (char)('A' + i);
 		json_object_set_new(scores, letter, json_real(a->log_probs[i]));
 	}
 	json_object_set_new(j, "scores", scores);

@@ -194,9 +194,32 @@ static void bad_items_are_named_with_their_place(void **state)
 	assert_non_null(strstr(err.text, "no/such/file.json"));
 }
 
+static void choices_are_counted_in_every_form(void **state)
+{
+	static const struct {
+		const char *text;
+		uint32_t n;
+	} cases[] = {
+		{"Which?\nA. x\nB. y", 2},
+		{"A. x\nB. y\nC. z", 3},
+		{"See A. and B.\nWhich?\nA. one\nof two lines\nB. y", 2},
+		{"Sort:\nA. first\nB. second\nC. third\nWhich is first?\nA. x\nB. y", 2},
+		{"Question: Which? Context: N/A Options: (A) x (B) y (C) z", 3},
+		{"Which?\nB. x\nC. y", 0},
+		{"What?", 0},
+		{"", 0},
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		assert_int_equal(vq_count_choices(cases[i].text), cases[i].n);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(choices_are_counted_in_every_form),
 		cmocka_unit_test(the_demo_test_split_is_read_whole),
 		cmocka_unit_test(scienceqa_in_llava_form_is_read_whole),
 		cmocka_unit_test(lines_numbers_and_question_files_are_understood),
