@@ -1,4 +1,4 @@
-/* Full-precision products through OpenBLAS.  The only file that sees cblas.h is blas.c.  Work is cut into
+/* Full-precision products through OpenBLAS.  Beside lapack.c the only file that sees cblas.h is blas.c.  Work is cut into
  * fixed tiles that OpenMP shares out, and OpenBLAS itself runs on one thread, so a result does not depend
  * on the number of threads. */
 #ifndef VQ_KERNEL_BLAS_H

@@ -28,7 +28,7 @@ mapfile -t scripts < <(git ls-files '*.sh' '.ci/run')
 
 # C that must not be there, and where OpenBLAS may be seen.
 out=$(git grep -nE '\b(strcpy|strcat|sprintf|gets|atoi|atof|strtok)\(' -- 'bin/*.[ch]' 'lib/*.[ch]') && note "banned function: $out"
-out=$(git grep -lE '#include <(cblas|lapacke)\.h>' -- lib bin | grep -vE '^lib/kernel/blas\.c$') && note "only lib/kernel/blas.c may see OpenBLAS: $out"
+out=$(git grep -lE '#include <(cblas|lapacke)\.h>' -- lib bin | grep -vE '^lib/kernel/(blas|lapack)\.c$') && note "only lib/kernel/blas.c and lapack.c may see OpenBLAS: $out"
 out=$(git grep -nE '\b(printf|fprintf|exit|abort)\(' -- 'lib/*.c' | grep -vE '^lib/(base/log|task/)') && note "lib/ prints or exits: $out"
 out=$(git grep -nE 'march=|-ffast-math' -- Makefile '*.mk' '.ci/run' | grep -v '^[^:]*:[0-9]*:#') && note "flags that make results depend on the machine: $out"
 out=$(git ls-files 'bin/*.[ch]' 'lib/*.[ch]' | xargs wc -l | awk '$2 != "total" && $1 > 800 { print $2 ": " $1 " lines; split it" }')
