@@ -138,7 +138,7 @@ P() { echo "$BATS_FILE_TMPDIR/plan.vqs"; }
 	done
 }
 
-@test "4-bit rtn takes 300 MB/s on this machine, or as near as its load allows" {
+@test "4-bit rtn makes the stream smaller; how fast is a figure" {
 	local t0 t1 n
 	"$BUILD/bench/make_ckpt" --text-only --layers 2 --hidden 2048 --inter 5632 --heads 16 --kv-heads 16 \
 		--vocab 1024 --tokenizer "$DEMO/mini-llava" tiny ckpt >/dev/null
