@@ -54,19 +54,16 @@ static void put_wrapped(const char *text, int indent, int column)
 	while (*text) {
 		size_t n = strcspn(text, " ");
 
-		if (column + (int)n > 100 && column > indent) {
+		if (column > indent && column + 1 + (int)n > 100) {
 			printf("\n%*s", indent, "");
 			column = indent;
-		}
-		printf("%.*s", (int)n, text);
-		column += (int)n;
-		text += n;
-		while (*text == ' ')
-			text++;
-		if (*text) {
+		} else if (column > indent) {
 			putchar(' ');
 			column++;
 		}
+		printf("%.*s", (int)n, text);
+		column += (int)n;
+		text += n + strspn(text + n, " ");
 	}
 	putchar('\n');
 }

@@ -98,3 +98,10 @@ tools() {
 		[[ "$stderr" == "$t: "*"VQLM_CPU"* ]]
 	done
 }
+
+@test "no line of --help is wider than 100 columns or ends in a blank" {
+	for t in $(tools); do
+		"$t" --help >help.txt
+		run -1 grep -nE '^.{101}| $' help.txt
+	done
+}
