@@ -37,12 +37,11 @@ static const struct vq_tool tool = {
 	"vqlm-calib",
 	"run a model on samples and send statistics, then its weights",
 	"[options] -m MODEL -d DATA > STREAM",
-	"Reads a checkpoint, runs it in full precision on a seeded choice of samples, and writes a "
-	"model stream: configuration, tokenizer, samples, statistics, then every weight in order "
-	"of "
-	"execution. Progress goes to standard error.",
-	"  vqlm-calib -m llava-1.5-7b -d train.json | vqlm-entropy | vqlm-search -w 4 -a 4 | "
-	"vqlm-pack > m.vqm\n"
+	"Reads a checkpoint, runs it in full precision on a seeded choice of samples, and\n"
+	"writes a model stream: configuration, tokenizer, samples, statistics, then every\n"
+	"weight in order of execution.  Progress goes to standard error.\n",
+	"  vqlm-calib -m llava-1.5-7b -d train.json | vqlm-entropy | \\\n"
+	"    vqlm-search -w 4 -a 4 | vqlm-pack > m.vqm\n"
 	"  vqlm-calib -m llava-1.5-7b -n 0 | vqlm-entropy | vqlm-search --method rtn -w 4 | "
 	"vqlm-pack > m.vqm\n",
 	opts,

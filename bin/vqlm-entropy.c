@@ -30,10 +30,9 @@ static const struct vq_tool tool = {
 	"vqlm-entropy",
 	"cut a model into blocks by activation entropy",
 	"[options] < STREAM > STREAM",
-	"Reads the statistics of a model stream, works out how much neighbouring layers depend on "
-	"each other, and puts the plan (which layers are searched together) before the first "
-	"weight. "
-	"Everything else passes as it came.",
+	"Reads the statistics of a model stream, works out how much neighbouring layers depend\n"
+	"on each other, and puts the plan (which layers are searched together) before the first\n"
+	"weight.  Everything else passes as it came.\n",
 	"  vqlm-calib -m llava-1.5-7b -d train.json | vqlm-entropy | vqlm-search -w 4 -a 4 > "
 	"m.vqs\n"
 	"  vqlm-calib -m llava-1.5-7b -d train.json | vqlm-entropy --table -a 6 > depend.tsv\n",
