@@ -105,10 +105,3 @@ tools() {
 		run -1 grep -nE '^.{101}| $' help.txt
 	done
 }
-
-@test "no line of --help is wider than 100 columns or ends in a blank" {
-	for t in $(tools); do
-		"$t" --help >help.txt
-		run -1 grep -nE '^.{101}| $' help.txt
-	done
-}
