@@ -13,9 +13,10 @@
 
 static struct vq_common common;
 static int method, w_bits, a_bits, w_group, a_group, w_sym, a_sym, veo, keep_inputs, dry_run;
+static int act_order;
 static const char *parts, *blocks, *resume;
-static double eta;
-static uint32_t sweeps, rows;
+static double eta, gptaq;
+static uint32_t sweeps, rows, polish;
 
 static const struct vq_opt opts[] = {
 	{"method", 0, VQ_OPT_CHOICE, "NAME", &method, "qvlm", "how rounding functions are chosen",
@@ -37,8 +38,14 @@ static const struct vq_opt opts[] = {
 	{"eta", 0, VQ_OPT_F64, "X", &eta, "10", "weight of that effect", 0, 1e6, NULL},
 	{"sweeps", 0, VQ_OPT_U32, "N", &sweeps, "2", "rounds of coordinate descent (qvlm)", 1, 100,
 	 NULL},
+	{"act-order", 0, VQ_OPT_FLAG, NULL, &act_order, NULL,
+	 "columns in the order of their second moments (gptq)", 0, 0, NULL},
+	{"gptaq", 0, VQ_OPT_F64, "ALPHA", &gptaq, "0",
+	 "share of the full-precision input's term, 0.25 is usual (gptq)", 0, 1, NULL},
+	{"polish", 0, VQ_OPT_U32, "N", &polish, "0",
+	 "rounds of coordinate descent on the codes (gptq)", 0, 100, NULL},
 	{"rows", 0, VQ_OPT_U32, "N", &rows, "4096",
-	 "tokens that errors are measured on, about; 0 is all", 0, 1e9, NULL},
+	 "tokens that errors and second moments are measured on, about; 0 is all", 0, 1e9, NULL},
 	{"blocks", 0, VQ_OPT_STR, "A-B", &blocks, NULL,
 	 "search and emit only these units; A is 0 or a checkpoint of vqlm-calib", 0, 0, NULL},
 	{"resume", 0, VQ_OPT_STR, "FILE", &resume, NULL,
@@ -60,7 +67,9 @@ static const struct vq_tool tool = {
 		 "  rtn        nowhere: round to nearest; needs no calibration\n"
 		 "  layerwise  where each place's own output error is smallest, one after the "
 		 "other\n"
-		 "  qvlm       where the output error of a planned block is smallest (Q-VLM)\n",
+		 "  qvlm       where the output error of a planned block is smallest (Q-VLM)\n"
+		 "  gptq       nowhere: codes make up for each other's errors, by the inputs' "
+		 "second moments\n",
 	.examples =
 		"  vqlm-calib -m DIR -n 0 | vqlm-search --method rtn -w 4 -a 8 | vqlm-pack -o "
 		"x.vqm\n"
@@ -106,6 +115,9 @@ static int fill(struct vq_search_opts *o)
 		.keep_inputs = keep_inputs,
 		.sweeps = sweeps,
 		.rows = rows,
+		.act_order = act_order,
+		.gptaq = gptaq,
+		.polish = polish,
 		.seed = common.seed,
 	};
 	if (vq_search_parts(parts, &o->parts, &err) < 0)

@@ -400,16 +400,46 @@ int vq_gptq_polish(const struct vq_gptq *g, const struct vq_gptq_opts *o, const 
 
 /* --- whole weights --- */
 
+struct sums {
+	double loss, error2, weight2;
+};
+
+/* The steps of some rows into c, and how far the values are from w. */
+static void store(struct vq_codes *c, uint32_t first, uint32_t rows, const double *w,
+		  const struct vq_gptq_step *steps, struct sums *sum)
+{
+	uint32_t n_groups = vq_grid_n_groups(&c->grid, c->n_in);
+	uint32_t group = n_groups == 1 ? c->n_in : c->grid.group, row, i;
+	size_t at = (size_t)first * n_groups, k;
+
+	for (k = 0; k < (size_t)rows * n_groups; k++) {
+		c->scale[at + k] = vq_f32_to_f16((float)steps[k].s);
+		if (c->zero)
+			c->zero[at + k] = (uint8_t)steps[k].z;
+	}
+	for (row = 0; row < rows; row++)
+		for (i = 0; i < c->n_in; i++) {
+			const struct vq_gptq_step *s = &steps[(size_t)row * n_groups + i / group];
+			double was = w[(size_t)row * c->n_in + i], d;
+
+			d = s->s * ((double)c->codes[(size_t)(first + row) * c->n_in + i] - s->z) -
+			    was;
+			sum->error2 += d * d;
+			sum->weight2 += was * was;
+		}
+}
+
 static int fit_tile(struct vq_codes *c, const struct vq_tensor *t, uint32_t first,
-		    const struct vq_gptq *g, const struct vq_gptq_opts *o, double *loss)
+		    const struct vq_gptq *g, const struct vq_gptq_opts *o, struct sums *sum)
 {
 	uint32_t rows = c->n_out - first < TILE_ROWS ? c->n_out - first : TILE_ROWS;
-	uint32_t n_groups = vq_grid_n_groups(&c->grid, c->n_in);
-	size_t n = (size_t)rows * c->n_in, at = (size_t)first * n_groups, i;
+	size_t n = (size_t)rows * c->n_in, i;
 	double *w = vq_alloc(n, sizeof(*w), NULL);
 	float *buf = w ? vq_alloc_f32(n, NULL) : NULL;
 	struct vq_gptq_step *steps =
-		buf ? vq_alloc((size_t)rows * n_groups, sizeof(*steps), NULL) : NULL;
+		buf ? vq_alloc((size_t)rows * vq_grid_n_groups(&c->grid, c->n_in), sizeof(*steps),
+			       NULL)
+		    : NULL;
 	int rc = steps ? VQ_OK : VQ_E_SYS;
 
 	if (rc == VQ_OK)
@@ -417,13 +447,10 @@ static int fit_tile(struct vq_codes *c, const struct vq_tensor *t, uint32_t firs
 	for (i = 0; rc == VQ_OK && i < n; i++)
 		w[i] = (double)buf[i];
 	if (rc == VQ_OK)
-		rc = vq_gptq_rows(g, o, w, rows, c->codes + (size_t)first * c->n_in, steps, loss,
-				  NULL);
-	for (i = 0; rc == VQ_OK && i < (size_t)rows * n_groups; i++) {
-		c->scale[at + i] = vq_f32_to_f16((float)steps[i].s);
-		if (c->zero)
-			c->zero[at + i] = (uint8_t)steps[i].z;
-	}
+		rc = vq_gptq_rows(g, o, w, rows, c->codes + (size_t)first * c->n_in, steps,
+				  &sum->loss, NULL);
+	if (rc == VQ_OK)
+		store(c, first, rows, w, steps, sum);
 	vq_free(w);
 	vq_free(buf);
 	vq_free(steps);
@@ -431,11 +458,11 @@ static int fit_tile(struct vq_codes *c, const struct vq_tensor *t, uint32_t firs
 }
 
 int vq_gptq_fit(struct vq_codes *c, const void *w, enum vq_dtype type, const struct vq_gptq *g,
-		const struct vq_gptq_opts *o, double *loss, struct vq_err *err)
+		const struct vq_gptq_opts *o, double *loss, double *error, struct vq_err *err)
 {
 	struct vq_tensor t = {type, 2, {c->n_out, c->n_in}, w};
 	long long tile, n_tiles = (long long)vq_ceil_div(c->n_out, TILE_ROWS);
-	double *part = vq_calloc((size_t)n_tiles, sizeof(*part), err);
+	struct sums *part = vq_calloc((size_t)n_tiles, sizeof(*part), err), all = {0, 0, 0};
 	int failed = 0;
 
 	if (!part)
@@ -446,8 +473,13 @@ int vq_gptq_fit(struct vq_codes *c, const void *w, enum vq_dtype type, const str
 #pragma omp atomic write
 			failed = 1;
 		}
-	for (tile = 0, *loss = 0; tile < n_tiles; tile++)
-		*loss += part[tile];
+	for (tile = 0; tile < n_tiles; tile++) {
+		all.loss += part[tile].loss;
+		all.error2 += part[tile].error2;
+		all.weight2 += part[tile].weight2;
+	}
+	*loss = all.loss;
+	*error = all.weight2 > 0 ? all.error2 / all.weight2 : 0;
 	vq_free(part);
 	if (failed)
 		return vq_fail(err, VQ_E_SYS, "memory: cannot have %u rows of %u weights",

@@ -71,9 +71,9 @@ VQ_MUST_CHECK int vq_gptq_polish(const struct vq_gptq *g, const struct vq_gptq_o
 				 const struct vq_gptq_step *steps, struct vq_err *err);
 
 /* A whole weight of type F32, F16 or BF16 with finite elements, by the rule VQ_GPTQ_STREAM.  c is allocated with
- * o->grid.  *loss as above.  The result does not depend on the number of threads. */
+ * o->grid.  *loss as above, *error is ||W' - W||^2 / ||W||^2.  The result does not depend on the number of threads. */
 VQ_MUST_CHECK int vq_gptq_fit(struct vq_codes *c, const void *w, enum vq_dtype type,
 			      const struct vq_gptq *g, const struct vq_gptq_opts *o, double *loss,
-			      struct vq_err *err);
+			      double *error, struct vq_err *err);
 
 #endif

@@ -28,7 +28,7 @@ struct search {
 	struct vq_name *names; /* all tensors of the model, in order */
 	uint8_t *seen;         /* [n_names] */
 	size_t n_names;
-	struct vq_units units; /* layerwise, qvlm */
+	struct vq_units units; /* all methods but rtn */
 	struct sha256_ctx sum; /* over the records ahead of the weights */
 	int in_weights;
 	uint32_t unit; /* of the last tensor that belongs to the model */
@@ -76,7 +76,7 @@ int vq_search_parts(const char *text, unsigned *parts, struct vq_err *err)
 
 json_t *vq_search_params(const struct vq_search_opts *o, struct vq_err *err)
 {
-	static const char *const methods[] = {"rtn", "layerwise", "qvlm"};
+	static const char *const methods[] = {"rtn", "layerwise", "qvlm", "gptq"};
 	json_t *j = json_object();
 	int bad = !j;
 
@@ -98,6 +98,11 @@ json_t *vq_search_params(const struct vq_search_opts *o, struct vq_err *err)
 	bad = bad || json_object_set_new(j, "seed", json_integer((json_int_t)o->seed)) < 0;
 	if (o->method != VQ_METHOD_RTN)
 		bad = bad || json_object_set_new(j, "rows", json_integer(o->rows)) < 0;
+	if (o->method == VQ_METHOD_GPTQ)
+		bad = bad || json_object_set_new(j, "gptq",
+						 json_pack("{s:b,s:f,s:I}", "act_order",
+							   o->act_order, "gptaq", o->gptaq,
+							   "polish", (json_int_t)o->polish)) < 0;
 	if (o->method == VQ_METHOD_QVLM) {
 		bad = bad || json_object_set_new(j, "sweeps", json_integer(o->sweeps)) < 0;
 		bad = bad || json_object_set_new(j, "veo", json_boolean(o->veo)) < 0;

@@ -1,9 +1,9 @@
 /* vqlm-search: weights become integers and grids, unit by unit, with the rounding functions searched.
  *
- * In: a model stream with (for layerwise and qvlm) calibration inputs and a plan.  Out: the same stream; lib/README.md
+ * In: a model stream with (for layerwise, qvlm and gptq) calibration inputs and a plan.  Out: the same stream; lib/README.md
  * has the records of a quantized linear.  Search adds
  *   META `search`            JSON {"input": SHA-256 over the kind, name and hash of every record ahead of the weights}
- *   STAT `search/block/A-B`  JSON after the block of units A..B: parameters, errors and cost (layerwise, qvlm)
+ *   STAT `search/block/A-B`  JSON after the block of units A..B: parameters, errors and cost (all but rtn)
  * It holds one planned block of weights and the activations of the calibration set, never the model. */
 #ifndef VQ_TASK_SEARCH_H
 #define VQ_TASK_SEARCH_H
@@ -14,8 +14,8 @@
 #include "model/config.h"
 #include "quant/grid.h"
 
-enum vq_method { VQ_METHOD_RTN, VQ_METHOD_LAYERWISE, VQ_METHOD_QVLM };
-#define VQ_METHODS "rtn|layerwise|qvlm"
+enum vq_method { VQ_METHOD_RTN, VQ_METHOD_LAYERWISE, VQ_METHOD_QVLM, VQ_METHOD_GPTQ };
+#define VQ_METHODS "rtn|layerwise|qvlm|gptq"
 
 enum { VQ_PART_LLM = 1, VQ_PART_VISION = 2, VQ_PART_PROJECTOR = 4, VQ_PART_ALL = 7 };
 
@@ -30,7 +30,10 @@ struct vq_search_opts {
 	const char *resume;             /* an interrupted output, or NULL */
 	int keep_inputs;
 	uint32_t sweeps;
-	uint32_t rows; /* rows of activations that errors are measured on, about; 0 = all */
+	uint32_t rows;   /* rows of activations that errors are measured on, about; 0 = all */
+	int act_order;   /* gptq: columns by falling second moment */
+	double gptaq;    /* gptq: alpha of the full-precision input's term; 0 without */
+	uint32_t polish; /* gptq: rounds of coordinate descent on the codes */
 	uint64_t seed;
 };
 

@@ -175,7 +175,7 @@ void vq_sblock_close(struct vq_sblock *b)
 		return;
 	end_search(b);
 	for (i = 0; b->places && i < b->n_places; i++)
-		vq_place_keep(&b->places[i], VQ_QVLM_VALUES);
+		vq_place_free(&b->places[i]);
 	vq_free(b->places);
 	vq_free(b->choice);
 	vq_free(b->usable);
@@ -302,8 +302,19 @@ static int layerwise_place(struct vq_sblock *b, uint32_t i, const float *xq, con
 	return VQ_OK;
 }
 
+static int gptq_place(struct vq_sblock *b, uint32_t i, const float *xq, const float *xf,
+		      struct vq_err *err)
+{
+	struct vq_place *p = &b->places[i];
+	int rc = vq_place_gptq(p, b->o, xq, xf, b->cost.n_rows, &b->cost.gptq, err);
+
+	if (rc == VQ_OK)
+		vq_place_set(p, 0, 0);
+	return rc;
+}
+
 /* Both streams through the block, place by place.  Leaves the choice, the target and the choice's error. */
-static int layerwise(struct vq_sblock *b, const float *full_in, struct vq_err *err)
+static int in_order(struct vq_sblock *b, const float *full_in, struct vq_err *err)
 {
 	struct vq_walk f = {0}, q = {0};
 	uint32_t i;
@@ -314,7 +325,9 @@ static int layerwise(struct vq_sblock *b, const float *full_in, struct vq_err *e
 		rc = vq_walk_begin(&q, b->quant, b->first, b->last, b->input, b->acts->width,
 				   &b->batch, err);
 	for (i = 0; rc == VQ_OK && i < b->n_places; i++) {
-		rc = layerwise_place(b, i, vq_walk_input(&q), vq_walk_input(&f), err);
+		rc = b->o->method == VQ_METHOD_GPTQ
+			     ? gptq_place(b, i, vq_walk_input(&q), vq_walk_input(&f), err)
+			     : layerwise_place(b, i, vq_walk_input(&q), vq_walk_input(&f), err);
 		if (rc == VQ_OK)
 			rc = vq_walk_next(&f, err);
 		if (rc == VQ_OK)
@@ -473,12 +486,12 @@ int vq_sblock_search(struct vq_sblock *b, struct vq_err *err)
 		vq_score_begin(&b->score, b->o, b->acts, &b->full->cfg, b->first, b->last);
 		rc = choose_rows(b, &full_in, err);
 		if (rc == VQ_OK)
-			rc = layerwise(b, full_in, err);
+			rc = in_order(b, full_in, err);
 		vq_free(full_in);
 		b->cost.error = b->cost.layerwise;
 		b->cost.veo = b->score.veo;
 		/* What layer-wise chose must survive the plain trial: it keeps only what it is told to. */
-		if (rc == VQ_OK)
+		if (rc == VQ_OK && b->o->method != VQ_METHOD_GPTQ)
 			rc = whole_error(b, plain, &b->cost.plain, err);
 		if (rc == VQ_OK && b->o->method == VQ_METHOD_QVLM)
 			rc = blockwise(b, err);
@@ -509,14 +522,14 @@ int vq_sblock_adopt(struct vq_sblock *b, const struct vq_held_list *done, struct
 	return rc;
 }
 
-int vq_sblock_round(const struct vq_sblock *b, const struct vq_held *rec, struct vq_searched *q,
+int vq_sblock_round(struct vq_sblock *b, const struct vq_held *rec, struct vq_searched *q,
 		    struct vq_err *err)
 {
 	uint32_t i, k;
 
 	for (i = 0; i < b->n_places; i++)
 		for (k = 0; k < b->places[i].n; k++) {
-			const struct vq_place *p = &b->places[i];
+			struct vq_place *p = &b->places[i];
 			int rc;
 
 			if (p->lin[k].rec != rec || (p->w.bits == 16 && p->a.bits == VQ_ACT_FLOAT))
@@ -547,15 +560,31 @@ static json_t *percentiles(const struct vq_sblock *b, uint32_t which)
 	return a;
 }
 
-json_t *vq_sblock_stat(const struct vq_sblock *b, struct vq_err *err)
+static json_t *gptq_stat(const struct vq_sblock *b)
 {
 	const struct vq_block_cost *c = &b->cost;
-	json_t *j = json_pack("{s:[I,I],s:I,s:b,s:f,s:f,s:f,s:I,s:I,s:o,s:o}", "units",
-			      (json_int_t)b->first, (json_int_t)b->last, "rows",
-			      (json_int_t)c->n_rows, "veo", c->veo, "error_plain", c->plain,
-			      "error_layerwise", c->layerwise, "error", c->error, "evaluations",
-			      (json_int_t)c->n_evals, "places", (json_int_t)c->n_places, "p_act",
-			      percentiles(b, 0), "p_weight", percentiles(b, 1));
+
+	return json_pack("{s:[I,I],s:I,s:f,s:f,s:f,s:I,s:I}", "units", (json_int_t)b->first,
+			 (json_int_t)b->last, "rows", (json_int_t)c->n_rows, "error", c->error,
+			 "loss", c->gptq.loss, "damp", c->gptq.damp, "evaluations",
+			 (json_int_t)c->n_evals, "places", (json_int_t)c->n_places);
+}
+
+static json_t *clip_stat(const struct vq_sblock *b)
+{
+	const struct vq_block_cost *c = &b->cost;
+
+	return json_pack("{s:[I,I],s:I,s:b,s:f,s:f,s:f,s:I,s:I,s:o,s:o}", "units",
+			 (json_int_t)b->first, (json_int_t)b->last, "rows", (json_int_t)c->n_rows,
+			 "veo", c->veo, "error_plain", c->plain, "error_layerwise", c->layerwise,
+			 "error", c->error, "evaluations", (json_int_t)c->n_evals, "places",
+			 (json_int_t)c->n_places, "p_act", percentiles(b, 0), "p_weight",
+			 percentiles(b, 1));
+}
+
+json_t *vq_sblock_stat(const struct vq_sblock *b, struct vq_err *err)
+{
+	json_t *j = b->o->method == VQ_METHOD_GPTQ ? gptq_stat(b) : clip_stat(b);
 
 	if (!j)
 		vq_fail(err, VQ_E_SYS, "memory: cannot make the statistics of a block");
@@ -568,6 +597,11 @@ void vq_sblock_say(const struct vq_sblock *b)
 	struct vq_str s = {0};
 	uint32_t i, k;
 
+	if (b->o->method == VQ_METHOD_GPTQ) {
+		vq_info("units %u-%u: error %.4g, loss %.4g, damping %g, %u rows, %.1f s", b->first,
+			b->last, c->error, c->gptq.loss, c->gptq.damp, c->n_rows, c->seconds);
+		return;
+	}
 	for (k = 0; k < 2; k++) {
 		vq_str_puts(&s, k ? "; w" : "a");
 		for (i = 0; i < b->n_places; i++)

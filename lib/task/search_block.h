@@ -1,9 +1,10 @@
-/* The search of one planned block: which clips its quantizers get. */
+/* The search of one planned block: which clips its quantizers get, or which codes. */
 #ifndef VQ_TASK_SEARCH_BLOCK_H
 #define VQ_TASK_SEARCH_BLOCK_H
 
 #include "task/search.h"
 #include "task/search_acts.h"
+#include "task/search_gptq.h"
 #include "task/search_held.h"
 
 /* What a search cost and brought.  Errors are squared and relative to the target's square. */
@@ -11,6 +12,7 @@ struct vq_block_cost {
 	uint32_t n_rows; /* of activations that errors were measured on */
 	int veo;         /* errors are scores: features, and eta times the sketched effect */
 	double plain, layerwise, error; /* without clipping, as layer-wise chose, as chosen */
+	struct vq_gptq_cost gptq;
 	uint64_t n_evals;  /* outputs of the block computed for the sake of its error */
 	uint64_t n_places; /* places run in all, layer-wise trials included */
 	double seconds;
@@ -27,7 +29,7 @@ VQ_MUST_CHECK int vq_sblock_open(struct vq_sblock **out, const struct vq_search_
 void vq_sblock_close(
 	struct vq_sblock *b); /* NULL is fine; the linears of quant must not be used any more */
 
-/* Chooses the clips; the linears of quant are then what was chosen. */
+/* Chooses the clips (with gptq, the codes); the linears of quant are then what was chosen. */
 VQ_MUST_CHECK int vq_sblock_search(struct vq_sblock *b, struct vq_err *err);
 
 /* Instead: takes them from the finished records of an interrupted run. */
@@ -35,7 +37,7 @@ VQ_MUST_CHECK int vq_sblock_adopt(struct vq_sblock *b, const struct vq_held_list
 				  struct vq_err *err);
 
 /* Rounds one linear as chosen: 1 and q (codes given); 0 when the record is of no linear that is quantized. */
-VQ_MUST_CHECK int vq_sblock_round(const struct vq_sblock *b, const struct vq_held *rec,
+VQ_MUST_CHECK int vq_sblock_round(struct vq_sblock *b, const struct vq_held *rec,
 				  struct vq_searched *q, struct vq_err *err);
 
 const struct vq_block_cost *vq_sblock_cost(const struct vq_sblock *b);

@@ -8,6 +8,9 @@
 #include "task/search_place.h"
 
 #define BASE_BYTES (8u << 20)
+#define KEPT_BYTES \
+	(32u       \
+	 << 20) /* smaller blocks stay with the C library when they are freed: bin/vqlm-search.c */
 #define TRIAL_ROWS 512u  /* search_block.c */
 #define CHUNK_ROWS 2048u /* search_acts.c */
 
@@ -99,12 +102,48 @@ static uint64_t walk_floats(const struct tower *t, uint64_t n, int running)
 	return n * (running ? between + 2 * t->inter + 2 * t->width : between);
 }
 
+/* GPTQ at a linear: square matrices of double. */
+static uint64_t gptq_squares(const struct shapes *s, const struct vq_name *n)
+{
+	uint64_t n_squares = s->o->gptaq > 0 ? 6 : s->o->polish ? 3 : 2;
+
+	return n_squares * 8 * n->dims[1] * n->dims[1];
+}
+
+/* Beside them the rows whose moments are summed, and those that the threads round. */
+static uint64_t gptq_rows(const struct shapes *s, const struct vq_name *n)
+{
+	return n->dims[1] *
+	       (256 * 16 + (uint64_t)omp_get_max_threads() * 32 * (s->o->polish ? 36 : 20));
+}
+
+/* Moments, three steps of the inverse, rounding: at most, as if no two linears had the same input. */
+static double gptq_flop(const struct shapes *s, uint32_t unit, uint64_t rows)
+{
+	double f = 0;
+	size_t i;
+
+	for (i = 0; i < s->n_names; i++) {
+		const struct vq_name *n = &s->names[i];
+		double in = n->linear ? (double)n->dims[1] : 0;
+
+		if (quantized(s, n) && n->unit == unit)
+			f += in * in *
+			     ((s->o->gptaq > 0 ? 3 : 1) * (double)rows +
+			      (s->o->gptaq > 0 ? 6 : 2) * in +
+			      (2 + 2 * (s->o->gptaq > 0) + 4 * (s->o->polish > 0)) *
+				      (double)n->dims[0]);
+	}
+	return f;
+}
+
 /* Weights, their candidates, trials and walks of one block. */
 static uint64_t block_peak(const struct shapes *s, const struct vq_block *b, int level)
 {
 	struct tower t = tower_of(s, b->first);
-	uint64_t held = 0, chosen = 0, widest = 0, place = 0, search, run, fit = 0, trial = 0;
-	int qvlm = s->o->method == VQ_METHOD_QVLM;
+	uint64_t held = 0, chosen = 0, widest = 0, place = 0, kept = 0, search, run, fit = 0,
+		 trial = 0;
+	int qvlm = s->o->method == VQ_METHOD_QVLM, gptq = s->o->method == VQ_METHOD_GPTQ;
 	size_t i;
 
 	for (i = 0; i < s->n_names; i++) {
@@ -117,6 +156,13 @@ static uint64_t block_peak(const struct shapes *s, const struct vq_block *b, int
 		if (!quantized(s, n))
 			continue;
 		chosen += candidate(s, n) * (qvlm ? 2 : 1);
+		if (gptq) {
+			chosen += coded(s, n);
+			place = u64max(place, gptq_squares(s, n) + gptq_rows(s, n));
+			if (8 * n->dims[1] * n->dims[1] < KEPT_BYTES)
+				kept = u64max(kept, gptq_squares(s, n));
+			continue;
+		}
 		place = u64max(place, candidate(s, n) * VQ_QVLM_VALUES *
 					      (n->dims[0] > n->dims[1] || !t.l ? 2 : 1));
 		fit = u64max(fit, coded(s, n));
@@ -127,7 +173,7 @@ static uint64_t block_peak(const struct shapes *s, const struct vq_block *b, int
 	search = 3 * t.chosen * t.width + walk_floats(&t, t.chosen, 1) +
 		 walk_floats(&t, t.chosen, 0);
 	search = search * sizeof(float) + place + u64max(fit, TRIAL_ROWS * trial * sizeof(float));
-	return held + chosen + u64max(u64max(run, search), fit + widest);
+	return held + chosen + kept + u64max(u64max(run, search), fit + widest);
 }
 
 static void count_rows(struct shapes *s)
@@ -185,15 +231,18 @@ static double unit_flop(const struct shapes *s, uint32_t unit)
 static double block_flop(const struct shapes *s, const struct vq_block *b)
 {
 	struct tower t = tower_of(s, b->first);
-	double flop = 0, layers = b->last - b->first + 1, runs;
+	double flop = 0, moments = 0, layers = b->last - b->first + 1, runs;
 	uint32_t unit;
 
-	for (unit = b->first; unit <= b->last; unit++)
+	for (unit = b->first; unit <= b->last; unit++) {
 		flop += unit_flop(s, unit);
-	runs = VQ_QVLM_VALUES * VQ_QVLM_VALUES + 4;
+		if (s->o->method == VQ_METHOD_GPTQ)
+			moments += gptq_flop(s, unit, t.chosen);
+	}
+	runs = s->o->method == VQ_METHOD_GPTQ ? 2 : VQ_QVLM_VALUES * VQ_QVLM_VALUES + 4;
 	if (s->o->method == VQ_METHOD_QVLM)
 		runs += s->o->sweeps * (VQ_QVLM_VALUES - 1) * 8 * layers / 2;
-	return flop * (runs * (double)t.chosen + 2.0 * (double)t.rows);
+	return moments + flop * (runs * (double)t.chosen + 2.0 * (double)t.rows);
 }
 
 void vq_search_cost(struct vq_search_cost *c, const struct vq_search_opts *o,

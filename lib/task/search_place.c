@@ -215,11 +215,35 @@ void vq_place_set(struct vq_place *p, uint32_t a, uint32_t w)
 	}
 }
 
-int vq_place_round(const struct vq_place *p, uint32_t i, uint32_t a, uint32_t w,
-		   struct vq_searched *q, struct vq_err *err)
+int vq_place_take(struct vq_place *p, uint32_t i, struct vq_codes *c, double error,
+		  struct vq_err *err)
+{
+	p->lin[i].codes = *c;
+	p->lin[i].error = error;
+	memset(c, 0, sizeof(*c));
+	return form(&p->lin[i].cand[0], p, &p->lin[i].codes, err);
+}
+
+void vq_place_free(struct vq_place *p)
+{
+	uint32_t i;
+
+	vq_place_keep(p, VQ_QVLM_VALUES);
+	for (i = 0; i < p->n; i++)
+		vq_codes_free(&p->lin[i].codes);
+}
+
+int vq_place_round(struct vq_place *p, uint32_t i, uint32_t a, uint32_t w, struct vq_searched *q,
+		   struct vq_err *err)
 {
 	*q = (struct vq_searched){.act = p->a, .clip = p->lin[i].cand[w].ratio};
 	q->act.clip = p->a_ratio[a];
+	if (p->lin[i].codes.codes) {
+		q->codes = p->lin[i].codes;
+		q->error = p->lin[i].error;
+		memset(&p->lin[i].codes, 0, sizeof(p->lin[i].codes));
+		return VQ_OK;
+	}
 	return p->w.bits == 16 ? VQ_OK : fit(p, i, q->clip, &q->codes, &q->error, err);
 }
 

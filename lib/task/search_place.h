@@ -21,6 +21,9 @@ struct vq_place_linear {
 	const struct vq_held *rec;      /* its weight as it came; borrowed */
 	struct vq_linear *full, *quant; /* in the two models; borrowed */
 	struct vq_cand cand[VQ_QVLM_VALUES];
+	/* Of a method that chooses codes itself, until vq_place_round gives them away; or codes NULL */
+	struct vq_codes codes;
+	double error; /* of these codes: ||W' - W||^2 / ||W||^2 */
 };
 
 struct vq_place {
@@ -41,7 +44,7 @@ VQ_MUST_CHECK int vq_place_measure_weights(struct vq_place *p, struct vq_err *er
 
 /* Builds the candidates of value v of all linears. */
 VQ_MUST_CHECK int vq_place_build(struct vq_place *p, uint32_t v, struct vq_err *err);
-/* Frees all candidates but those of value v (v >= VQ_QVLM_VALUES: all). */
+/* Frees all candidates but those of value v. */
 void vq_place_keep(struct vq_place *p, uint32_t v);
 
 /* The i-th linear with clips a and w (built); for use while the place lives. */
@@ -49,9 +52,15 @@ struct vq_linear vq_place_linear_of(const struct vq_place *p, uint32_t i, uint32
 /* Gives the quantized model's linears the clips a and w. */
 void vq_place_set(struct vq_place *p, uint32_t a, uint32_t w);
 
-/* Rounds linear i with clips a and w for the stream: codes are given (vq_codes_free). */
-VQ_MUST_CHECK int vq_place_round(const struct vq_place *p, uint32_t i, uint32_t a, uint32_t w,
+/* Takes c over as the codes of linear i, and builds value 0 from them. */
+VQ_MUST_CHECK int vq_place_take(struct vq_place *p, uint32_t i, struct vq_codes *c, double error,
+				struct vq_err *err);
+
+/* Rounds linear i with clips a and w for the stream, once: codes are given (vq_codes_free). */
+VQ_MUST_CHECK int vq_place_round(struct vq_place *p, uint32_t i, uint32_t a, uint32_t w,
 				 struct vq_searched *q, struct vq_err *err);
+
+void vq_place_free(struct vq_place *p); /* candidates and codes */
 
 /* Makes value 0 what finished records say, to run them again: candidates are built from their codes. */
 VQ_MUST_CHECK int vq_place_adopt(struct vq_place *p, const struct vq_held_list *done,

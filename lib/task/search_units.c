@@ -55,7 +55,7 @@ static void warn_about(const struct vq_units *u)
 		vq_warn("the plan was made for %u-bit activations, this search is for %u; "
 			"vqlm-entropy -a %u makes one for them",
 			u->plan.bits, o->a.bits, o->a.bits);
-	if (u->acts.n_samples < FEW_SAMPLES)
+	if (u->acts.n_samples < FEW_SAMPLES && o->method != VQ_METHOD_GPTQ)
 		vq_warn("%u calibration samples are few to choose clips by; vqlm-calib -n 64 is "
 			"usual",
 			u->acts.n_samples);
@@ -170,6 +170,8 @@ static int search_or_copy(struct vq_units *u, struct vq_sblock *b, struct vq_err
 			vq_sblock_say(b);
 	}
 	vq_held_clear(&done);
+	u->n_few += c->gptq.n_few;
+	u->n_raised += c->gptq.n_raised;
 	u->n_evals += c->n_evals;
 	u->n_places += c->n_places;
 	u->seconds += c->seconds;
@@ -258,6 +260,15 @@ int vq_units_tensor(struct vq_units *u, struct vq_held *h, const struct vq_name 
 int vq_units_end(struct vq_units *u, struct vq_err *err)
 {
 	int rc = u->have_block ? finish_block(u, err) : VQ_OK;
+
+	if (rc == VQ_OK && u->n_few)
+		vq_warn("at %u places there were fewer than 8 tokens per input, and damping was "
+			"raised to 10 %%; more samples (vqlm-calib -n) or --rows give better codes",
+			u->n_few);
+	if (rc == VQ_OK && u->n_raised)
+		vq_warn("at %u places the second moments could not be factored, and damping was "
+			"raised until they could",
+			u->n_raised);
 
 	/* A transformer layer has four places; the trials of single places are counted as what they are. */
 	if (rc == VQ_OK)

@@ -25,6 +25,7 @@ struct vq_units {
 	struct vq_block block;
 	uint64_t n_evals, n_places; /* totals */
 	uint32_t n_layers;
+	uint32_t n_few, n_raised; /* places where gptq raised its damping */
 	double seconds;
 };
 

@@ -17,7 +17,8 @@ P() { echo "$BATS_FILE_TMPDIR/plan.vqs"; }
 @test "options out of range are a wrong command line (2), and the range is said" {
 	local bad
 	for bad in "-w 9" "-w 1" "-a 12" "--group 100" "--act-group 7" "--method best" "--sweeps 0" \
-		"--parts llm,head" "--parts ," "--blocks 5-3" "--blocks x" "--veo maybe" "--eta -1"; do
+		"--parts llm,head" "--parts ," "--blocks 5-3" "--blocks x" "--veo maybe" "--eta -1" \
+		"--gptaq 1.5" "--gptaq x" "--polish -1"; do
 		# shellcheck disable=SC2086
 		run -2 --separate-stderr vqlm-search $bad <"$(W)"
 		[ -z "$output" ]
@@ -109,9 +110,50 @@ P() { echo "$BATS_FILE_TMPDIR/plan.vqs"; }
 	diff -r --exclude=manifest.json pieces whole
 }
 
+# Codes of one linear of a searched stream.
+codes() { vqlm-pack -q <"$1" | tar xO decoder.layers.2.down_proj.weight | sha256sum; }
+
+@test "gptq says its errors and the damping that few tokens want, and every switch changes the codes" {
+	local o
+	run -0 --separate-stderr bash -c "vqlm-search -v --method gptq -a 16 --rows 300 <'$(P)' >gptq.vqs"
+	[[ "$stderr" == *"error 0."*", loss "*", damping 0.1, "* ]]
+	[[ "$stderr" == *"warning: at "*" places there were fewer than 8 tokens per input"* ]]
+	for o in "--act-order" "--gptaq 0.25" "--polish 3" "--w-sym"; do
+		# shellcheck disable=SC2086
+		vqlm-search -q --method gptq -a 16 --rows 300 $o <"$(P)" >other.vqs
+		[ "$(codes gptq.vqs)" != "$(codes other.vqs)" ]
+	done
+}
+
+@test "gptq leaves less error in every block than rounding to nearest" {
+	local rtn gptq
+	# "units A-B: error X -> Y": X is that of rounding to nearest.
+	run -0 --separate-stderr bash -c "vqlm-search -v --method layerwise -w 3 -a 16 <'$(P)' >/dev/null"
+	rtn=$(sed -n 's/.*: error \([^ ]*\) ->.*/\1/p' <<<"$stderr")
+	run -0 --separate-stderr bash -c "vqlm-search -v --method gptq -w 3 -a 16 --act-order <'$(P)' >/dev/null"
+	gptq=$(sed -n 's/.*: error \([^ ]*\), loss.*/\1/p' <<<"$stderr")
+	figure "errors of blocks at W3A16: rtn $(tr '\n' ' ' <<<"$rtn")gptq $(tr '\n' ' ' <<<"$gptq")"
+	[ "$(wc -l <<<"$rtn")" -gt 3 ]
+	paste <(echo "$rtn") <(echo "$gptq") | awk '!($2 > 0 && $2 < $1) { bad = 1 } END { exit bad }'
+}
+
+@test "gptq needs no plan, and resumes to the same bytes" {
+	local n
+	vqlm-calib -q -m "$DEMO/mini-llava" -n 8 -d "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" >in.vqs
+	vqlm-search -q --method gptq --gptaq 0.25 -o whole.vqs <in.vqs
+	n=$(stat -c %s whole.vqs)
+	head -c $((n * 6 / 10)) whole.vqs >cut.part
+	run -0 --separate-stderr bash -c "vqlm-search -v --method gptq --gptaq 0.25 --resume cut.part \
+		-o again.vqs <in.vqs"
+	[[ "$stderr" == *"taken from the interrupted run"* ]]
+	cmp whole.vqs again.vqs
+	run -3 --separate-stderr bash -c "vqlm-search --method gptq --resume cut.part -o other.vqs <in.vqs"
+}
+
 @test "one thread and two give the same bytes" {
 	local m
-	for m in rtn layerwise qvlm; do
+	for m in rtn layerwise qvlm gptq "gptq --act-order --gptaq 0.25 --polish 2"; do
+		# shellcheck disable=SC2086
 		cmp <(vqlm-search -q -t 1 --rows 300 --method $m <"$(P)") \
 			<(vqlm-search -q -t 2 --rows 300 --method $m <"$(P)")
 	done
@@ -123,7 +165,8 @@ P() { echo "$BATS_FILE_TMPDIR/plan.vqs"; }
 		--vocab 1024 --vision-layers 2 --tokenizer "$DEMO/mini-llava" tiny ckpt >/dev/null
 	vqlm-calib -q -m ckpt -n 10 -d "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" |
 		vqlm-entropy -q >plan.vqs
-	for o in "--method rtn -l 0" "--method layerwise --rows 256" "--method qvlm --rows 64 --sweeps 1"; do
+	for o in "--method rtn -l 0" "--method layerwise --rows 256" "--method qvlm --rows 64 --sweeps 1" \
+		"--method gptq --rows 256" "--method gptq --rows 256 --gptaq 0.25"; do
 		# shellcheck disable=SC2086
 		run -0 --separate-stderr vqlm-search $o --dry-run <plan.vqs
 		[ -z "$stderr" ]

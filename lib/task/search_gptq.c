@@ -1,0 +1,91 @@
+/* GPTQ at one place. */
+#include "task/search_gptq.h"
+
+#include "base/mem.h"
+#include "quant/gptq.h"
+
+#define DAMP     .01 /* the authors' */
+#define DAMP_FEW .1  /* for fewer than FEW tokens per input, which the codes would fit too well */
+#define FEW      8
+#define CHUNK    512u /* rows quantized at a time */
+#define BLOCK    128u
+
+/* The second moments of the input, as means over tokens. */
+static int measure(struct vq_hessian *h, const struct vq_place *p, const float *x,
+		   const float *x_full, size_t n_rows, struct vq_err *err)
+{
+	size_t n = h->n, at, i;
+	int fake = p->a.bits != VQ_ACT_FLOAT, rc = VQ_OK;
+	float *buf = fake ? vq_alloc_f32(CHUNK * n, err) : NULL;
+
+	if (fake && !buf)
+		return VQ_E_SYS;
+	for (at = 0; rc == VQ_OK && at < n_rows; at += CHUNK) {
+		size_t rows = n_rows - at < CHUNK ? n_rows - at : CHUNK;
+
+		if (fake)
+			vq_act_fake(&p->a, x + at * n, rows, h->n, buf);
+		rc = vq_hessian_add(h, fake ? buf : x + at * n, x_full + at * n, rows, err);
+	}
+	vq_free(buf);
+	for (i = 0; i < n * n; i++) {
+		h->h[i] /= (double)n_rows;
+		if (h->d)
+			h->d[i] /= (double)n_rows;
+	}
+	return rc;
+}
+
+static int fit(struct vq_place *p, uint32_t i, const struct vq_gptq *g,
+	       const struct vq_gptq_opts *o, struct vq_gptq_cost *cost, struct vq_err *err)
+{
+	const struct vq_linear *l = p->lin[i].full;
+	struct vq_codes c = {0};
+	double loss = 0, error = 0;
+	int rc = vq_codes_alloc(&c, &p->w, l->n_out, l->n_in, err);
+
+	if (rc == VQ_OK)
+		rc = vq_gptq_fit(&c, l->w, l->dtype, g, o, &loss, &error, err);
+	if (rc == VQ_OK)
+		rc = vq_place_take(p, i, &c, error, err);
+	cost->loss += loss;
+	vq_codes_free(&c);
+	return rc;
+}
+
+int vq_place_gptq(struct vq_place *p, const struct vq_search_opts *o, const float *x,
+		  const float *x_full, size_t n_rows, struct vq_gptq_cost *cost, struct vq_err *err)
+{
+	uint32_t n_in = p->lin[0].full->n_in, i;
+	int few = n_rows < (size_t)FEW * n_in;
+	struct vq_gptq_opts go = {.grid = p->w,
+				  .rule = VQ_GPTQ_STREAM,
+				  .damp = few ? DAMP_FEW : DAMP,
+				  .block = BLOCK,
+				  .act_order = o->act_order,
+				  .alpha = o->gptaq,
+				  .polish = o->polish};
+	struct vq_hessian h = {0};
+	struct vq_gptq g = {0};
+	int rc;
+
+	if (p->w.bits == 16)
+		return VQ_OK;
+	rc = vq_hessian_new(&h, n_in, go.alpha > 0, err);
+	if (rc == VQ_OK)
+		rc = measure(&h, p, x, x_full, n_rows, err);
+	if (rc == VQ_OK)
+		rc = vq_gptq_prepare(&g, &h, &go, err);
+	vq_hessian_free(&h);
+	if (rc == VQ_OK) {
+		cost->n_few += (uint32_t)few;
+		cost->n_raised += g.damp > go.damp;
+		cost->damp = g.damp > cost->damp ? g.damp : cost->damp;
+	}
+	for (i = 0; rc == VQ_OK && i < p->n; i++)
+		rc = fit(p, i, &g, &go, cost, err);
+	if (rc < 0)
+		vq_err_prefix(err, "'%s'", p->lin[0].rec->rec.name);
+	vq_gptq_free(&g);
+	return rc;
+}
