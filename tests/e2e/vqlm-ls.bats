@@ -76,7 +76,8 @@ stream() {
 	run -3 --separate-stderr bash -c 'cat huge.vqs | vqlm-ls -c'
 	[[ "$stderr" == *"record 3 'b': the input ends within its payload" ]]
 	run -3 --separate-stderr vqlm-ls huge.vqs
-	run -3 --separate-stderr bash -c 'ulimit -v 800000; vqlm-ls huge.vqs'
+	[ -n "${VQLM_SANITIZED:-}" ] || # AddressSanitizer itself reserves terabytes
+		run -3 --separate-stderr bash -c 'ulimit -v 800000; vqlm-ls huge.vqs'
 }
 
 @test "another major version is refused (3) and both are named" {
