@@ -6,7 +6,6 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 4
 BUILD=$(realpath "${BUILD:-build}")
 export BUILD
-export LSAN_OPTIONS="suppressions=$PWD/tests/lsan.supp:print_suppressions=0" # read by `make asan` alone
 export GOMP_SPINCOUNT=3000 # as the tools set it for themselves
 export PATH="$BUILD/bin:$PATH"
 export VQLM_DATA="${VQLM_DATA:-$PWD/../shared/data}"

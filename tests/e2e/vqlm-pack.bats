@@ -118,6 +118,7 @@ searched() {
 }
 
 @test "a full disk is a failure of the system (4), another format is bad input (3)" {
+	allow_libarchive_leak
 	searched >s.vqs
 	run -4 --separate-stderr bash -c 'vqlm-pack <s.vqs >/dev/full'
 	[[ "$stderr" == "vqlm-pack: stdout: cannot write"* ]]
