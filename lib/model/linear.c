@@ -9,10 +9,12 @@
 
 /* The input in the form that the last linear wanted, kept for the next one. */
 struct prepared {
+	const struct vq_transform *transform;
+	float *t; /* transformed; NULL without */
 	struct vq_agrid grid;
 	int have_q, have_f;
-	struct vq_qact q;
-	float *f;
+	struct vq_qact q; /* quantized */
+	float *f;         /* quantized and dequantized */
 };
 
 static int same_grid(const struct vq_agrid *a, const struct vq_agrid *b)
@@ -25,7 +27,36 @@ static void forget(struct prepared *p)
 	if (p->have_q)
 		vq_qact_free(&p->q);
 	vq_free(p->f);
+	vq_free(p->t);
 	memset(p, 0, sizeof(*p));
+}
+
+static int rows_of(float **out, size_t n_rows, uint32_t width, struct vq_err *err)
+{
+	size_t n;
+
+	if (vq_mul_size(&n, n_rows, width) < 0)
+		return vq_fail(err, VQ_E_SYS, "memory: %zu rows of %u", n_rows, width);
+	*out = vq_alloc_f32(n, err);
+	return *out ? VQ_OK : VQ_E_SYS;
+}
+
+/* What l wants of x: keeps what the linear before it wanted too, forgets the rest. */
+static int prepare(struct prepared *p, const struct vq_linear *l, const float *x, size_t n_rows,
+		   struct vq_err *err)
+{
+	int rc = VQ_OK;
+
+	if (p->transform != l->transform || !same_grid(&p->grid, &l->act))
+		forget(p);
+	p->grid = l->act;
+	p->transform = l->transform;
+	if (l->transform && !p->t) {
+		rc = rows_of(&p->t, n_rows, l->n_in, err);
+		if (rc == VQ_OK)
+			vq_transform_rows(l->transform, x, n_rows, p->t);
+	}
+	return rc;
 }
 
 void vq_packed_rows(const void *w, size_t first, uint32_t n, uint32_t n_in, float *out)
@@ -58,15 +89,15 @@ void vq_packed_rows(const void *w, size_t first, uint32_t n, uint32_t n_in, floa
 static int one(const struct vq_linear *l, const float *x, size_t n_rows, float *y,
 	       struct prepared *p, struct vq_err *err)
 {
-	size_t n;
 	int rc;
 
 	if (!l->w && !l->packed)
 		return vq_fail(err, VQ_E_DATA, "a linear layer of %u x %u has no weight", l->n_out,
 			       l->n_in);
-	if (!same_grid(&p->grid, &l->act))
-		forget(p);
-	p->grid = l->act;
+	rc = prepare(p, l, x, n_rows, err);
+	if (rc < 0)
+		return rc;
+	x = p->t ? p->t : x;
 	if (l->packed && l->act.bits < 16) {
 		if (!p->have_q) {
 			rc = vq_qact_alloc(&p->q, n_rows, l->n_in, &l->act, err);
@@ -81,11 +112,9 @@ static int one(const struct vq_linear *l, const float *x, size_t n_rows, float *
 		return vq_gemm_rows(x, n_rows, vq_packed_rows, l->packed, l->n_out, l->n_in,
 				    l->bias, y, err);
 	if (l->act.bits < 16 && !p->have_f) {
-		if (vq_mul_size(&n, n_rows, l->n_in) < 0)
-			return vq_fail(err, VQ_E_SYS, "memory: %zu rows of %u", n_rows, l->n_in);
-		p->f = vq_alloc_f32(n, err);
-		if (!p->f)
-			return VQ_E_SYS;
+		rc = rows_of(&p->f, n_rows, l->n_in, err);
+		if (rc < 0)
+			return rc;
 		p->have_f = 1;
 		vq_act_fake(&l->act, x, n_rows, l->n_in, p->f);
 	}

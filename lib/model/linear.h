@@ -5,6 +5,7 @@
 
 #include "kernel/qact.h"
 #include "kernel/qgemm.h"
+#include "kernel/transform.h"
 #include "stream/tensor.h"
 
 struct vq_linear {
@@ -14,10 +15,12 @@ struct vq_linear {
 	const float *bias;              /* [n_out] or NULL; borrowed */
 	const struct vq_packed *packed; /* borrowed; NULL for floating point */
 	struct vq_agrid act;            /* bits 16: input not quantized */
+	/* Of the input, before it is quantized; w and packed are transformed the other way.  NULL: none; borrowed */
+	const struct vq_transform *transform;
 };
 
-/* y [n_rows, n_out] for each of n linears that share the input x [n_rows, n_in].  The input is quantized
- * once when all have the same activation grid. */
+/* y [n_rows, n_out] for each of n linears that share the input x [n_rows, n_in].  The input is transformed
+ * and quantized once when all have the same transform (the same pointer) and activation grid. */
 VQ_MUST_CHECK int vq_linear_apply(const struct vq_linear *const *l, uint32_t n, const float *x,
 				  size_t n_rows, float *const *y, struct vq_err *err);
 

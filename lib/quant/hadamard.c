@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "base/rng.h"
+#include "kernel/transform.h"
 
 uint32_t vq_hadamard_block(uint32_t n)
 {
@@ -21,20 +22,6 @@ void vq_sign_fill(float *sign, uint32_t n, uint64_t seed)
 
 	for (i = 0; i < n; i++)
 		sign[i] = vq_rng_u64(r, i) & 1 ? -1.0f : 1.0f;
-}
-
-void vq_fwht(float *x, uint32_t n)
-{
-	uint32_t h, i, j;
-
-	for (h = 1; h < n; h *= 2)
-		for (i = 0; i < n; i += 2 * h)
-			for (j = i; j < i + h; j++) {
-				float a = x[j], b = x[j + h];
-
-				x[j] = a + b;
-				x[j + h] = a - b;
-			}
 }
 
 static void transform(float *x, size_t rows, uint32_t n, const float *before, const float *after)

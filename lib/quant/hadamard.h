@@ -18,7 +18,4 @@ void vq_sign_fill(float *sign, uint32_t n, uint64_t seed);
 void vq_hadamard_apply(float *x, size_t rows, uint32_t n, const float *sign);
 void vq_hadamard_undo(float *x, size_t rows, uint32_t n, const float *sign); /* x = y H S */
 
-/* The transform of one block without the division: x [n], n a power of two. */
-void vq_fwht(float *x, uint32_t n);
-
 #endif

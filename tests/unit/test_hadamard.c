@@ -11,6 +11,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "kernel/transform.h"
 #include "quant/hadamard.h"
 
 static void the_block_is_the_largest_power_of_two_that_divides(void **state)

@@ -60,8 +60,8 @@ static void float_weights_of_every_type(void **state)
 	fill();
 	for (t = 0; t < 3; t++)
 		for (odd = 0; odd < 2; odd++) {
-			struct vq_linear l = {OUT,  IN,   types[t],    raw[odd] + odd,
-					      bias, NULL, {.bits = 16}};
+			struct vq_linear l = {OUT,  IN,   types[t],     raw[odd] + odd,
+					      bias, NULL, {.bits = 16}, NULL};
 
 			for (i = 0; i < OUT * IN; i++) {
 				uint16_t h = t == 1 ? vq_f32_to_f16(w[i]) : vq_f32_to_bf16(w[i]);
@@ -135,7 +135,7 @@ static void packed_weights_with_float_and_integer_activations(void **state)
 
 static void the_simulated_path_quantizes_the_input(void **state)
 {
-	struct vq_linear l = {OUT, IN, VQ_F32, w, bias, NULL, {4, 36, 1, 0.9f}};
+	struct vq_linear l = {OUT, IN, VQ_F32, w, bias, NULL, {4, 36, 1, 0.9f}, NULL};
 	struct vq_err err = {0};
 
 	(void)state;
@@ -149,7 +149,7 @@ static void the_simulated_path_quantizes_the_input(void **state)
 static void linears_that_share_an_input_may_differ_in_grid(void **state)
 {
 	static float z[3][ROWS * OUT];
-	struct vq_linear a = {OUT, IN, VQ_F32, w, bias, NULL, {4, 0, 1, 1.0f}}, b = a, c = a;
+	struct vq_linear a = {OUT, IN, VQ_F32, w, bias, NULL, {4, 0, 1, 1.0f}, NULL}, b = a, c = a;
 	struct vq_err err = {0};
 	int i;
 
@@ -176,6 +176,32 @@ static void a_linear_without_weight_is_refused(void **state)
 	assert_non_null(strstr(err.text, "no weight"));
 }
 
+/* (x T)(W T)^T = x W^T for an orthogonal T, and the two linears that name the same transform share its work. */
+static void a_transformed_linear_gives_the_product(void **state)
+{
+	static float out[2][ROWS * OUT], wt[OUT * IN], scale[IN], back[IN];
+	struct vq_transform t = {IN, 8, scale, NULL}, u = t;
+	struct vq_linear plain = {OUT, IN, VQ_F32, w, bias, NULL, {.bits = 16}, NULL}, l = plain;
+	struct vq_err err = {0};
+	int i;
+
+	(void)state;
+	fill();
+	for (i = 0; i < IN; i++) {
+		scale[i] = i % 3 ? 0.5f : -2.0f;
+		back[i] = 1 / scale[i];
+	}
+	u.scale = back;
+	vq_transform_rows(&u, w, OUT, wt);
+	l.w = wt;
+	l.transform = &t;
+	assert_int_equal(vq_linear_apply((const struct vq_linear *[]){&plain, &l}, 2, x, ROWS,
+					 (float *[]){out[0], out[1]}, &err),
+			 VQ_OK);
+	for (i = 0; i < ROWS * OUT; i++)
+		assert_float_equal(out[0][i], out[1][i], 1e-4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -183,6 +209,7 @@ int main(void)
 		cmocka_unit_test(packed_weights_with_float_and_integer_activations),
 		cmocka_unit_test(the_simulated_path_quantizes_the_input),
 		cmocka_unit_test(linears_that_share_an_input_may_differ_in_grid),
+		cmocka_unit_test(a_transformed_linear_gives_the_product),
 		cmocka_unit_test(a_linear_without_weight_is_refused),
 	};
 
