@@ -74,6 +74,11 @@ int vq_search_parts(const char *text, unsigned *parts, struct vq_err *err)
 	return VQ_OK;
 }
 
+int vq_search_calibrates(const struct vq_search_opts *o)
+{
+	return o->method != VQ_METHOD_RTN;
+}
+
 json_t *vq_search_params(const struct vq_search_opts *o, struct vq_err *err)
 {
 	static const char *const methods[] = {"rtn", "layerwise", "qvlm", "gptq"};
@@ -96,7 +101,7 @@ json_t *vq_search_params(const struct vq_search_opts *o, struct vq_err *err)
 					    !!(o->parts & VQ_PART_PROJECTOR))) < 0;
 	bad = bad || json_object_set_new(j, "keep_inputs", json_boolean(o->keep_inputs)) < 0;
 	bad = bad || json_object_set_new(j, "seed", json_integer((json_int_t)o->seed)) < 0;
-	if (o->method != VQ_METHOD_RTN)
+	if (vq_search_calibrates(o))
 		bad = bad || json_object_set_new(j, "rows", json_integer(o->rows)) < 0;
 	if (o->method == VQ_METHOD_GPTQ)
 		bad = bad || json_object_set_new(j, "gptq",
@@ -211,9 +216,9 @@ static int input_record(struct search *s, const struct vq_record *rec, struct vq
 {
 	const struct vq_search_opts *o = s->o;
 
-	if (o->method != VQ_METHOD_RTN && !s->have_cfg)
+	if (vq_search_calibrates(o) && !s->have_cfg)
 		return vq_fail(err, VQ_E_DATA, "want META 'config' ahead of it");
-	if (o->method == VQ_METHOD_RTN || !vq_acts_wants(rec, o))
+	if (!vq_search_calibrates(o) || !vq_acts_wants(rec, o))
 		return o->keep_inputs ? vq_reader_pass(s->in, s->out, err) : VQ_OK;
 	return vq_acts_record(&s->units.acts, s->in, rec, o->keep_inputs ? s->out : NULL, err);
 }
@@ -229,10 +234,10 @@ static int head_record(struct search *s, const struct vq_record *rec, struct vq_
 		return input_record(s, rec, err);
 	if (rec->kind == VQ_KIND_META && strcmp(rec->name, "config") == 0)
 		return json_record(s, rec, take_config, err);
-	if (s->o->method != VQ_METHOD_RTN && rec->kind == VQ_KIND_META &&
+	if (vq_search_calibrates(s->o) && rec->kind == VQ_KIND_META &&
 	    strcmp(rec->name, "calib") == 0)
 		return json_record(s, rec, take_meta, err);
-	if (s->o->method != VQ_METHOD_RTN && rec->kind == VQ_KIND_PLAN &&
+	if (vq_search_calibrates(s->o) && rec->kind == VQ_KIND_PLAN &&
 	    strcmp(rec->name, "plan") == 0)
 		return json_record(s, rec, take_plan, err);
 	return vq_reader_pass(s->in, s->out, err);
@@ -264,7 +269,7 @@ static int start_weights(struct search *s, struct vq_err *err)
 	s->units.out = s->out;
 	s->units.o = s->o;
 	s->units.label = vq_reader_label(s->in);
-	if (rc == VQ_OK && s->o->method != VQ_METHOD_RTN)
+	if (rc == VQ_OK && vq_search_calibrates(s->o))
 		rc = vq_units_begin(&s->units, &s->cfg, err);
 	s->in_weights = 1;
 	vq_progress_start(&s->progress, "search", s->n_names);
@@ -397,8 +402,8 @@ static int weight_record(struct search *s, const struct vq_record *rec, struct v
 	}
 	rc = identify(s, rec, &name, err);
 	if (rc == VQ_OK && wanted(s, name))
-		rc = s->o->method == VQ_METHOD_RTN ? rtn_tensor(s, rec, name, err)
-						   : block_tensor(s, rec, name, err);
+		rc = !vq_search_calibrates(s->o) ? rtn_tensor(s, rec, name, err)
+						 : block_tensor(s, rec, name, err);
 	if (rc == VQ_OK)
 		vq_progress_step(&s->progress, ++s->n_done);
 	return at_record(s, rec, rc, err);
@@ -477,7 +482,7 @@ static int walk(struct search *s, struct vq_err *err)
 	if (rc < 0)
 		return rc;
 	rc = check_complete(s, err);
-	if (rc == VQ_OK && s->o->method != VQ_METHOD_RTN)
+	if (rc == VQ_OK && vq_search_calibrates(s->o))
 		rc = vq_units_end(&s->units, err);
 	if (rc < 0)
 		return rc;

@@ -37,6 +37,9 @@ struct vq_search_opts {
 	uint64_t seed;
 };
 
+/* Whether a search reads calibration inputs; if not, weights pass one tensor at a time. */
+int vq_search_calibrates(const struct vq_search_opts *o);
+
 /* What --dry-run says. */
 struct vq_search_cost {
 	uint64_t memory; /* bytes of own memory at the peak */

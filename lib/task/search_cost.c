@@ -260,17 +260,17 @@ void vq_search_cost(struct vq_search_cost *c, const struct vq_search_opts *o,
 	size_t i;
 
 	*c = (struct vq_search_cost){0, 0, 0};
-	if (o->method != VQ_METHOD_RTN)
+	if (vq_search_calibrates(o))
 		count_rows(&s);
 	for (i = 0; i < n_names; i++) {
 		if (names[i].unit < o->first_unit || names[i].unit > o->last_unit)
 			continue;
 		c->stream += quantized(&s, &names[i]) ? coded(&s, &names[i])
 						      : elements(&names[i]) * s.size;
-		if (o->method == VQ_METHOD_RTN)
+		if (!vq_search_calibrates(o))
 			peak = u64max(peak, tensor_peak(&s, &names[i], level));
 	}
-	for (i = 0; o->method != VQ_METHOD_RTN && i < plan->n_blocks; i++) {
+	for (i = 0; vq_search_calibrates(o) && i < plan->n_blocks; i++) {
 		const struct vq_block *b = &plan->blocks[i];
 
 		if (b->first < o->first_unit || b->last > o->last_unit)
@@ -278,5 +278,5 @@ void vq_search_cost(struct vq_search_cost *c, const struct vq_search_opts *o,
 		peak = u64max(peak, block_peak(&s, b, level));
 		c->flop += block_flop(&s, b);
 	}
-	c->memory = BASE_BYTES + peak + (o->method == VQ_METHOD_RTN ? 0 : held_always(&s));
+	c->memory = BASE_BYTES + peak + (!vq_search_calibrates(o) ? 0 : held_always(&s));
 }

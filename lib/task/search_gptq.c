@@ -15,19 +15,18 @@ static int measure(struct vq_hessian *h, const struct vq_place *p, const float *
 		   const float *x_full, size_t n_rows, struct vq_err *err)
 {
 	size_t n = h->n, at, i;
-	int fake = p->a.bits != VQ_ACT_FLOAT, rc = VQ_OK;
-	float *buf = fake ? vq_alloc_f32(CHUNK * n, err) : NULL;
+	float *q = vq_alloc_f32(CHUNK * n, err), *f = vq_alloc_f32(CHUNK * n, err);
+	int rc = q && f ? VQ_OK : VQ_E_SYS;
 
-	if (fake && !buf)
-		return VQ_E_SYS;
 	for (at = 0; rc == VQ_OK && at < n_rows; at += CHUNK) {
 		size_t rows = n_rows - at < CHUNK ? n_rows - at : CHUNK;
 
-		if (fake)
-			vq_act_fake(&p->a, x + at * n, rows, h->n, buf);
-		rc = vq_hessian_add(h, fake ? buf : x + at * n, x_full + at * n, rows, err);
+		vq_place_see(p, 0, 0, x + at * n, rows, q);
+		vq_place_see(p, VQ_QVLM_VALUES, 0, x_full + at * n, rows, f);
+		rc = vq_hessian_add(h, q, f, rows, err);
 	}
-	vq_free(buf);
+	vq_free(q);
+	vq_free(f);
 	for (i = 0; i < n * n; i++) {
 		h->h[i] /= (double)n_rows;
 		if (h->d)
@@ -41,11 +40,16 @@ static int fit(struct vq_place *p, uint32_t i, const struct vq_gptq *g,
 {
 	const struct vq_linear *l = p->lin[i].full;
 	struct vq_codes c = {0};
+	struct vq_tensor w;
+	float *buf = NULL;
 	double loss = 0, error = 0;
 	int rc = vq_codes_alloc(&c, &p->w, l->n_out, l->n_in, err);
 
 	if (rc == VQ_OK)
-		rc = vq_gptq_fit(&c, l->w, l->dtype, g, o, &loss, &error, err);
+		rc = vq_place_weight(p, i, 0, &w, &buf, err);
+	if (rc == VQ_OK)
+		rc = vq_gptq_fit(&c, w.data, w.dtype, g, o, &loss, &error, err);
+	vq_free(buf);
 	if (rc == VQ_OK)
 		rc = vq_place_take(p, i, &c, error, err);
 	cost->loss += loss;

@@ -27,32 +27,108 @@ static void ratios(const struct vq_clip_hist *h, float *ratio)
 		ratio[v] = vq_clip_ratio(h, vq_clip_percentiles[v]);
 }
 
-void vq_place_measure_input(struct vq_place *p, const float *x, size_t n_rows)
+#define STEP 256u /* rows converted at a time */
+
+void vq_place_transform(struct vq_place *p, const struct vq_transform *t,
+			const struct vq_transform *back)
 {
+	p->transform[p->n_transforms] = *t;
+	p->back[p->n_transforms++] = *back;
+}
+
+/* The number of the transform of value v; there is one. */
+static uint32_t transform_at(const struct vq_place *p, uint32_t v)
+{
+	return p->n_transforms == 1 ? 0 : v;
+}
+
+const struct vq_transform *vq_place_transform_of(const struct vq_place *p, uint32_t v)
+{
+	return p->n_transforms ? &p->transform[transform_at(p, v)] : NULL;
+}
+
+void vq_place_see(const struct vq_place *p, uint32_t a, uint32_t v, const float *x, size_t n_rows,
+		  float *out)
+{
+	const struct vq_transform *t = vq_place_transform_of(p, v);
+	uint32_t n_in = p->lin[0].full->n_in;
+	struct vq_agrid g = p->a;
+
+	if (t)
+		vq_transform_rows(t, x, n_rows, out);
+	g.clip = a < VQ_QVLM_VALUES ? p->a_ratio[a] : 1;
+	g.bits = a < VQ_QVLM_VALUES ? g.bits : VQ_ACT_FLOAT;
+	vq_act_fake(&g, t ? out : x, n_rows, n_in, out);
+}
+
+/* Some rows of the weight of linear i with value v. */
+static int weight_rows(const struct vq_place *p, uint32_t i, uint32_t v, size_t row, size_t n,
+		       float *out, struct vq_err *err)
+{
+	const struct vq_linear *l = p->lin[i].full;
+	struct vq_tensor t = {l->dtype, 2, {l->n_out, l->n_in}, l->w};
+	int rc = vq_tensor_to_f32(&t, row * l->n_in, n * l->n_in, out, err);
+
+	if (rc == VQ_OK && p->n_transforms)
+		vq_transform_rows(&p->back[transform_at(p, v)], out, n, out);
+	return rc;
+}
+
+int vq_place_weight(const struct vq_place *p, uint32_t i, uint32_t v, struct vq_tensor *w,
+		    float **buf, struct vq_err *err)
+{
+	const struct vq_linear *l = p->lin[i].full;
+
+	*buf = NULL;
+	*w = (struct vq_tensor){l->dtype, 2, {l->n_out, l->n_in}, l->w};
+	if (!p->n_transforms)
+		return VQ_OK;
+	*buf = vq_alloc_f32((size_t)l->n_out * l->n_in, err);
+	if (!*buf)
+		return VQ_E_SYS;
+	w->dtype = VQ_F32;
+	w->data = *buf;
+	return weight_rows(p, i, v, 0, l->n_out, *buf, err);
+}
+
+int vq_place_measure_input(struct vq_place *p, const float *x, size_t n_rows, struct vq_err *err)
+{
+	uint32_t n_in = p->lin[0].full->n_in, v;
 	struct vq_clip_hist h;
-	uint32_t v;
+	size_t at, n;
+	float *buf;
 
 	for (v = 0; v < VQ_QVLM_VALUES; v++)
 		p->a_ratio[v] = 1;
 	if (p->a.bits != VQ_ACT_FLOAT) {
+		buf = vq_alloc_f32((size_t)STEP * n_in, err);
+		if (!buf)
+			return VQ_E_SYS;
 		vq_clip_init(&h, p->a.group, p->a.sym);
-		vq_clip_add(&h, x, n_rows, p->lin[0].full->n_in);
+		for (at = 0; at < n_rows; at += n) {
+			n = n_rows - at < STEP ? n_rows - at : STEP;
+			vq_place_see(p, VQ_QVLM_VALUES, 0, x + at * n_in, n, buf);
+			vq_clip_add(&h, buf, n, n_in);
+		}
+		vq_free(buf);
 		ratios(&h, p->a_ratio);
 	}
 	mark_usable(p->a_ratio, p->a_usable);
+	return VQ_OK;
 }
 
-/* The histogram of a weight, some rows at a time. */
-static int weight_hist(struct vq_clip_hist *h, const struct vq_linear *l, struct vq_err *err)
+/* The histogram of the weight of linear i, some rows at a time. */
+static int weight_hist(struct vq_clip_hist *h, const struct vq_place *p, uint32_t i,
+		       struct vq_err *err)
 {
-	size_t step = 256, row, n;
-	struct vq_tensor t = {l->dtype, 2, {l->n_out, l->n_in}, l->w};
-	float *buf = vq_alloc_f32(step * l->n_in, err);
+	const struct vq_linear *l = p->lin[i].full;
+	float *buf = vq_alloc_f32((size_t)STEP * l->n_in, err);
 	int rc = buf ? VQ_OK : VQ_E_SYS;
+	size_t row, n;
 
 	for (row = 0; rc == VQ_OK && row < l->n_out; row += n) {
-		n = l->n_out - row < step ? l->n_out - row : step;
-		rc = vq_tensor_to_f32(&t, row * l->n_in, n * l->n_in, buf, err);
+		n = l->n_out - row < STEP ? l->n_out - row : STEP;
+		rc = weight_rows(p, i, 0, row, n, buf, err);
 		if (rc == VQ_OK)
 			vq_clip_add(h, buf, n, l->n_in);
 	}
@@ -73,7 +149,7 @@ int vq_place_measure_weights(struct vq_place *p, struct vq_err *err)
 
 		if (p->w.bits != 16) {
 			vq_clip_init(&h, p->w.group, p->w.sym);
-			if (weight_hist(&h, p->lin[i].full, err) < 0)
+			if (weight_hist(&h, p, i, err) < 0)
 				return err ? err->code : VQ_E_SYS;
 			ratios(&h, ratio);
 		}
@@ -144,14 +220,20 @@ static int form(struct vq_cand *c, const struct vq_place *p, const struct vq_cod
 	return rc;
 }
 
-static int fit(const struct vq_place *p, uint32_t i, float ratio, struct vq_codes *k, double *error,
+/* Rounds linear i with value v. */
+static int fit(const struct vq_place *p, uint32_t i, uint32_t v, struct vq_codes *k, double *error,
 	       struct vq_err *err)
 {
 	const struct vq_linear *l = p->lin[i].full;
+	struct vq_tensor w;
+	float *buf = NULL;
 	int rc = vq_codes_alloc(k, &p->w, l->n_out, l->n_in, err);
 
 	if (rc == VQ_OK)
-		rc = vq_rtn_fit(k, l->w, l->dtype, ratio, error, err);
+		rc = vq_place_weight(p, i, v, &w, &buf, err);
+	if (rc == VQ_OK)
+		rc = vq_rtn_fit(k, w.data, w.dtype, p->lin[i].cand[v].ratio, error, err);
+	vq_free(buf);
 	if (rc < 0)
 		vq_err_prefix(err, "'%s'", p->lin[i].rec->rec.name);
 	return rc;
@@ -168,7 +250,7 @@ int vq_place_build(struct vq_place *p, uint32_t v, struct vq_err *err)
 
 		if (c->built)
 			continue;
-		rc = fit(p, i, c->ratio, &k, NULL, err);
+		rc = fit(p, i, v, &k, NULL, err);
 		if (rc == VQ_OK)
 			rc = form(c, p, &k, err);
 		vq_codes_free(&k);
@@ -193,6 +275,7 @@ struct vq_linear vq_place_linear_of(const struct vq_place *p, uint32_t i, uint32
 
 	l.act = p->a;
 	l.act.clip = p->a_ratio[a];
+	l.transform = vq_place_transform_of(p, w);
 	if (c->planes) {
 		l.packed = &c->packed;
 		l.w = NULL;
@@ -224,6 +307,12 @@ int vq_place_take(struct vq_place *p, uint32_t i, struct vq_codes *c, double err
 	return form(&p->lin[i].cand[0], p, &p->lin[i].codes, err);
 }
 
+static void free_transform(struct vq_transform *t)
+{
+	vq_free((void *)(uintptr_t)t->scale);
+	vq_free((void *)(uintptr_t)t->matrix);
+}
+
 void vq_place_free(struct vq_place *p)
 {
 	uint32_t i;
@@ -231,6 +320,10 @@ void vq_place_free(struct vq_place *p)
 	vq_place_keep(p, VQ_QVLM_VALUES);
 	for (i = 0; i < p->n; i++)
 		vq_codes_free(&p->lin[i].codes);
+	for (i = 0; i < p->n_transforms; i++) {
+		free_transform(&p->transform[i]);
+		free_transform(&p->back[i]);
+	}
 }
 
 int vq_place_round(struct vq_place *p, uint32_t i, uint32_t a, uint32_t w, struct vq_searched *q,
@@ -244,7 +337,7 @@ int vq_place_round(struct vq_place *p, uint32_t i, uint32_t a, uint32_t w, struc
 		memset(&p->lin[i].codes, 0, sizeof(p->lin[i].codes));
 		return VQ_OK;
 	}
-	return p->w.bits == 16 ? VQ_OK : fit(p, i, q->clip, &q->codes, &q->error, err);
+	return p->w.bits == 16 ? VQ_OK : fit(p, i, w, &q->codes, &q->error, err);
 }
 
 int vq_place_adopt(struct vq_place *p, const struct vq_held_list *done, struct vq_err *err)

@@ -6,7 +6,7 @@
 #include "quant/qvlm.h"
 #include "task/search_held.h"
 
-/* A weight rounded with one clip, as the products read it. */
+/* A weight rounded with one value: a clip, or a transform, or both; as the products read it. */
 struct vq_cand {
 	float ratio; /* of the ranges */
 	int built;
@@ -33,13 +33,34 @@ struct vq_place {
 	struct vq_wgrid w; /* bits 16: the weights stay */
 	struct vq_agrid a; /* bits 16: the input stays */
 	float a_ratio[VQ_QVLM_VALUES];
+	/* Of the input: none, one for all values of the weights, or one for each value.  Arrays owned.  Weights that are
+	 * not quantized have none. */
+	uint32_t n_transforms;
+	struct vq_transform transform[VQ_QVLM_VALUES], back[VQ_QVLM_VALUES];
 	/* 0: the same as a value before it */
 	uint8_t a_usable[VQ_QVLM_VALUES], w_usable[VQ_QVLM_VALUES];
 };
 
+/* The place takes a transform over as that of value n_transforms, with the one that its weights go through,
+ * W' = W T^-T; their arrays are from vq_alloc, or NULL.  Before anything is built.  Do not use with weights of 16
+ * bits. */
+void vq_place_transform(struct vq_place *p, const struct vq_transform *t,
+			const struct vq_transform *back);
+const struct vq_transform *vq_place_transform_of(const struct vq_place *p,
+						 uint32_t v); /* or NULL */
+
+/* The input x [n_rows, n_in] as the products see it with value v of the weights: transformed; quantized and
+ * dequantized too with value a of the input's clip, or not (VQ_QVLM_VALUES).  out = x is fine. */
+void vq_place_see(const struct vq_place *p, uint32_t a, uint32_t v, const float *x, size_t n_rows,
+		  float *out);
+/* The weight of linear i with value v before it is rounded: the model's own, or *buf (given), transformed. */
+VQ_MUST_CHECK int vq_place_weight(const struct vq_place *p, uint32_t i, uint32_t v,
+				  struct vq_tensor *w, float **buf, struct vq_err *err);
+
 /* The ratios that percentiles stand for: of the input x [n_rows, n_in] of the place; of its weights.  A quantizer that
  * is not there has one usable value, 0. */
-void vq_place_measure_input(struct vq_place *p, const float *x, size_t n_rows);
+VQ_MUST_CHECK int vq_place_measure_input(struct vq_place *p, const float *x, size_t n_rows,
+					 struct vq_err *err);
 VQ_MUST_CHECK int vq_place_measure_weights(struct vq_place *p, struct vq_err *err);
 
 /* Builds the candidates of value v of all linears. */
