@@ -79,6 +79,11 @@ int vq_search_calibrates(const struct vq_search_opts *o)
 	return o->method != VQ_METHOD_RTN;
 }
 
+int vq_search_by_block(const struct vq_search_opts *o)
+{
+	return vq_search_calibrates(o);
+}
+
 json_t *vq_search_params(const struct vq_search_opts *o, struct vq_err *err)
 {
 	static const char *const methods[] = {"rtn", "layerwise", "qvlm", "gptq"};
@@ -269,7 +274,7 @@ static int start_weights(struct search *s, struct vq_err *err)
 	s->units.out = s->out;
 	s->units.o = s->o;
 	s->units.label = vq_reader_label(s->in);
-	if (rc == VQ_OK && vq_search_calibrates(s->o))
+	if (rc == VQ_OK && vq_search_by_block(s->o))
 		rc = vq_units_begin(&s->units, &s->cfg, err);
 	s->in_weights = 1;
 	vq_progress_start(&s->progress, "search", s->n_names);
@@ -402,8 +407,8 @@ static int weight_record(struct search *s, const struct vq_record *rec, struct v
 	}
 	rc = identify(s, rec, &name, err);
 	if (rc == VQ_OK && wanted(s, name))
-		rc = !vq_search_calibrates(s->o) ? rtn_tensor(s, rec, name, err)
-						 : block_tensor(s, rec, name, err);
+		rc = vq_search_by_block(s->o) ? block_tensor(s, rec, name, err)
+					      : rtn_tensor(s, rec, name, err);
 	if (rc == VQ_OK)
 		vq_progress_step(&s->progress, ++s->n_done);
 	return at_record(s, rec, rc, err);
@@ -482,7 +487,7 @@ static int walk(struct search *s, struct vq_err *err)
 	if (rc < 0)
 		return rc;
 	rc = check_complete(s, err);
-	if (rc == VQ_OK && vq_search_calibrates(s->o))
+	if (rc == VQ_OK && vq_search_by_block(s->o))
 		rc = vq_units_end(&s->units, err);
 	if (rc < 0)
 		return rc;

@@ -37,8 +37,10 @@ struct vq_search_opts {
 	uint64_t seed;
 };
 
-/* Whether a search reads calibration inputs; if not, weights pass one tensor at a time. */
+/* Whether a search reads calibration inputs. */
 int vq_search_calibrates(const struct vq_search_opts *o);
+/* Whether it wants all weights of a block at once; if not, they pass one tensor at a time. */
+int vq_search_by_block(const struct vq_search_opts *o);
 
 /* What --dry-run says. */
 struct vq_search_cost {

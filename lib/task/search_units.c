@@ -89,7 +89,9 @@ int vq_units_begin(struct vq_units *u, const struct vq_config *c, struct vq_err 
 		rc = vq_model_new(&u->full, c, err);
 	if (rc == VQ_OK)
 		rc = vq_model_new(&u->quant, c, err);
-	if (rc == VQ_OK && u->acts.n_samples == 0)
+	if (rc < 0 || !vq_search_calibrates(u->o))
+		return rc;
+	if (u->acts.n_samples == 0)
 		rc = vq_fail(err, VQ_E_DATA,
 			     "%s: no calibration inputs; run vqlm-calib with -d and -n above 0, or "
 			     "search with --method rtn",
@@ -185,6 +187,8 @@ static int advance(struct vq_units *u, struct vq_err *err)
 	uint32_t first = u->block.first, last = u->block.last;
 	int rc = VQ_OK;
 
+	if (!vq_search_calibrates(u->o))
+		return VQ_OK;
 	if (last < u->o->last_unit && last + 1 < u->plan.n_units) {
 		rc = vq_acts_run(&u->acts, &u->full, first, last, &u->acts.full, err);
 		if (rc == VQ_OK)
@@ -202,7 +206,7 @@ static int finish_block(struct vq_units *u, struct vq_err *err)
 
 	for (i = u->block.first; rc == VQ_OK && i <= u->block.last; i++)
 		rc = vq_model_check(&u->full, i, err);
-	if (rc == VQ_OK)
+	if (rc == VQ_OK && vq_search_calibrates(u->o))
 		rc = vq_acts_enter(&u->acts, u->block.first, &u->full, err);
 	if (rc == VQ_OK)
 		rc = vq_sblock_open(&b, u->o, &u->acts, &u->full, &u->quant, &u->pending,
