@@ -17,6 +17,10 @@
 enum vq_method { VQ_METHOD_RTN, VQ_METHOD_LAYERWISE, VQ_METHOD_QVLM, VQ_METHOD_GPTQ };
 #define VQ_METHODS "rtn|layerwise|qvlm|gptq"
 
+/* Weights of calibration tokens, see task/search_tokens.h. */
+enum vq_token_weights { VQ_TOKENS_NONE, VQ_TOKENS_VISION, VQ_TOKENS_ATTENTION };
+#define VQ_TOKEN_WEIGHTS "none|vision|attention"
+
 enum { VQ_PART_LLM = 1, VQ_PART_VISION = 2, VQ_PART_PROJECTOR = 4, VQ_PART_ALL = 7 };
 
 struct vq_search_opts {
@@ -34,6 +38,8 @@ struct vq_search_opts {
 	int act_order;   /* gptq: columns by falling second moment */
 	double gptaq;    /* gptq: alpha of the full-precision input's term; 0 without */
 	uint32_t polish; /* gptq: rounds of coordinate descent on the codes */
+	enum vq_token_weights token_weights;
+	double vision_weight; /* of VQ_TOKENS_VISION; < 0: as calib measured it */
 	uint64_t seed;
 };
 

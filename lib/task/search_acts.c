@@ -148,8 +148,28 @@ static int take_point(struct vq_acts *a, struct vq_reader *r, const struct vq_re
 	return VQ_OK;
 }
 
+static int take_vision_weight(struct vq_acts *a, struct vq_reader *r, const struct vq_record *rec,
+			      struct vq_writer *out, struct vq_err *err)
+{
+	uint32_t n = vq_config_n_units(a->cfg), i;
+	void *p;
+	int rc;
+
+	if (rec->dtype != VQ_F32 || rec->n_dims != 1 || rec->dims[0] != n || a->vision_weight)
+		return vq_fail(err, VQ_E_DATA, "want f32 [%u], once", n);
+	rc = load(r, rec, out, &p, err);
+	if (rc < 0)
+		return rc;
+	a->vision_weight = p;
+	for (i = 0; i < n; i++)
+		if (!(a->vision_weight[i] >= 0))
+			return vq_fail(err, VQ_E_DATA, "want weights of 0 and above, got %g",
+				       (double)a->vision_weight[i]);
+	return VQ_OK;
+}
+
 /* What a record's name says. */
-enum name { OTHER, TOKENS, PIXELS, SKETCH, POINT };
+enum name { OTHER, TOKENS, PIXELS, SKETCH, POINT, VISION_WEIGHT };
 
 static enum name read_name(const char *name, uint32_t *i)
 {
@@ -157,6 +177,8 @@ static enum name read_name(const char *name, uint32_t *i)
 	char number[16];
 	size_t n;
 
+	if (strcmp(name, "stat/vision_weight") == 0)
+		return VISION_WEIGHT;
 	if (strncmp(name, "stat/sketch/", 12) == 0)
 		return vq_parse_u32(i, name + 12, 0, UINT32_MAX) < 0 ? OTHER : SKETCH;
 	if (strncmp(name, "input/checkpoint/", 17) == 0)
@@ -184,6 +206,7 @@ int vq_acts_wants(const struct vq_record *rec, const struct vq_search_opts *o)
 	case PIXELS: return 1;
 	case SKETCH: return o->method == VQ_METHOD_QVLM && o->veo && o->first_unit == 0;
 	case POINT: return i >= o->first_unit && i <= o->last_unit;
+	case VISION_WEIGHT: return o->token_weights == VQ_TOKENS_VISION && o->vision_weight < 0;
 	case OTHER: break;
 	}
 	return 0;
@@ -199,6 +222,7 @@ int vq_acts_record(struct vq_acts *a, struct vq_reader *r, const struct vq_recor
 	case PIXELS: return take_pixels(a, r, rec, i, out, err);
 	case SKETCH: return take_sketch(a, r, rec, i, out, err);
 	case POINT: return take_point(a, r, rec, i, out, err);
+	case VISION_WEIGHT: return take_vision_weight(a, r, rec, out, err);
 	case OTHER: break;
 	}
 	return VQ_OK;
@@ -552,5 +576,6 @@ void vq_acts_free(struct vq_acts *a)
 		vq_free(a->points[i].h);
 	vq_free(a->samples);
 	vq_free(a->points);
+	vq_free(a->vision_weight);
 	memset(a, 0, sizeof(*a));
 }

@@ -32,6 +32,7 @@ struct vq_acts {
 	uint32_t n_samples, samples_room, n_images;
 	struct vq_acts_point *points; /* checkpoints */
 	uint32_t n_points, points_room;
+	float *vision_weight; /* stat/vision_weight: [n_units]; NULL without */
 
 	int entered; /* the streams below hold what enters `unit` */
 	uint32_t unit;
@@ -42,7 +43,8 @@ struct vq_acts {
 	uint32_t n_seqs;
 };
 
-/* 1 when search reads this INPUT or STAT record: samples, checkpoints of the units at hand, sketches. */
+/* 1 when search reads this INPUT or STAT record: samples, checkpoints of the units at hand, sketches,
+ * measured token weights. */
 int vq_acts_wants(const struct vq_record *rec, const struct vq_search_opts *o);
 /* Takes such a record, and passes it on to out when that is not NULL.  Everything is checked. */
 VQ_MUST_CHECK int vq_acts_record(struct vq_acts *a, struct vq_reader *r,

@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "model/attention_mass.h"
 #include "model/layer.h"
 
 enum { HIDDEN = 48, INTER = 80, HEADS = 6, KV_HEADS = 2, DIM = 8, ROWS = 150 };
@@ -130,25 +131,39 @@ static void ref_rotate(const struct vq_layer_config *c, double *x, uint32_t head
 		}
 }
 
+/* Softmax of one head's scores of query t; returns how many keys it sees. */
+static uint32_t ref_softmax(const struct vq_layer_config *c, double (*q)[HIDDEN],
+			    double (*k)[HIDDEN], uint32_t n, uint32_t t, uint32_t h, double *p)
+{
+	uint32_t seen = c->causal ? t + 1 : n, u, i, d = c->head_dim;
+	uint32_t at = h * d, kv = h / (c->n_heads / c->n_kv_heads) * d;
+	double top, sum;
+
+	for (top = -1e300, u = 0; u < seen; u++) {
+		for (p[u] = 0, i = 0; i < d; i++)
+			p[u] += q[t][at + i] * k[u][kv + i] / sqrt((double)d);
+		top = fmax(top, p[u]);
+	}
+	for (sum = 0, u = 0; u < seen; u++)
+		sum += p[u] = exp(p[u] - top);
+	for (u = 0; u < seen; u++)
+		p[u] /= sum;
+	return seen;
+}
+
 static void ref_attend(const struct vq_layer_config *c, double (*q)[HIDDEN], double (*k)[HIDDEN],
 		       double (*v)[HIDDEN], uint32_t n, uint32_t t, double *out)
 {
-	uint32_t seen = c->causal ? t + 1 : n, h, u, i, d = c->head_dim;
-	double p[ROWS], top, sum;
+	uint32_t h, u, i, d = c->head_dim;
+	double p[ROWS];
 
 	for (h = 0; h < c->n_heads; h++) {
 		uint32_t at = h * d, kv = h / (c->n_heads / c->n_kv_heads) * d;
+		uint32_t seen = ref_softmax(c, q, k, n, t, h, p);
 
-		for (top = -1e300, u = 0; u < seen; u++) {
-			for (p[u] = 0, i = 0; i < d; i++)
-				p[u] += q[t][at + i] * k[u][kv + i] / sqrt((double)d);
-			top = fmax(top, p[u]);
-		}
-		for (sum = 0, u = 0; u < seen; u++)
-			sum += p[u] = exp(p[u] - top);
 		for (i = 0; i < d; i++)
 			for (out[at + i] = 0, u = 0; u < seen; u++)
-				out[at + i] += p[u] / sum * v[u][kv + i];
+				out[at + i] += p[u] * v[u][kv + i];
 	}
 }
 
@@ -345,6 +360,65 @@ static void the_number_of_threads_changes_no_bit(void **state)
 	vq_free(b);
 }
 
+/* Column sums of the softmax of one sequence, over heads and queries, by the number of queries that see each. */
+static void ref_mass(const struct vq_layer *l, const float *x, uint32_t n, double *mass)
+{
+	static double q[ROWS][HIDDEN], k[ROWS][HIDDEN];
+	const struct vq_layer_config *c = l->cfg;
+	double row[HIDDEN], p[ROWS];
+	uint32_t t, u, h, i, seen;
+
+	for (t = 0; t < n; t++) {
+		for (i = 0; i < HIDDEN; i++)
+			row[i] = x[t * HIDDEN + i];
+		ref_linear(&l->lin[VQ_LIN_Q], row, q[t]);
+		ref_linear(&l->lin[VQ_LIN_K], row, k[t]);
+		ref_rotate(c, q[t], c->n_heads, t);
+		ref_rotate(c, k[t], c->n_kv_heads, t);
+		mass[t] = 0;
+	}
+	for (h = 0; h < c->n_heads; h++)
+		for (t = 0; t < n; t++) {
+			seen = ref_softmax(c, q, k, n, t, h, p);
+			for (u = 0; u < seen; u++)
+				mass[u] += p[u] / c->n_heads;
+		}
+	for (t = 0; t < n; t++)
+		mass[t] /= c->causal ? n - t : n;
+}
+
+static void compare_mass(const struct vq_layer_config *c)
+{
+	float *x = random_block((size_t)ROWS * HIDDEN, 1), got[ROWS], again[ROWS];
+	double want[ROWS], worst = 0;
+	struct vq_layer l;
+	uint32_t s, t;
+
+	layer_make(&l, c);
+	assert_int_equal(vq_attention_mass(&l, x, &batch, got, NULL), VQ_OK);
+	for (s = 0; s < 3; s++) {
+		uint32_t n = starts[s + 1] - starts[s];
+
+		ref_mass(&l, x + starts[s] * HIDDEN, n, want);
+		for (t = 0; t < n; t++)
+			worst = fmax(worst, fabs(want[t] - got[starts[s] + t]) / want[t]);
+	}
+	assert_true(worst < 1e-3);
+	omp_set_num_threads(3);
+	assert_int_equal(vq_attention_mass(&l, x, &batch, again, NULL), VQ_OK);
+	omp_set_num_threads(1);
+	assert_memory_equal(got, again, sizeof(got));
+	layer_drop(&l);
+	vq_free(x);
+}
+
+static void the_attention_that_tokens_get_is_the_softmax_summed_over_queries(void **state)
+{
+	(void)state;
+	compare_mass(&llama);
+	compare_mass(&clip);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -353,6 +427,7 @@ int main(void)
 		cmocka_unit_test(tokens_that_come_one_by_one_find_the_cache),
 		cmocka_unit_test(stages_give_what_the_whole_layer_gives),
 		cmocka_unit_test(the_number_of_threads_changes_no_bit),
+		cmocka_unit_test(the_attention_that_tokens_get_is_the_softmax_summed_over_queries),
 	};
 
 	return cmocka_run_group_tests_name("layer", tests, NULL, NULL);
