@@ -26,4 +26,12 @@ int vq_chol_factor(uint32_t n, double *a);
 /* From U: the upper triangle of the inverse of U^T U.  0, or -1 when U has a 0 on its diagonal. */
 int vq_chol_invert(uint32_t n, double *u);
 
+/* The inverse of a [n, n] in its place.  0, or -1 when a is singular or there is no memory (a is then spoilt). */
+int vq_lu_invert(uint32_t n, double *a);
+/* a [n, n], symmetric, upper triangle: becomes its eigenvectors, one a row, with values [n] in falling order.  0, or
+ * -1 when the iteration fails or there is no memory. */
+int vq_eigen_symmetric(uint32_t n, double *a, double *values);
+/* x [m, n] becomes x u^-T, u [n, n] upper. */
+void vq_solve_upper_t(uint32_t m, uint32_t n, const double *u, double *x);
+
 #endif
