@@ -106,7 +106,7 @@ static int fill(struct vq_search_opts *o)
 	*o = (struct vq_search_opts){
 		.method = (enum vq_method)method,
 		.w = {bits_of[w_bits], group_of[w_group], w_sym},
-		.a = {bits_of[a_bits], group_of[a_group], a_sym, 1},
+		.a = {.bits = bits_of[a_bits], .group = group_of[a_group], .sym = a_sym, .clip = 1},
 		.veo = veo,
 		.eta = eta,
 		.first_unit = 0,

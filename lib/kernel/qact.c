@@ -16,6 +16,53 @@ uint32_t vq_agrid_n_groups(const struct vq_agrid *g, uint32_t n)
 	return g->group == 0 || g->group >= n ? n > 0 : vq_ceil_div(n, g->group);
 }
 
+uint32_t vq_agrid_n_ranges(const struct vq_agrid *g, uint32_t n, uint32_t n_positions)
+{
+	switch (g->range) {
+	case VQ_RANGE_STATIC:
+	case VQ_RANGE_CHANNEL: return vq_agrid_n_groups(g, n);
+	case VQ_RANGE_POSITION: return n_positions;
+	case VQ_RANGE_TOKEN: break;
+	}
+	return 0;
+}
+
+int vq_agrid_is_integer(const struct vq_agrid *g)
+{
+	return g->bits != VQ_ACT_FLOAT && g->range != VQ_RANGE_CHANNEL;
+}
+
+int vq_agrid_same(const struct vq_agrid *a, const struct vq_agrid *b)
+{
+	size_t bytes = (size_t)a->n_ranges * sizeof(float);
+
+	if (a->bits != b->bits || a->group != b->group || a->sym != b->sym || a->clip != b->clip ||
+	    a->range != b->range || a->n_ranges != b->n_ranges)
+		return 0;
+	return a->n_ranges == 0 ||
+	       (memcmp(a->lo, b->lo, bytes) == 0 && memcmp(a->hi, b->hi, bytes) == 0);
+}
+
+size_t vq_agrid_chunk(const struct vq_agrid *g, size_t n)
+{
+	size_t unit = g->range == VQ_RANGE_POSITION ? g->n_ranges : 1;
+
+	return unit > 1 ? (n + unit - 1) / unit * unit : n;
+}
+
+int vq_agrid_check_ranges(const float *lo, const float *hi, uint32_t n, const char *label,
+			  struct vq_err *err)
+{
+	uint32_t i;
+
+	for (i = 0; i < n; i++)
+		if (!isfinite(lo[i]) || !isfinite(hi[i]) || lo[i] > 0 || hi[i] < 0)
+			return vq_fail(err, VQ_E_DATA,
+				       "%s: range %u: want lo <= 0 <= hi, got %g, %g", label, i,
+				       (double)lo[i], (double)hi[i]);
+	return VQ_OK;
+}
+
 int vq_qact_alloc(struct vq_qact *a, size_t n_rows, uint32_t n, const struct vq_agrid *g,
 		  struct vq_err *err)
 {
@@ -77,16 +124,31 @@ struct vq_act_step vq_act_step_of(const struct vq_agrid *g, float min, float max
 	return p;
 }
 
+/* The grid of row t: its own range where ranges are by position. */
+static inline struct vq_agrid row_grid(const struct vq_agrid *g, size_t t)
+{
+	struct vq_agrid r = *g;
+
+	if (g->range == VQ_RANGE_POSITION) {
+		r.lo += t % g->n_ranges;
+		r.hi += t % g->n_ranges;
+	}
+	return r;
+}
+
 void vq_act_quantize(const struct vq_agrid *g, const float *x, struct vq_qact *a)
 {
 	const struct vq_kernels *k = vq_kernels_get();
 	long long t;
 
 #pragma omp parallel for schedule(static) if ((size_t)a->n_rows * a->n > PARALLEL)
-	for (t = 0; t < (long long)a->n_rows; t++)
-		k->act_quantize(g, x + (size_t)t * a->n, a->n, a->q + (size_t)t * a->stride,
+	for (t = 0; t < (long long)a->n_rows; t++) {
+		struct vq_agrid r = row_grid(g, (size_t)t);
+
+		k->act_quantize(&r, x + (size_t)t * a->n, a->n, a->q + (size_t)t * a->stride,
 				a->scale + (size_t)t * a->n_groups,
 				a->zero + (size_t)t * a->n_groups);
+	}
 }
 
 void vq_act_fake(const struct vq_agrid *g, const float *x, size_t n_rows, uint32_t n, float *out)
@@ -100,6 +162,9 @@ void vq_act_fake(const struct vq_agrid *g, const float *x, size_t n_rows, uint32
 		return;
 	}
 #pragma omp parallel for schedule(static) if (n_rows * n > PARALLEL)
-	for (t = 0; t < (long long)n_rows; t++)
-		k->act_fake(g, x + (size_t)t * n, n, out + (size_t)t * n);
+	for (t = 0; t < (long long)n_rows; t++) {
+		struct vq_agrid r = row_grid(g, (size_t)t);
+
+		k->act_fake(&r, x + (size_t)t * n, n, out + (size_t)t * n);
+	}
 }

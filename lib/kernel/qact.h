@@ -1,7 +1,9 @@
-/* Activation grids: dynamic, per token, per group of inputs (or the whole token), 2..8 bits, with a clip
- * ratio that search finds.
+/* Activation grids, 2..8 bits, each with a scale and a zero point for a range of inputs that holds 0.  Where
+ * ranges come from (enum vq_act_range): found anew for every group of inputs of every token, times a clip ratio that
+ * search finds; or stored, the same for all tokens, per group, per input channel, or per position in the sequence
+ * (Q-VLM's paper, 4.3: the latter two).
  *
- *   asymmetric: lo, hi = clip * min(0, min x), clip * max(0, max x) over the group
+ *   asymmetric: lo, hi = clip * min(0, min x), clip * max(0, max x) over the group, or as stored
  *               s = (hi - lo) / (2^b - 1),  z = clamp(rint(-lo / s), 0, 2^b - 1),
  *               q = clamp(rint(x / s) + z, 0, 2^b - 1)
  *   symmetric:  s = clip * max|x| / (2^(b-1) - 1),  q = clamp(rint(x / s), -2^(b-1), 2^(b-1) - 1),  z = 0
@@ -21,14 +23,39 @@
 
 #define VQ_ACT_FLOAT 16 /* bits of an activation that is not quantized */
 
+enum vq_act_range {
+	VQ_RANGE_TOKEN,   /* of a group of the token at hand */
+	VQ_RANGE_STATIC,  /* stored for each group of inputs */
+	VQ_RANGE_CHANNEL, /* stored for each input: group 1 */
+	VQ_RANGE_POSITION /* stored for each row of a sequence of n_ranges rows: group 0 */
+};
+
 struct vq_agrid {
 	uint32_t bits;  /* 2..8; 16 = activations stay float */
 	uint32_t group; /* inputs a group; 0 = the whole token; the last group may be short */
 	int sym;
-	float clip; /* (0, 1] */
+	float clip; /* (0, 1]; 1 where ranges are stored */
+	enum vq_act_range range;
+	uint32_t n_ranges; /* stored ones: groups or positions */
+	const float *lo,
+		*hi; /* [n_ranges], finite, lo <= 0 <= hi; borrowed; NULL where none are stored */
 };
 
 uint32_t vq_agrid_n_groups(const struct vq_agrid *g, uint32_t n);
+
+/* Ranges of n inputs that a grid stores: 0 for VQ_RANGE_TOKEN; n_positions rows make a sequence. */
+uint32_t vq_agrid_n_ranges(const struct vq_agrid *g, uint32_t n, uint32_t n_positions);
+
+/* 1 when an integer product can run it.  A scale for each input stands inside the sum: such grids are simulated in
+ * float. */
+int vq_agrid_is_integer(const struct vq_agrid *g);
+
+/* 1 when both turn every input into the same codes. */
+int vq_agrid_same(const struct vq_agrid *a, const struct vq_agrid *b);
+
+/* The least number of rows, n or more, by which rows can be cut into parts: whole sequences where ranges are by
+ * position. */
+size_t vq_agrid_chunk(const struct vq_agrid *g, size_t n);
 
 /* Quantized activations of n_rows tokens, as the products want them. */
 struct vq_qact {
@@ -43,7 +70,8 @@ struct vq_qact {
 VQ_MUST_CHECK int vq_qact_alloc(struct vq_qact *a, size_t n_rows, uint32_t n,
 				const struct vq_agrid *g, struct vq_err *err);
 void vq_qact_free(struct vq_qact *a);
-/* x [n_rows, n] into all rows of a, which vq_qact_alloc made for the same grid. */
+/* x [n_rows, n] into all rows of a, which vq_qact_alloc made for the same grid.  With ranges by position, row r has
+ * position r % n_ranges. */
 void vq_act_quantize(const struct vq_agrid *g, const float *x, struct vq_qact *a);
 
 /* x [n_rows, n] -> s * (q - z) in float, the same values that the integer path computes with; out = x is
@@ -57,5 +85,9 @@ struct vq_act_step {
 };
 
 struct vq_act_step vq_act_step_of(const struct vq_agrid *g, float min, float max);
+
+/* Stored ranges of a file: VQ_E_DATA unless all are finite and lo <= 0 <= hi. */
+VQ_MUST_CHECK int vq_agrid_check_ranges(const float *lo, const float *hi, uint32_t n,
+					const char *label, struct vq_err *err);
 
 #endif

@@ -50,13 +50,13 @@ TARGET static inline __m256 code(const struct vq_act_step *p, __m256 x)
 TARGET void vq_act_quantize_avx2(const struct vq_agrid *g, const float *x, uint32_t n, int8_t *q,
 				 float *scale, int32_t *zero)
 {
-	uint32_t group = g->group == 0 || g->group > n ? n : g->group, i, at, m;
+	uint32_t group = g->group == 0 || g->group > n ? n : g->group, i, at, m, j = 0;
 
-	for (at = 0; at < n; at += m, scale++, zero++) {
+	for (at = 0; at < n; at += m, j++, scale++, zero++) {
 		struct vq_act_step p;
 
 		m = n - at < group ? n - at : group;
-		p = fit(g, x + at, m);
+		p = g->lo ? vq_act_step_of(g, g->lo[j], g->hi[j]) : fit(g, x + at, m);
 		*scale = p.s;
 		*zero = (int32_t)p.z;
 		if (p.s == 0) {
@@ -78,13 +78,13 @@ TARGET void vq_act_quantize_avx2(const struct vq_agrid *g, const float *x, uint3
 
 TARGET void vq_act_fake_avx2(const struct vq_agrid *g, const float *x, uint32_t n, float *out)
 {
-	uint32_t group = g->group == 0 || g->group > n ? n : g->group, i, at, m;
+	uint32_t group = g->group == 0 || g->group > n ? n : g->group, i, at, m, j = 0;
 
-	for (at = 0; at < n; at += m) {
+	for (at = 0; at < n; at += m, j++) {
 		struct vq_act_step p;
 
 		m = n - at < group ? n - at : group;
-		p = fit(g, x + at, m);
+		p = g->lo ? vq_act_step_of(g, g->lo[j], g->hi[j]) : fit(g, x + at, m);
 		if (p.s == 0) {
 			memset(out + at, 0, m * sizeof(*out));
 			continue;

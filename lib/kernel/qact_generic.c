@@ -27,13 +27,13 @@ static inline float code(const struct vq_act_step *p, float x)
 void vq_act_quantize_generic(const struct vq_agrid *g, const float *x, uint32_t n, int8_t *q,
 			     float *scale, int32_t *zero)
 {
-	uint32_t group = g->group == 0 || g->group > n ? n : g->group, i, at, m;
+	uint32_t group = g->group == 0 || g->group > n ? n : g->group, i, at, m, j = 0;
 
-	for (at = 0; at < n; at += m, scale++, zero++) {
+	for (at = 0; at < n; at += m, j++, scale++, zero++) {
 		struct vq_act_step p;
 
 		m = n - at < group ? n - at : group;
-		p = fit(g, x + at, m);
+		p = g->lo ? vq_act_step_of(g, g->lo[j], g->hi[j]) : fit(g, x + at, m);
 		for (i = at; i < at + m; i++)
 			q[i] = (int8_t)(p.s == 0 ? p.z : code(&p, x[i]));
 		*scale = p.s;
@@ -43,13 +43,13 @@ void vq_act_quantize_generic(const struct vq_agrid *g, const float *x, uint32_t 
 
 void vq_act_fake_generic(const struct vq_agrid *g, const float *x, uint32_t n, float *out)
 {
-	uint32_t group = g->group == 0 || g->group > n ? n : g->group, i, at, m;
+	uint32_t group = g->group == 0 || g->group > n ? n : g->group, i, at, m, j = 0;
 
-	for (at = 0; at < n; at += m) {
+	for (at = 0; at < n; at += m, j++) {
 		struct vq_act_step p;
 
 		m = n - at < group ? n - at : group;
-		p = fit(g, x + at, m);
+		p = g->lo ? vq_act_step_of(g, g->lo[j], g->hi[j]) : fit(g, x + at, m);
 		for (i = at; i < at + m; i++)
 			out[i] = p.s == 0 ? 0 : p.s * (code(&p, x[i]) - p.z);
 	}

@@ -17,11 +17,6 @@ struct prepared {
 	float *f;         /* quantized and dequantized */
 };
 
-static int same_grid(const struct vq_agrid *a, const struct vq_agrid *b)
-{
-	return a->bits == b->bits && a->group == b->group && a->sym == b->sym && a->clip == b->clip;
-}
-
 static void forget(struct prepared *p)
 {
 	if (p->have_q)
@@ -47,7 +42,7 @@ static int prepare(struct prepared *p, const struct vq_linear *l, const float *x
 {
 	int rc = VQ_OK;
 
-	if (p->transform != l->transform || !same_grid(&p->grid, &l->act))
+	if (p->transform != l->transform || !vq_agrid_same(&p->grid, &l->act))
 		forget(p);
 	p->grid = l->act;
 	p->transform = l->transform;
@@ -86,6 +81,42 @@ void vq_packed_rows(const void *w, size_t first, uint32_t n, uint32_t n_in, floa
 	}
 }
 
+/* Stored ranges must be there, and rows whole sequences where each has its own. */
+static int check_ranges(const struct vq_linear *l, size_t n_rows, struct vq_err *err)
+{
+	const struct vq_agrid *g = &l->act;
+
+	if (g->range == VQ_RANGE_TOKEN || g->bits == VQ_ACT_FLOAT)
+		return VQ_OK;
+	if (!g->lo || !g->hi ||
+	    g->n_ranges != vq_agrid_n_ranges(g, l->n_in, g->n_ranges ? g->n_ranges : 1))
+		return vq_fail(err, VQ_E_DATA,
+			       "a linear layer of %u x %u has no ranges for its input", l->n_out,
+			       l->n_in);
+	if (g->range == VQ_RANGE_POSITION && n_rows % g->n_ranges != 0)
+		return vq_fail(err, VQ_E_DATA,
+			       "ranges of %u positions want whole sequences, got %zu rows",
+			       g->n_ranges, n_rows);
+	return VQ_OK;
+}
+
+/* The input quantized and dequantized, as float. */
+static int fake(struct prepared *p, const struct vq_linear *l, const float **x, size_t n_rows,
+		struct vq_err *err)
+{
+	int rc = VQ_OK;
+
+	if (!p->have_f) {
+		rc = rows_of(&p->f, n_rows, l->n_in, err);
+		if (rc < 0)
+			return rc;
+		p->have_f = 1;
+		vq_act_fake(&l->act, *x, n_rows, l->n_in, p->f);
+	}
+	*x = p->f;
+	return rc;
+}
+
 static int one(const struct vq_linear *l, const float *x, size_t n_rows, float *y,
 	       struct prepared *p, struct vq_err *err)
 {
@@ -94,11 +125,13 @@ static int one(const struct vq_linear *l, const float *x, size_t n_rows, float *
 	if (!l->w && !l->packed)
 		return vq_fail(err, VQ_E_DATA, "a linear layer of %u x %u has no weight", l->n_out,
 			       l->n_in);
-	rc = prepare(p, l, x, n_rows, err);
+	rc = check_ranges(l, n_rows, err);
+	if (rc == VQ_OK)
+		rc = prepare(p, l, x, n_rows, err);
 	if (rc < 0)
 		return rc;
 	x = p->t ? p->t : x;
-	if (l->packed && l->act.bits < 16) {
+	if (l->packed && vq_agrid_is_integer(&l->act)) {
 		if (!p->have_q) {
 			rc = vq_qact_alloc(&p->q, n_rows, l->n_in, &l->act, err);
 			if (rc < 0)
@@ -108,18 +141,14 @@ static int one(const struct vq_linear *l, const float *x, size_t n_rows, float *
 		}
 		return vq_qgemm(l->packed, &p->q, &l->act, l->bias, y, err);
 	}
+	if (l->act.bits != VQ_ACT_FLOAT)
+		rc = fake(p, l, &x, n_rows, err);
+	if (rc < 0)
+		return rc;
 	if (l->packed)
 		return vq_gemm_rows(x, n_rows, vq_packed_rows, l->packed, l->n_out, l->n_in,
 				    l->bias, y, err);
-	if (l->act.bits < 16 && !p->have_f) {
-		rc = rows_of(&p->f, n_rows, l->n_in, err);
-		if (rc < 0)
-			return rc;
-		p->have_f = 1;
-		vq_act_fake(&l->act, x, n_rows, l->n_in, p->f);
-	}
-	return vq_gemm(l->act.bits < 16 ? p->f : x, n_rows, l->w, l->dtype, l->n_out, l->n_in,
-		       l->bias, y, err);
+	return vq_gemm(x, n_rows, l->w, l->dtype, l->n_out, l->n_in, l->bias, y, err);
 }
 
 int vq_linear_apply(const struct vq_linear *const *l, uint32_t n, const float *x, size_t n_rows,

@@ -14,13 +14,15 @@ struct vq_linear {
 	const void *w;                  /* [n_out, n_in]; borrowed; NULL when packed is set */
 	const float *bias;              /* [n_out] or NULL; borrowed */
 	const struct vq_packed *packed; /* borrowed; NULL for floating point */
-	struct vq_agrid act;            /* bits 16: input not quantized */
+	struct vq_agrid act;            /* bits 16: input not quantized; its ranges borrowed */
 	/* Of the input, before it is quantized; w and packed are transformed the other way.  NULL: none; borrowed */
 	const struct vq_transform *transform;
 };
 
 /* y [n_rows, n_out] for each of n linears that share the input x [n_rows, n_in].  The input is transformed
- * and quantized once when all have the same transform (the same pointer) and activation grid. */
+ * and quantized once when all have the same transform (the same pointer) and activation grid.  Packed weights are multiplied
+ * as integers when the grid allows it (vq_agrid_is_integer), else dequantized.  Where ranges are by position, the rows
+ * are whole sequences, or it is VQ_E_DATA. */
 VQ_MUST_CHECK int vq_linear_apply(const struct vq_linear *const *l, uint32_t n, const float *x,
 				  size_t n_rows, float *const *y, struct vq_err *err);
 

@@ -1,6 +1,6 @@
 /* What the authors' released code computes instead of the paper's equations: the activation quantizer with
- * stored ranges, its "entropy" and "DED", and its L0.5 clip search.  For conformance tests and `--acts
- * paper`; the tools' own quantizers are quant/grid.h and kernel/qact.h. */
+ * stored ranges, its "entropy" and "DED", and its L0.5 clip search.  For conformance tests;
+ * the tools' own quantizers are quant/grid.h and kernel/qact.h. */
 #ifndef VQ_QUANT_COMPAT_H
 #define VQ_QUANT_COMPAT_H
 

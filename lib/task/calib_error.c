@@ -34,7 +34,7 @@ static int round_linear(struct vq_linear *l, uint32_t bits, float **own, struct 
 	vq_codes_free(&codes);
 	l->w = *own;
 	l->dtype = VQ_F32;
-	l->act = (struct vq_agrid){bits, GROUP, 0, 1};
+	l->act = (struct vq_agrid){.bits = bits, .group = GROUP, .clip = 1};
 	return VQ_OK;
 }
 

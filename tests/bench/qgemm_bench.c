@@ -123,7 +123,8 @@ static void make(struct setup *s, int c, uint32_t m, uint32_t n, uint32_t k)
 	uint32_t ng = cases[c].wgroup ? k / cases[c].wgroup : 1;
 
 	n_scales = vq_packed_n_scales(n, ng);
-	s->g = (struct vq_agrid){cases[c].abits, cases[c].agroup, cases[c].asym, 1};
+	s->g = (struct vq_agrid){
+		.bits = cases[c].abits, .group = cases[c].agroup, .sym = cases[c].asym, .clip = 1};
 	s->planes = vq_alloc(bytes, 1, NULL);
 	s->scale = vq_alloc(n_scales, 2, NULL);
 	s->zero = vq_alloc(n_scales, 1, NULL);

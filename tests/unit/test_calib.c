@@ -274,7 +274,8 @@ static void make_candidate(struct vq_layer *layers, uint32_t bits, float *const 
 				continue;
 			lin->w = w[k++];
 			lin->dtype = VQ_F32;
-			lin->act = (struct vq_agrid){bits, 128, 0, clip[vq_lin_slot(i)]};
+			lin->act = (struct vq_agrid){
+				.bits = bits, .group = 128, .clip = clip[vq_lin_slot(i)]};
 		}
 	}
 }

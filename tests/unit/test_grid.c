@@ -174,7 +174,7 @@ static void a_grid_of_nine_bits_is_refused(void **state)
 
 static void an_activation_grid_survives_its_json(void **state)
 {
-	struct vq_agrid g = {6, 128, 1, 0.93f}, h;
+	struct vq_agrid g = {.bits = 6, .group = 128, .sym = 1, .clip = 0.93f}, h;
 	struct vq_err err = {0};
 	char *text;
 	json_t *j = vq_agrid_json(&g), *back;
@@ -187,6 +187,54 @@ static void an_activation_grid_survives_its_json(void **state)
 	json_decref(back);
 	json_decref(j);
 	vq_free(text);
+}
+
+static void stored_ranges_are_named_and_checked(void **state)
+{
+	const char *good[] = {"{\"bits\":4,\"group\":64,\"range\":\"static\"}",
+			      "{\"bits\":4,\"group\":1,\"range\":\"channel\"}",
+			      "{\"bits\":4,\"group\":0,\"range\":\"position\"}"};
+	const uint32_t n_ranges[] = {3, 140, 17};
+	const char *bad[] = {"{\"bits\":4,\"group\":64,\"range\":\"channel\"}",
+			     "{\"bits\":4,\"group\":1,\"range\":\"position\"}",
+			     "{\"bits\":4,\"clip\":0.5,\"range\":\"static\"}",
+			     "{\"bits\":4,\"range\":\"layer\"}", "{\"bits\":4,\"range\":4}"};
+	const char *word[] = {"group 1", "group 0", "clip 1", "'layer'", "range"};
+	float ranges[2 * 140];
+	struct vq_err err = {0};
+	size_t i, k;
+
+	(void)state;
+	for (i = 0; i < 3; i++) {
+		json_t *j = vq_json_parse(good[i], strlen(good[i]), "t", &err), *back;
+		struct vq_agrid g, h;
+
+		for (k = 0; k < 2 * n_ranges[i]; k++)
+			ranges[k] = k < n_ranges[i] ? -1 : 1;
+		assert_int_equal(vq_agrid_parse(&g, j, "t", &err), VQ_OK);
+		back = vq_agrid_json(&g);
+		assert_int_equal(vq_agrid_parse(&h, back, "t", &err), VQ_OK);
+		assert_true(vq_agrid_same(&g, &h) && h.range != VQ_RANGE_TOKEN);
+		assert_int_equal(vq_agrid_set_ranges(&g, ranges, n_ranges[i], 140, 17, "t", &err),
+				 VQ_OK);
+		assert_int_equal(
+			vq_agrid_set_ranges(&g, ranges, n_ranges[i] - 1, 140, 17, "t", &err),
+			VQ_E_DATA);
+		ranges[2 * n_ranges[i] - 1] = -1;
+		assert_int_equal(vq_agrid_set_ranges(&g, ranges, n_ranges[i], 140, 17, "t", &err),
+				 VQ_E_DATA);
+		json_decref(back);
+		json_decref(j);
+	}
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		json_t *j = vq_json_parse(bad[i], strlen(bad[i]), "t", &err);
+		struct vq_agrid g;
+
+		err = (struct vq_err){0};
+		assert_int_equal(vq_agrid_parse(&g, j, "t", &err), VQ_E_DATA);
+		assert_non_null(strstr(err.text, word[i]));
+		json_decref(j);
+	}
 }
 
 static void a_bad_activation_grid_is_refused_with_its_key(void **state)
@@ -224,6 +272,7 @@ int main(void)
 		cmocka_unit_test(zero_is_always_representable),
 		cmocka_unit_test(a_grid_of_nine_bits_is_refused),
 		cmocka_unit_test(an_activation_grid_survives_its_json),
+		cmocka_unit_test(stored_ranges_are_named_and_checked),
 		cmocka_unit_test(a_bad_activation_grid_is_refused_with_its_key),
 	};
 

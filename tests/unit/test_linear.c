@@ -125,7 +125,7 @@ static void packed_weights_with_float_and_integer_activations(void **state)
 		l.packed = &p;
 		assert_int_equal(vq_linear_one(&l, x, ROWS, y, &err), VQ_OK);
 		assert_true(error_of(x, deq, ROWS) < 1e-4);
-		l.act = (struct vq_agrid){8, 0, 0, 1.0f};
+		l.act = (struct vq_agrid){.bits = 8, .clip = 1};
 		vq_act_fake(&l.act, x, ROWS, IN, fake);
 		assert_int_equal(vq_linear_one(&l, x, ROWS, y, &err), VQ_OK);
 		assert_true(error_of(fake, deq, ROWS) < 1e-4);
@@ -135,7 +135,9 @@ static void packed_weights_with_float_and_integer_activations(void **state)
 
 static void the_simulated_path_quantizes_the_input(void **state)
 {
-	struct vq_linear l = {OUT, IN, VQ_F32, w, bias, NULL, {4, 36, 1, 0.9f}, NULL};
+	struct vq_linear l = {
+		OUT, IN, VQ_F32, w, bias, NULL, {.bits = 4, .group = 36, .sym = 1, .clip = 0.9f},
+		NULL};
 	struct vq_err err = {0};
 
 	(void)state;
@@ -149,7 +151,9 @@ static void the_simulated_path_quantizes_the_input(void **state)
 static void linears_that_share_an_input_may_differ_in_grid(void **state)
 {
 	static float z[3][ROWS * OUT];
-	struct vq_linear a = {OUT, IN, VQ_F32, w, bias, NULL, {4, 0, 1, 1.0f}, NULL}, b = a, c = a;
+	struct vq_linear a = {OUT, IN, VQ_F32, w, bias, NULL, {.bits = 4, .sym = 1, .clip = 1},
+			      NULL},
+			 b = a, c = a;
 	struct vq_err err = {0};
 	int i;
 
@@ -164,6 +168,64 @@ static void linears_that_share_an_input_may_differ_in_grid(void **state)
 		assert_memory_equal(y, z[i], sizeof(y));
 	}
 	assert_memory_equal(z[0], z[2], sizeof(y));
+}
+
+/* Per group and per position the product is one of integers, per channel one of floats: all give what the simulated
+ * input and the dequantized weight give, and linears whose ranges are equal, not the same, share the input. */
+static void stored_ranges_give_the_product_of_what_they_stand_for(void **state)
+{
+	static const enum vq_act_range kinds[] = {VQ_RANGE_STATIC, VQ_RANGE_CHANNEL,
+						  VQ_RANGE_POSITION};
+	static const uint32_t groups[] = {32, 1, 0};
+	static float deq[OUT * IN], lo[2][IN], hi[IN], z[3][ROWS * OUT];
+	const struct vq_wgrid grid = {4, 32, 0};
+	struct vq_err err = {0};
+	struct vq_packed p;
+	size_t i, k;
+
+	(void)state;
+	fill();
+	pack(&grid, &p, deq);
+	for (i = 0; i < IN; i++) {
+		lo[0][i] = lo[1][i] = -0.5f - (float)(i % 5) * 0.3f;
+		hi[i] = 0.4f + (float)(i % 7) * 0.2f;
+	}
+	for (k = 0; k < 3; k++) {
+		struct vq_linear a = {.n_out = OUT, .n_in = IN, .bias = bias, .packed = &p}, b;
+
+		err = (struct vq_err){0};
+		a.act = (struct vq_agrid){.bits = 4,
+					  .group = groups[k],
+					  .clip = 1,
+					  .range = kinds[k],
+					  .lo = lo[0],
+					  .hi = hi};
+		a.act.n_ranges = vq_agrid_n_ranges(&a.act, IN, 2);
+		b = a;
+		b.act.lo = lo[1];
+		vq_act_fake(&a.act, x, ROWS, IN, fake);
+		assert_int_equal(vq_linear_apply((const struct vq_linear *[]){&a, &b}, 2, x, ROWS,
+						 (float *[]){z[0], z[1]}, &err),
+				 VQ_OK);
+		memcpy(y, z[0], sizeof(y));
+		assert_true(error_of(fake, deq, ROWS) < 1e-4);
+		assert_memory_equal(z[0], z[1], sizeof(y));
+		a.packed = NULL; /* search simulates with float weights */
+		a.w = deq;
+		a.dtype = VQ_F32;
+		assert_int_equal(vq_linear_one(&a, x, ROWS, z[2], &err), VQ_OK);
+		for (i = 0; i < ROWS * OUT; i++)
+			assert_float_equal(z[2][i], z[0][i], 1e-4);
+		if (kinds[k] == VQ_RANGE_POSITION) {
+			assert_int_equal(vq_linear_one(&a, x, 3, y, &err), VQ_E_DATA);
+			assert_non_null(strstr(err.text, "whole sequences"));
+			err = (struct vq_err){0};
+		}
+		a.act.lo = NULL;
+		assert_int_equal(vq_linear_one(&a, x, 2, y, &err), VQ_E_DATA);
+		assert_non_null(strstr(err.text, "no ranges"));
+	}
+	unpack(&p);
 }
 
 static void a_linear_without_weight_is_refused(void **state)
@@ -209,6 +271,7 @@ int main(void)
 		cmocka_unit_test(packed_weights_with_float_and_integer_activations),
 		cmocka_unit_test(the_simulated_path_quantizes_the_input),
 		cmocka_unit_test(linears_that_share_an_input_may_differ_in_grid),
+		cmocka_unit_test(stored_ranges_give_the_product_of_what_they_stand_for),
 		cmocka_unit_test(a_transformed_linear_gives_the_product),
 		cmocka_unit_test(a_linear_without_weight_is_refused),
 	};

@@ -57,7 +57,7 @@ static void make(struct problem *p, uint32_t wbits, uint32_t wgroup, int wsym, u
 	p->n_out = n_out;
 	p->n_in = n_in;
 	p->rows = rows;
-	p->ag = (struct vq_agrid){abits, agroup, asym, 1.0f};
+	p->ag = (struct vq_agrid){.bits = abits, .group = agroup, .sym = asym, .clip = 1};
 	p->codes = vq_alloc(n_codes, 1, NULL);
 	p->scale = vq_alloc(n_scales, 2, NULL);
 	p->zero = vq_alloc(n_scales, 1, NULL);
