@@ -17,6 +17,8 @@ static int act_order;
 static const char *parts, *blocks, *resume;
 static double eta, gptaq;
 static uint32_t sweeps, rows, polish;
+static int token_weights;
+static const char *vision_weight;
 
 static const struct vq_opt opts[] = {
 	{"method", 0, VQ_OPT_CHOICE, "NAME", &method, "qvlm", "how rounding functions are chosen",
@@ -46,6 +48,12 @@ static const struct vq_opt opts[] = {
 	 "rounds of coordinate descent on the codes (gptq)", 0, 100, NULL},
 	{"rows", 0, VQ_OPT_U32, "N", &rows, "4096",
 	 "tokens that errors and second moments are measured on, about; 0 is all", 0, 1e9, NULL},
+	{"token-weights", 0, VQ_OPT_CHOICE, "NAME", &token_weights, "none",
+	 "which tokens of the decoder count more in errors and second moments", 0, 0,
+	 VQ_TOKEN_WEIGHTS},
+	{"vision-weight", 0, VQ_OPT_STR, "X", &vision_weight, "0.1",
+	 "weight of a picture's token beside text's 1, or 'measured' (--token-weights vision)", 0,
+	 0, NULL},
 	{"blocks", 0, VQ_OPT_STR, "A-B", &blocks, NULL,
 	 "search and emit only these units; A is 0 or a checkpoint of vqlm-calib", 0, 0, NULL},
 	{"resume", 0, VQ_OPT_STR, "FILE", &resume, NULL,
@@ -118,8 +126,16 @@ static int fill(struct vq_search_opts *o)
 		.act_order = act_order,
 		.gptaq = gptaq,
 		.polish = polish,
+		.token_weights = (enum vq_token_weights)token_weights,
+		.vision_weight = -1,
 		.seed = common.seed,
 	};
+	if (strcmp(vision_weight, "measured") != 0 &&
+	    vq_parse_f64(&o->vision_weight, vision_weight, 0, 1e6) < 0)
+		return vq_cli_usage(&tool,
+				    "--vision-weight wants a number of 0..1000000 or 'measured', "
+				    "got '%s'",
+				    vision_weight);
 	if (vq_search_parts(parts, &o->parts, &err) < 0)
 		return vq_cli_usage(&tool, "%s", err.text);
 	if (blocks && parse_blocks(blocks, o) < 0)

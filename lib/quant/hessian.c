@@ -1,6 +1,7 @@
 /* Second moments of a linear's input. */
 #include "quant/hessian.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -72,4 +73,19 @@ int vq_hessian_add(struct vq_hessian *h, const float *x, const float *x_full, si
 	h->n_rows += n_rows;
 	vq_free(buf);
 	return VQ_OK;
+}
+
+double vq_hessian_cross(const struct vq_hessian *h)
+{
+	double hh = 0, dd = 0;
+	size_t n = h->n, i, j;
+
+	for (i = 0; h->d && i < n; i++)
+		for (j = 0; j < n; j++) {
+			double v = h->h[i * n + j], d = h->d[i * n + j];
+
+			hh += j > i ? 2 * v * v : v * v; /* the lower triangle is 0 */
+			dd += d * d;
+		}
+	return hh > 0 ? sqrt(dd / hh) : 0;
 }

@@ -27,4 +27,8 @@ void vq_hessian_free(struct vq_hessian *h); /* fine on zeroes */
 VQ_MUST_CHECK int vq_hessian_add(struct vq_hessian *h, const float *x, const float *x_full,
 				 size_t n_rows, struct vq_err *err);
 
+/* ||D||_F / ||H||_F: how much of what reaches the linear is the doing of quantized predecessors.  0 without D, or where
+ * H is 0. */
+double vq_hessian_cross(const struct vq_hessian *h);
+
 #endif

@@ -26,7 +26,7 @@ static double row_error2(const float *a, const float *b, size_t n)
 	return (s[0] + s[1]) + (s[2] + s[3]);
 }
 
-double vq_sum_error2(const float *a, const float *b, size_t n_rows, size_t width)
+double vq_sum_weighted2(const float *a, const float *b, const float *r, size_t n_rows, size_t width)
 {
 	size_t per = (n_rows + MAX_SLICES - 1) / MAX_SLICES;
 	int n = per ? (int)((n_rows + per - 1) / per) : 0, i;
@@ -34,15 +34,21 @@ double vq_sum_error2(const float *a, const float *b, size_t n_rows, size_t width
 
 #pragma omp parallel for schedule(static) if (n_rows * width > 65536)
 	for (i = 0; i < n; i++) {
-		size_t r = (size_t)i * per, end = r + per < n_rows ? r + per : n_rows;
+		size_t k = (size_t)i * per, end = k + per < n_rows ? k + per : n_rows;
 
 		part[i] = 0;
-		for (; r < end; r++)
-			part[i] += row_error2(a ? a + r * width : 0, b + r * width, width);
+		for (; k < end; k++)
+			part[i] += (r ? (double)r[k] : 1) *
+				   row_error2(a ? a + k * width : 0, b + k * width, width);
 	}
 	for (i = 0; i < n; i++)
 		sum += part[i];
 	return sum;
+}
+
+double vq_sum_error2(const float *a, const float *b, size_t n_rows, size_t width)
+{
+	return vq_sum_weighted2(a, b, NULL, n_rows, width);
 }
 
 double vq_sum_squares(const float *b, size_t n_rows, size_t width)

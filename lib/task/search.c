@@ -84,6 +84,15 @@ int vq_search_by_block(const struct vq_search_opts *o)
 	return vq_search_calibrates(o);
 }
 
+static json_t *token_weights(const struct vq_search_opts *o)
+{
+	if (o->token_weights == VQ_TOKENS_ATTENTION)
+		return json_string("attention");
+	return json_pack("{s:o}", "vision",
+			 o->vision_weight < 0 ? json_string("measured")
+					      : json_real(o->vision_weight));
+}
+
 json_t *vq_search_params(const struct vq_search_opts *o, struct vq_err *err)
 {
 	static const char *const methods[] = {"rtn", "layerwise", "qvlm", "gptq"};
@@ -119,6 +128,8 @@ json_t *vq_search_params(const struct vq_search_opts *o, struct vq_err *err)
 		if (o->veo)
 			bad = bad || json_object_set_new(j, "eta", json_real(o->eta)) < 0;
 	}
+	if (vq_search_calibrates(o) && o->token_weights != VQ_TOKENS_NONE)
+		bad = bad || json_object_set_new(j, "token_weights", token_weights(o)) < 0;
 	if (bad) {
 		json_decref(j);
 		vq_fail(err, VQ_E_SYS, "memory: cannot make the history");

@@ -129,6 +129,7 @@ static void end_search(struct vq_sblock *b)
 {
 	vq_walk_end(&b->walk);
 	vq_score_free(&b->score);
+	vq_tokens_free(&b->tokens);
 	vq_free((void *)(uintptr_t)b->batch.start);
 	vq_free(b->input);
 	b->batch.start = NULL;
@@ -156,7 +157,7 @@ static int gptq_place(struct vq_sblock *b, uint32_t i, const float *xq, const fl
 		      struct vq_err *err)
 {
 	struct vq_place *p = &b->places[i];
-	int rc = vq_place_gptq(p, b->o, xq, xf, b->cost.n_rows, &b->cost.gptq, err);
+	int rc = vq_place_gptq(p, b->o, xq, xf, b->tokens.r, b->cost.n_rows, &b->cost.gptq, err);
 
 	if (rc == VQ_OK)
 		vq_place_set(p, 0, 0);
@@ -175,6 +176,12 @@ static int in_order(struct vq_sblock *b, const float *full_in, struct vq_err *er
 		rc = vq_walk_begin(&q, b->quant, b->first, b->last, b->input, b->acts->width,
 				   &b->batch, err);
 	for (i = 0; rc == VQ_OK && i < b->n_places; i++) {
+		if (!b->projector && b->places[i].slot == 0)
+			rc = vq_tokens_layer(&b->tokens, b->places[i].unit,
+					     vq_model_layer(b->full, b->places[i].unit),
+					     vq_walk_input(&f), err);
+		if (rc < 0)
+			break;
 		rc = b->o->method == VQ_METHOD_GPTQ
 			     ? gptq_place(b, i, vq_walk_input(&q), vq_walk_input(&f), err)
 			     : vq_sblock_layerwise(b, i, vq_walk_input(&q), vq_walk_input(&f), err);
@@ -183,6 +190,7 @@ static int in_order(struct vq_sblock *b, const float *full_in, struct vq_err *er
 		if (rc == VQ_OK)
 			rc = vq_walk_next(&q, err);
 	}
+	b->score.r = b->tokens.block;
 	if (rc == VQ_OK)
 		rc = vq_score_target(&b->score, vq_walk_output(&f), err);
 	if (rc == VQ_OK)
@@ -213,7 +221,7 @@ static int choose_rows(struct vq_sblock *b, float **full_in, struct vq_err *err)
 	if (!b->input || !*full_in)
 		goto out;
 	b->cost.n_rows = start[n];
-	rc = VQ_OK;
+	rc = vq_tokens_begin(&b->tokens, b->o, b->acts, seqs, &b->batch, b->first, err);
 out:
 	vq_free(seqs);
 	return rc;

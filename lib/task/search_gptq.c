@@ -1,6 +1,8 @@
 /* GPTQ at one place. */
 #include "task/search_gptq.h"
 
+#include <math.h>
+
 #include "base/mem.h"
 #include "quant/gptq.h"
 
@@ -10,9 +12,19 @@
 #define CHUNK    512u /* rows quantized at a time */
 #define BLOCK    128u
 
+/* Rows times sqrt(r): their second moments are then weighted by r. */
+static void weigh(float *x, const float *r, size_t n_rows, size_t n)
+{
+	size_t i, j;
+
+	for (i = 0; r && i < n_rows; i++)
+		for (j = 0; j < n; j++)
+			x[i * n + j] *= sqrtf(r[i]);
+}
+
 /* The second moments of the input, as means over tokens. */
 static int measure(struct vq_hessian *h, const struct vq_place *p, const float *x,
-		   const float *x_full, size_t n_rows, struct vq_err *err)
+		   const float *x_full, const float *r, size_t n_rows, struct vq_err *err)
 {
 	size_t n = h->n, at, i;
 	float *q = vq_alloc_f32(CHUNK * n, err), *f = vq_alloc_f32(CHUNK * n, err);
@@ -23,6 +35,8 @@ static int measure(struct vq_hessian *h, const struct vq_place *p, const float *
 
 		vq_place_see(p, 0, 0, x + at * n, rows, q);
 		vq_place_see(p, VQ_QVLM_VALUES, 0, x_full + at * n, rows, f);
+		weigh(q, r ? r + at : NULL, rows, n);
+		weigh(f, r ? r + at : NULL, rows, n);
 		rc = vq_hessian_add(h, q, f, rows, err);
 	}
 	vq_free(q);
@@ -58,7 +72,8 @@ static int fit(struct vq_place *p, uint32_t i, const struct vq_gptq *g,
 }
 
 int vq_place_gptq(struct vq_place *p, const struct vq_search_opts *o, const float *x,
-		  const float *x_full, size_t n_rows, struct vq_gptq_cost *cost, struct vq_err *err)
+		  const float *x_full, const float *r, size_t n_rows, struct vq_gptq_cost *cost,
+		  struct vq_err *err)
 {
 	uint32_t n_in = p->lin[0].full->n_in, i;
 	int few = n_rows < (size_t)FEW * n_in;
@@ -77,7 +92,9 @@ int vq_place_gptq(struct vq_place *p, const struct vq_search_opts *o, const floa
 		return VQ_OK;
 	rc = vq_hessian_new(&h, n_in, go.alpha > 0, err);
 	if (rc == VQ_OK)
-		rc = measure(&h, p, x, x_full, n_rows, err);
+		rc = measure(&h, p, x, x_full, r, n_rows, err);
+	if (rc == VQ_OK)
+		cost->cross += vq_hessian_cross(&h);
 	if (rc == VQ_OK)
 		rc = vq_gptq_prepare(&g, &h, &go, err);
 	vq_hessian_free(&h);

@@ -9,14 +9,15 @@
 struct vq_gptq_cost {
 	double loss; /* sum of tr((Q - W) H (Q - W)^T) / 2, H the mean over tokens, before polishing */
 	double damp;       /* the largest */
+	double cross;      /* sum over places of ||D||_F / ||H||_F, with gptaq */
 	uint32_t n_few;    /* places with fewer than 8 tokens per input: damping 10 % */
 	uint32_t n_raised; /* places where the factorization wanted more damping */
 };
 
 /* Chooses and builds the codes of p from its input x [n_rows, n_in], which is quantized here as the place does it, and
- * from what full precision has there.  Adds to cost. */
+ * from what full precision has there.  r [n_rows]: weights of the rows, mean 1; NULL: all 1.  Adds to cost. */
 VQ_MUST_CHECK int vq_place_gptq(struct vq_place *p, const struct vq_search_opts *o, const float *x,
-				const float *x_full, size_t n_rows, struct vq_gptq_cost *cost,
-				struct vq_err *err);
+				const float *x_full, const float *r, size_t n_rows,
+				struct vq_gptq_cost *cost, struct vq_err *err);
 
 #endif

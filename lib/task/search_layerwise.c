@@ -49,9 +49,9 @@ static int trial_new(struct trial *t, const struct vq_place *p, struct vq_err *e
 	return VQ_OK;
 }
 
-/* Adds the errors of some rows, input clip a. */
-static int try_rows(struct trial *t, const struct vq_place *p, const float *xq, size_t n,
-		    uint32_t a, double *errors, struct vq_err *err)
+/* Adds the errors of some rows, input clip a; r: their weights or NULL. */
+static int try_rows(struct trial *t, const struct vq_place *p, const float *xq, const float *r,
+		    size_t n, uint32_t a, double *errors, struct vq_err *err)
 {
 	const struct vq_linear *lin[3 * VQ_QVLM_VALUES];
 	uint32_t i;
@@ -64,7 +64,7 @@ static int try_rows(struct trial *t, const struct vq_place *p, const float *xq, 
 	rc = vq_linear_apply(lin, t->n, xq, n, t->y, err);
 	for (i = 0; rc == VQ_OK && i < t->n; i++)
 		errors[a * VQ_QVLM_VALUES + t->value[i]] +=
-			vq_sum_error2(t->y[i], t->ref[t->of[i]], n, t->lin[i].n_out);
+			vq_sum_weighted2(t->y[i], t->ref[t->of[i]], r, n, t->lin[i].n_out);
 	return rc;
 }
 
@@ -75,6 +75,7 @@ static int pair_errors(struct vq_sblock *b, const struct vq_place *p, const floa
 	uint32_t n_in = p->lin[0].full->n_in, a, w, i;
 	struct trial t;
 	int rc = trial_new(&t, p, err);
+	const float *r = b->tokens.r;
 	size_t at;
 
 	for (a = 0; a < VQ_QVLM_VALUES; a++)
@@ -91,7 +92,8 @@ static int pair_errors(struct vq_sblock *b, const struct vq_place *p, const floa
 			rc = vq_linear_one(p->lin[i].full, xf + at * n_in, n, t.ref[i], err);
 		for (a = 0; rc == VQ_OK && a < VQ_QVLM_VALUES; a++)
 			if (p->a_usable[a])
-				rc = try_rows(&t, p, xq + at * n_in, n, a, errors, err);
+				rc = try_rows(&t, p, xq + at * n_in, r ? r + at : NULL, n, a,
+					      errors, err);
 	}
 	trial_free(&t);
 	return rc;

@@ -28,11 +28,17 @@ static json_t *percentiles(const struct vq_sblock *b, uint32_t which)
 static json_t *gptq_stat(const struct vq_sblock *b)
 {
 	const struct vq_block_cost *c = &b->cost;
+	json_t *j = json_pack("{s:[I,I],s:I,s:f,s:f,s:f,s:I,s:I}", "units", (json_int_t)b->first,
+			      (json_int_t)b->last, "rows", (json_int_t)c->n_rows, "error", c->error,
+			      "loss", c->gptq.loss, "damp", c->gptq.damp, "evaluations",
+			      (json_int_t)c->n_evals, "places", (json_int_t)c->n_places);
 
-	return json_pack("{s:[I,I],s:I,s:f,s:f,s:f,s:I,s:I}", "units", (json_int_t)b->first,
-			 (json_int_t)b->last, "rows", (json_int_t)c->n_rows, "error", c->error,
-			 "loss", c->gptq.loss, "damp", c->gptq.damp, "evaluations",
-			 (json_int_t)c->n_evals, "places", (json_int_t)c->n_places);
+	if (j && b->o->gptaq > 0 &&
+	    json_object_set_new(j, "cross", json_real(c->gptq.cross / b->n_places)) < 0) {
+		json_decref(j);
+		return NULL;
+	}
+	return j;
 }
 
 static json_t *clip_stat(const struct vq_sblock *b)

@@ -6,6 +6,7 @@
 #include "task/search_block.h"
 #include "task/search_place.h"
 #include "task/search_score.h"
+#include "task/search_tokens.h"
 #include "task/search_walk.h"
 
 struct vq_sblock {
@@ -25,6 +26,7 @@ struct vq_sblock {
 	struct vq_batch batch;
 	float *input; /* what enters the block, quantized stream, rows of the batch */
 	struct vq_score score;
+	struct vq_tokens tokens; /* of the layer that in-order search is at, and of the block */
 	struct vq_walk walk; /* stands before place `at` with the choice of the places before it */
 	uint32_t at;
 	struct vq_block_cost cost;

@@ -66,7 +66,7 @@ int vq_score_target(struct vq_score *s, const float *out, struct vq_err *err)
 		vq_vision_features(s->cfg, out, s->n_seqs, s->target);
 	else
 		memcpy(s->target, out, s->n_rows * s->width * sizeof(float));
-	s->ref = vq_sum_squares(s->target, s->n_rows, s->width);
+	s->ref = vq_sum_weighted2(NULL, s->target, s->r, s->n_rows, s->width);
 	if (!(s->ref > 0))
 		s->ref = 1; /* an output of zeros: the error is then absolute */
 	return VQ_OK;
@@ -99,7 +99,7 @@ int vq_score_of(struct vq_score *s, const float *out, double *score, struct vq_e
 	size_t n = s->n_rows * s->width, i;
 
 	if (!s->veo) {
-		*score = vq_sum_error2(out, s->target, s->n_rows, s->width) / s->ref;
+		*score = vq_sum_weighted2(out, s->target, s->r, s->n_rows, s->width) / s->ref;
 	} else {
 		vq_vision_features(s->cfg, out, s->n_seqs, s->features);
 		for (i = 0; i < n; i++)

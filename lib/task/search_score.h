@@ -1,5 +1,5 @@
-/* What a candidate of a block is judged by: the relative squared error of the block's output, or, for the last block of
- * the vision tower under visual-encoder optimisation,
+/* What a candidate of a block is judged by: the relative squared error of the block's output, its rows weighted where
+ * tokens are (task/search_tokens.h), or, for the last block of the vision tower under visual-encoder optimisation,
  *
  *     ||dV||^2 / ||V||^2  +  eta * mean over sketched samples of sum_k <G_k, dV>^2        (quant/sketch.h)
  *
@@ -19,6 +19,7 @@ struct vq_score {
 	size_t n_rows, width;   /* of the target */
 	float *target;          /* output or features in full precision */
 	float *features;        /* work space under veo */
+	const float *r;         /* [n_rows] weights of the rows; NULL: all 1; borrowed */
 	double ref;             /* square of the target */
 };
 

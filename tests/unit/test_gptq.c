@@ -643,6 +643,35 @@ static void the_sums_over_tiles_are_the_second_moments(void **state)
 	stream_case_free(&s);
 }
 
+static void what_predecessors_changed_is_measured_against_the_input(void **state)
+{
+	const float x[] = {1, 2, 3, 0, 1, 1}, full[] = {1, 2, 4, 0, 1, 3};
+	struct vq_hessian h;
+	double hh = 0, dd = 0;
+	int i, j, k;
+
+	(void)state;
+	assert_int_equal(vq_hessian_new(&h, 3, 1, NULL), VQ_OK);
+	assert_int_equal(vq_hessian_add(&h, x, full, 2, NULL), VQ_OK);
+	for (i = 0; i < 3; i++)
+		for (j = 0; j < 3; j++) {
+			double a = 0, d = 0;
+
+			for (k = 0; k < 2; k++) {
+				a += (double)x[3 * k + i] * x[3 * k + j];
+				d += ((double)full[3 * k + i] - x[3 * k + i]) * x[3 * k + j];
+			}
+			hh += a * a;
+			dd += d * d;
+		}
+	assert_float_equal(vq_hessian_cross(&h), sqrt(dd / hh), 1e-12);
+	vq_hessian_free(&h);
+	assert_int_equal(vq_hessian_new(&h, 3, 0, NULL), VQ_OK);
+	assert_int_equal(vq_hessian_add(&h, x, full, 2, NULL), VQ_OK);
+	assert_true(vq_hessian_cross(&h) == 0);
+	vq_hessian_free(&h);
+}
+
 static void the_result_does_not_depend_on_the_number_of_threads(void **state)
 {
 	struct vq_gptq_opts o = for_streams(32, 0);
@@ -726,6 +755,7 @@ int main(void)
 		cmocka_unit_test(p_is_the_row_by_row_solution),
 		cmocka_unit_test(with_independent_inputs_it_is_rounding_to_nearest),
 		cmocka_unit_test(the_sums_over_tiles_are_the_second_moments),
+		cmocka_unit_test(what_predecessors_changed_is_measured_against_the_input),
 		cmocka_unit_test(the_result_does_not_depend_on_the_number_of_threads),
 		cmocka_unit_test(a_hessian_that_cannot_be_factored_gets_more_damping),
 		cmocka_unit_test(an_input_that_is_always_zero_loses_its_weights),

@@ -704,6 +704,67 @@ static int remove_dir(void **state)
 	return system(command);
 }
 
+/* How many weights of codes in the decoder, and outside it, differ between "out" and another stream; and whether
+ * any STAT does. */
+static void count_changes(const char *other, size_t *decoder, size_t *before, size_t *stats)
+{
+	struct vq_held_list a = {0}, b = {0};
+	size_t i;
+
+	load(file("out"), &a);
+	load(other, &b);
+	assert_int_equal(a.n, b.n);
+	*decoder = *before = *stats = 0;
+	for (i = 0; i < a.n; i++) {
+		const struct vq_record *r = &a.items[i].rec;
+		size_t change = r->hash != b.items[i].rec.hash;
+
+		assert_string_equal(r->name, b.items[i].rec.name);
+		if (r->kind == VQ_KIND_STAT)
+			*stats += change;
+		else if (vq_search_part_of(r->name) == VQ_PART_LLM)
+			*decoder += change || !json_equal(r->attrs, b.items[i].rec.attrs);
+		else
+			*before += change;
+	}
+	vq_held_clear(&a);
+	vq_held_clear(&b);
+}
+
+static void equal_token_weights_change_no_byte_and_others_the_decoder(void **state)
+{
+	static const enum vq_method methods[] = {VQ_METHOD_LAYERWISE, VQ_METHOD_QVLM,
+						 VQ_METHOD_GPTQ};
+	size_t m, decoder, before, stats;
+
+	(void)state;
+	for (m = 0; m < 3; m++) {
+		struct vq_search_opts o = defaults();
+		struct vq_err err = {0};
+
+		o.method = methods[m];
+		o.gptaq = .25;
+		search_usual(&o);
+		o.token_weights = VQ_TOKENS_VISION;
+		o.vision_weight = 1;
+		assert_int_equal(run(&o, file("in"), file("again"), &err), VQ_OK);
+		count_changes(file("again"), &decoder, &before, &stats);
+		assert_true(decoder == 0 && before == 0 && stats == 0);
+		o.vision_weight = .01;
+		assert_int_equal(run(&o, file("in"), file("again"), &err), VQ_OK);
+		count_changes(file("again"), &decoder, &before, &stats);
+		assert_true(decoder > 0 && before == 0 && stats > 0);
+		o.token_weights = VQ_TOKENS_ATTENTION;
+		assert_int_equal(run(&o, file("in"), file("again"), &err), VQ_OK);
+		count_changes(file("again"), &decoder, &before, &stats);
+		assert_true(decoder > 0 && before == 0 && stats > 0);
+		o.token_weights = VQ_TOKENS_VISION;
+		o.vision_weight = -1;
+		assert_int_equal(run(&o, file("in"), file("again"), &err), VQ_E_DATA);
+		assert_non_null(strstr(err.text, "stat/vision_weight"));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -722,6 +783,7 @@ int main(void)
 		cmocka_unit_test(descent_is_bounded_by_exhaustive_search),
 		cmocka_unit_test(the_sketch_scores_the_last_vision_block),
 		cmocka_unit_test(ties_keep_the_smaller_clip),
+		cmocka_unit_test(equal_token_weights_change_no_byte_and_others_the_decoder),
 		cmocka_unit_test(rtn_is_the_grid_applied_to_every_linear),
 	};
 

@@ -10,6 +10,8 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "model/attention_mass.h"
+#include "quant/layerwise.h"
+#include "task/search_gptq.h"
 #include "task/search_tokens.h"
 
 #define IMAGE   99
@@ -165,6 +167,72 @@ static void without_weights_and_before_the_decoder_there_are_none(void **state)
 	vq_tokens_free(&t);
 }
 
+enum { IN = 64, OUT = 24, DISTINCT = 200 };
+
+/* Codes of a random weight for n_rows inputs with weights r. */
+static struct vq_codes gptq_codes(const float *w, const float *x, const float *full, const float *r,
+				  size_t n_rows, double *loss)
+{
+	const struct vq_search_opts o = {.gptaq = .5};
+	struct vq_record rec = {.name = "w"};
+	struct vq_held held = {.rec = rec};
+	struct vq_linear l = {.n_out = OUT, .n_in = IN, .dtype = VQ_F32, .w = w}, quant = l;
+	struct vq_place p = {.n = 1,
+			     .lin[0] = {.rec = &held, .full = &l, .quant = &quant},
+			     .w = {3, 32, 0},
+			     .a = {.bits = VQ_ACT_FLOAT, .clip = 1},
+			     .a_ratio = {1, 1, 1, 1, 1}};
+	struct vq_gptq_cost cost = {0};
+	struct vq_codes c;
+
+	assert_int_equal(vq_place_gptq(&p, &o, x, full, r, n_rows, &cost, NULL), VQ_OK);
+	c = p.lin[0].codes;
+	memset(&p.lin[0].codes, 0, sizeof(c));
+	vq_place_free(&p);
+	*loss = cost.loss;
+	return c;
+}
+
+static void whole_weights_are_what_repeated_rows_give(void **state)
+{
+	static float w[OUT * IN], x[3 * DISTINCT * IN], full[3 * DISTINCT * IN], r[DISTINCT];
+	static float many[3 * DISTINCT * IN], many_full[3 * DISTINCT * IN];
+	struct vq_rng rng = vq_rng_new(8, "weights");
+	struct vq_codes a, b, plain;
+	double loss[3];
+	size_t n = 0, i, j;
+
+	(void)state;
+	for (i = 0; i < OUT * IN; i++)
+		w[i] = (float)vq_rng_normal(rng, i);
+	for (i = 0; i < DISTINCT * IN; i++) {
+		x[i] = (float)(vq_rng_normal(rng, 10000 + i) * (i / IN % 5 ? 1 : 3));
+		full[i] = x[i] + .2f * (float)vq_rng_normal(rng, 100000 + i);
+	}
+	for (i = 0; i < DISTINCT; i++)
+		for (j = 0; j < 1 + i % 3; j++, n++) {
+			memcpy(many + n * IN, x + i * IN, IN * sizeof(float));
+			memcpy(many_full + n * IN, full + i * IN, IN * sizeof(float));
+		}
+	for (i = 0; i < DISTINCT; i++)
+		r[i] = (float)(1 + i % 3) * DISTINCT / (float)n;
+	/* Fewer than 8 rows an input would be damped more: both sides are. */
+	assert_true(n < 8 * IN);
+	a = gptq_codes(w, x, full, r, DISTINCT, &loss[0]);
+	b = gptq_codes(w, many, many_full, NULL, n, &loss[1]);
+	plain = gptq_codes(w, x, full, NULL, DISTINCT, &loss[2]);
+	assert_memory_equal(a.codes, b.codes, OUT * IN);
+	assert_float_equal(loss[0] / loss[1], 1, 1e-5);
+	assert_true(memcmp(a.codes, plain.codes, OUT * IN) != 0);
+	/* Errors: the same rule. */
+	assert_float_equal(vq_sum_weighted2(x, full, r, DISTINCT, IN) * (double)n / DISTINCT /
+				   vq_sum_error2(many, many_full, n, IN),
+			   1, 1e-6);
+	vq_codes_free(&a);
+	vq_codes_free(&b);
+	vq_codes_free(&plain);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -174,6 +242,7 @@ int main(void)
 		cmocka_unit_test(
 			attention_weights_span_a_hundredth_to_one_in_the_order_of_attention),
 		cmocka_unit_test(without_weights_and_before_the_decoder_there_are_none),
+		cmocka_unit_test(whole_weights_are_what_repeated_rows_give),
 	};
 
 	return cmocka_run_group_tests_name("search tokens", tests, set_up, NULL);
