@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "kernel/joint.h"
 #include "kernel/qgemm.h"
+#include "kernel/transform_rows.h"
 
 /* A product that vq_qgemm has checked. */
 struct vq_product {
@@ -28,6 +29,8 @@ struct vq_kernels {
 			     float *scale, int32_t *zero);
 	/* One token: x [n] -> s * (q - z); out = x is fine. */
 	void (*act_fake)(const struct vq_agrid *g, const float *x, uint32_t n, float *out);
+	/* Some rows: x [n_rows, n] -> out [n_rows, n]; out = x is fine. */
+	void (*transform)(const struct vq_transform *t, const float *x, size_t n_rows, float *out);
 	int (*qgemm)(const struct vq_product *p, struct vq_err *err); /* VQ_E_SYS: no memory */
 	void (*joint_rows)(const struct vq_joint *j, size_t r0, size_t r1, double *S);
 };

@@ -136,19 +136,21 @@ static inline struct vq_agrid row_grid(const struct vq_agrid *g, size_t t)
 	return r;
 }
 
+void vq_act_quantize_row(const struct vq_agrid *g, const float *x, struct vq_qact *a, size_t t)
+{
+	struct vq_agrid r = row_grid(g, t);
+
+	vq_kernels_get()->act_quantize(&r, x, a->n, a->q + t * a->stride,
+				       a->scale + t * a->n_groups, a->zero + t * a->n_groups);
+}
+
 void vq_act_quantize(const struct vq_agrid *g, const float *x, struct vq_qact *a)
 {
-	const struct vq_kernels *k = vq_kernels_get();
 	long long t;
 
 #pragma omp parallel for schedule(static) if ((size_t)a->n_rows * a->n > PARALLEL)
-	for (t = 0; t < (long long)a->n_rows; t++) {
-		struct vq_agrid r = row_grid(g, (size_t)t);
-
-		k->act_quantize(&r, x + (size_t)t * a->n, a->n, a->q + (size_t)t * a->stride,
-				a->scale + (size_t)t * a->n_groups,
-				a->zero + (size_t)t * a->n_groups);
-	}
+	for (t = 0; t < (long long)a->n_rows; t++)
+		vq_act_quantize_row(g, x + (size_t)t * a->n, a, (size_t)t);
 }
 
 void vq_act_fake(const struct vq_agrid *g, const float *x, size_t n_rows, uint32_t n, float *out)

@@ -73,6 +73,8 @@ void vq_qact_free(struct vq_qact *a);
 /* x [n_rows, n] into all rows of a, which vq_qact_alloc made for the same grid.  With ranges by position, row r has
  * position r % n_ranges. */
 void vq_act_quantize(const struct vq_agrid *g, const float *x, struct vq_qact *a);
+/* x [n] into row t alone, on the calling thread. */
+void vq_act_quantize_row(const struct vq_agrid *g, const float *x, struct vq_qact *a, size_t t);
 
 /* x [n_rows, n] -> s * (q - z) in float, the same values that the integer path computes with; out = x is
  * fine.  bits = 16 copies. */

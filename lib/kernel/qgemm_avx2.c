@@ -277,7 +277,8 @@ static int qgemm(const struct vq_product *p, struct vq_err *err)
 
 static int runs(void)
 {
-	return __builtin_cpu_supports("avx2"); /* and so F16C, which clang 14 cannot ask for */
+	/* and so F16C, which clang 14 cannot ask for */
+	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
 const struct vq_kernels vq_kernels_avx2 = {
@@ -285,6 +286,7 @@ const struct vq_kernels vq_kernels_avx2 = {
 	.runs = runs,
 	.act_quantize = vq_act_quantize_avx2,
 	.act_fake = vq_act_fake_avx2,
+	.transform = vq_transform_avx2,
 	.qgemm = qgemm,
 	.joint_rows = vq_joint_rows_generic, /* four doubles a register do not pay */
 };

@@ -359,6 +359,7 @@ const struct vq_kernels vq_kernels_avx512vnni = {
 	.runs = runs,
 	.act_quantize = vq_act_quantize_avx512,
 	.act_fake = vq_act_fake_avx512,
+	.transform = vq_transform_avx512,
 	.qgemm = qgemm,
 	.joint_rows = vq_joint_rows_avx512,
 };

@@ -98,6 +98,7 @@ const struct vq_kernels vq_kernels_generic = {
 	.runs = runs,
 	.act_quantize = vq_act_quantize_generic,
 	.act_fake = vq_act_fake_generic,
+	.transform = vq_transform_generic,
 	.qgemm = vq_qgemm_generic,
 	.joint_rows = vq_joint_rows_generic,
 };

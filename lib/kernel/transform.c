@@ -1,65 +1,53 @@
-/* Transforms of inputs. */
+/* Transforms of inputs: rows shared out to threads. */
 #include "kernel/transform.h"
 
-#include <math.h>
-#include <string.h>
+#include <omp.h>
 
-#define MAX_BLOCK 256u
+#include "base/mem.h"
+#include "kernel/cpu.h"
 
-void vq_fwht(float *x, uint32_t n)
+/* Rows at a time: a block's matrix is read once for all of them, and in floats they stay in the cache. */
+#define TILE     24u
+#define PARALLEL 32768u /* inputs below which one thread is faster */
+
+static size_t rows_of(size_t n_rows, size_t tile)
 {
-	uint32_t h, i, j;
-
-	for (h = 1; h < n; h *= 2)
-		for (i = 0; i < n; i += 2 * h)
-			for (j = i; j < i + h; j++) {
-				float a = x[j], b = x[j + h];
-
-				x[j] = a + b;
-				x[j + h] = a - b;
-			}
-}
-
-static void hadamard(float *x, uint32_t n, uint32_t block)
-{
-	float scale = (float)(1 / sqrt(block));
-	uint32_t i;
-
-	for (i = 0; i < n; i += block)
-		vq_fwht(x + i, block);
-	for (i = 0; i < n; i++)
-		x[i] *= scale;
-}
-
-static void matrices(float *x, uint32_t n, uint32_t block, const float *m)
-{
-	float y[MAX_BLOCK];
-	uint32_t b, i, j;
-
-	for (b = 0; b < n; b += block, m += (size_t)block * block) {
-		memset(y, 0, block * sizeof(*y));
-		for (i = 0; i < block; i++)
-			for (j = 0; j < block; j++)
-				y[j] += x[b + i] * m[(size_t)i * block + j];
-		memcpy(x + b, y, block * sizeof(*y));
-	}
+	return n_rows - tile * TILE < TILE ? n_rows - tile * TILE : TILE;
 }
 
 void vq_transform_rows(const struct vq_transform *t, const float *x, size_t n_rows, float *out)
 {
-	long long r;
+	const struct vq_kernels *k = vq_kernels_get();
+	long long i, n_tiles = (long long)((n_rows + TILE - 1) / TILE);
 
-#pragma omp parallel for schedule(static) if (n_rows * t->n > 32768)
-	for (r = 0; r < (long long)n_rows; r++) {
-		const float *in = x + (size_t)r * t->n;
-		float *v = out + (size_t)r * t->n;
-		uint32_t i;
+#pragma omp parallel for schedule(static) if (n_rows * t->n > PARALLEL)
+	for (i = 0; i < n_tiles; i++) {
+		size_t at = (size_t)i * TILE * t->n;
 
-		for (i = 0; i < t->n; i++)
-			v[i] = t->scale ? in[i] * t->scale[i] : in[i];
-		if (t->block && t->matrix)
-			matrices(v, t->n, t->block, t->matrix);
-		else if (t->block)
-			hadamard(v, t->n, t->block);
+		k->transform(t, x + at, rows_of(n_rows, (size_t)i), out + at);
 	}
+}
+
+int vq_transform_quantize(const struct vq_transform *t, const struct vq_agrid *g, const float *x,
+			  struct vq_qact *a, struct vq_err *err)
+{
+	const struct vq_kernels *k = vq_kernels_get();
+	size_t n_rows = a->n_rows < TILE ? a->n_rows : TILE, per = n_rows * t->n;
+	long long i, n_tiles = ((long long)a->n_rows + TILE - 1) / TILE;
+	int parallel = (size_t)a->n_rows * t->n > PARALLEL;
+	float *buf = vq_alloc_f32(per * (parallel ? (size_t)omp_get_max_threads() : 1), err);
+
+	if (!buf)
+		return VQ_E_SYS;
+#pragma omp parallel for schedule(static) if (parallel)
+	for (i = 0; i < n_tiles; i++) {
+		float *v = buf + per * (parallel ? (size_t)omp_get_thread_num() : 0);
+		size_t first = (size_t)i * TILE, n = rows_of(a->n_rows, (size_t)i), r;
+
+		k->transform(t, x + first * t->n, n, v);
+		for (r = 0; r < n; r++, v += t->n)
+			vq_act_quantize_row(g, v, a, first + r);
+	}
+	vq_free(buf);
+	return VQ_OK;
 }

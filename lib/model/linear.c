@@ -10,11 +10,11 @@
 /* The input in the form that the last linear wanted, kept for the next one. */
 struct prepared {
 	const struct vq_transform *transform;
-	float *t; /* transformed; NULL without */
+	float *t; /* transformed; NULL without, and where quantizing does it */
 	struct vq_agrid grid;
-	int have_q, have_f;
+	int have_q;
 	struct vq_qact q; /* quantized */
-	float *f;         /* quantized and dequantized */
+	float *f;         /* quantized and dequantized; NULL without */
 };
 
 static void forget(struct prepared *p)
@@ -36,21 +36,38 @@ static int rows_of(float **out, size_t n_rows, uint32_t width, struct vq_err *er
 	return *out ? VQ_OK : VQ_E_SYS;
 }
 
-/* What l wants of x: keeps what the linear before it wanted too, forgets the rest. */
-static int prepare(struct prepared *p, const struct vq_linear *l, const float *x, size_t n_rows,
-		   struct vq_err *err)
+/* Codes of x, for the integer product. */
+static int quantize(struct prepared *p, const struct vq_linear *l, const float *x, size_t n_rows,
+		    struct vq_err *err)
+{
+	int rc = vq_qact_alloc(&p->q, n_rows, l->n_in, &l->act, err);
+
+	if (rc < 0)
+		return rc;
+	p->have_q = 1;
+	if (l->transform)
+		return vq_transform_quantize(l->transform, &l->act, x, &p->q, err);
+	vq_act_quantize(&l->act, x, &p->q);
+	return VQ_OK;
+}
+
+/* Floats: x transformed, then quantized and dequantized, as far as l wants it; *out is what to multiply. */
+static int simulate(struct prepared *p, const struct vq_linear *l, const float *x, size_t n_rows,
+		    const float **out, struct vq_err *err)
 {
 	int rc = VQ_OK;
 
-	if (p->transform != l->transform || !vq_agrid_same(&p->grid, &l->act))
-		forget(p);
-	p->grid = l->act;
-	p->transform = l->transform;
 	if (l->transform && !p->t) {
 		rc = rows_of(&p->t, n_rows, l->n_in, err);
 		if (rc == VQ_OK)
 			vq_transform_rows(l->transform, x, n_rows, p->t);
 	}
+	if (rc == VQ_OK && l->act.bits != VQ_ACT_FLOAT && !p->f) {
+		rc = rows_of(&p->f, n_rows, l->n_in, err);
+		if (rc == VQ_OK)
+			vq_act_fake(&l->act, p->t ? p->t : x, n_rows, l->n_in, p->f);
+	}
+	*out = p->f ? p->f : p->t ? p->t : x;
 	return rc;
 }
 
@@ -100,23 +117,6 @@ static int check_ranges(const struct vq_linear *l, size_t n_rows, struct vq_err 
 	return VQ_OK;
 }
 
-/* The input quantized and dequantized, as float. */
-static int fake(struct prepared *p, const struct vq_linear *l, const float **x, size_t n_rows,
-		struct vq_err *err)
-{
-	int rc = VQ_OK;
-
-	if (!p->have_f) {
-		rc = rows_of(&p->f, n_rows, l->n_in, err);
-		if (rc < 0)
-			return rc;
-		p->have_f = 1;
-		vq_act_fake(&l->act, *x, n_rows, l->n_in, p->f);
-	}
-	*x = p->f;
-	return rc;
-}
-
 static int one(const struct vq_linear *l, const float *x, size_t n_rows, float *y,
 	       struct prepared *p, struct vq_err *err)
 {
@@ -126,23 +126,18 @@ static int one(const struct vq_linear *l, const float *x, size_t n_rows, float *
 		return vq_fail(err, VQ_E_DATA, "a linear layer of %u x %u has no weight", l->n_out,
 			       l->n_in);
 	rc = check_ranges(l, n_rows, err);
-	if (rc == VQ_OK)
-		rc = prepare(p, l, x, n_rows, err);
 	if (rc < 0)
 		return rc;
-	x = p->t ? p->t : x;
+	/* What the linear before wanted too stays. */
+	if (p->transform != l->transform || !vq_agrid_same(&p->grid, &l->act))
+		forget(p);
+	p->grid = l->act;
+	p->transform = l->transform;
 	if (l->packed && vq_agrid_is_integer(&l->act)) {
-		if (!p->have_q) {
-			rc = vq_qact_alloc(&p->q, n_rows, l->n_in, &l->act, err);
-			if (rc < 0)
-				return rc;
-			p->have_q = 1;
-			vq_act_quantize(&l->act, x, &p->q);
-		}
-		return vq_qgemm(l->packed, &p->q, &l->act, l->bias, y, err);
+		rc = p->have_q ? VQ_OK : quantize(p, l, x, n_rows, err);
+		return rc < 0 ? rc : vq_qgemm(l->packed, &p->q, &l->act, l->bias, y, err);
 	}
-	if (l->act.bits != VQ_ACT_FLOAT)
-		rc = fake(p, l, &x, n_rows, err);
+	rc = simulate(p, l, x, n_rows, &x, err);
 	if (rc < 0)
 		return rc;
 	if (l->packed)

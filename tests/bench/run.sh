@@ -1,6 +1,6 @@
 #!/bin/bash
 # What `make bench` runs: a stream beside the plain pipe that carries it, the integer products beside the peak of
-# the processor, and the model of the demo from checkpoint to answers.  BUILD names the build folder.
+# the processor, the transforms of inputs beside the products, and the model of the demo from checkpoint to answers.  BUILD names the build folder.
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."
@@ -13,6 +13,8 @@ echo "== streams"
 "$BUILD/bench/stream"
 echo "== integer products"
 "$BUILD/bench/qgemm_bench"
+echo "== transforms of inputs"
+"$BUILD/bench/transform_bench"
 echo "== mini-llava, 2,000 questions"
 "$BUILD/bin/vqlm-calib" -q -n 0 -m "$demo/mini-llava" \
 	| "$BUILD/bin/vqlm-search" -q --method rtn -w 4 -a 8 \

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "base/rng.h"
+#include "kernel/cpu.h"
 #include "model/linear.h"
 #include "quant/grid.h"
 
@@ -264,6 +265,93 @@ static void a_transformed_linear_gives_the_product(void **state)
 		assert_float_equal(out[0][i], out[1][i], 1e-4);
 }
 
+/* Packed, with 8-bit inputs: the product with the floats that the codes stand for, and the float product within what
+ * eight bits lose.  One matrix a block of 24, and Hadamard. */
+static void a_packed_linear_with_a_transform_computes_on_transformed_integers(void **state)
+{
+	static const struct vq_wgrid grid = {4, 24, 0};
+	static float scale[IN], m[IN * 24], xt[ROWS * IN], deq[OUT * IN];
+	const struct vq_transform kinds[] = {
+		{IN, 8, scale, NULL}, {IN, 24, scale, m}, {IN, 0, scale, NULL}};
+	struct vq_rng r = vq_rng_new(12, "linear");
+	struct vq_err err = {0};
+	size_t i, k;
+
+	(void)state;
+	fill();
+	for (i = 0; i < IN; i++)
+		scale[i] = i % 5 ? 0.5f : -1.5f;
+	for (i = 0; i < IN * 24; i++)
+		m[i] = (float)vq_rng_normal(r, i) / 5;
+	for (k = 0; k < 3; k++) {
+		struct vq_linear l = {
+			.n_out = OUT, .n_in = IN, .bias = bias, .transform = &kinds[k]};
+		struct vq_packed p;
+
+		pack(&grid, &p, deq);
+		l.packed = &p;
+		l.act = (struct vq_agrid){.bits = 8, .clip = 1};
+		vq_transform_rows(&kinds[k], x, ROWS, xt);
+		vq_act_fake(&l.act, xt, ROWS, IN, fake);
+		assert_int_equal(vq_linear_one(&l, x, ROWS, y, &err), VQ_OK);
+		assert_true(error_of(fake, deq, ROWS) < 1e-4);
+		l.act.bits = 16;
+		assert_int_equal(vq_linear_one(&l, x, ROWS, y, &err), VQ_OK);
+		assert_true(error_of(xt, deq, ROWS) < 1e-4);
+		unpack(&p);
+	}
+}
+
+static int n_transforms;
+
+static void counted(const struct vq_transform *t, const float *in, size_t n_rows, float *out)
+{
+#pragma omp atomic
+	n_transforms += (int)n_rows;
+	vq_kernels_generic.transform(t, in, n_rows, out);
+}
+
+/* The same numbers at another address are another transform, of which the result is the same. */
+static void linears_that_name_the_same_transform_share_it(void **state)
+{
+	static float scale[IN], z[4][ROWS * OUT], deq[OUT * IN];
+	static const struct vq_wgrid grid = {4, 24, 0};
+	struct vq_transform t = {IN, 8, scale, NULL}, u = t;
+	struct vq_linear a = {.n_out = OUT,
+			      .n_in = IN,
+			      .bias = bias,
+			      .act = {.bits = 4, .group = 24, .clip = 1}},
+			 b, c;
+	struct vq_kernels kernels = *vq_kernels_get();
+	struct vq_err err = {0};
+	struct vq_packed p;
+	int i;
+
+	(void)state;
+	fill();
+	for (i = 0; i < IN; i++)
+		scale[i] = i % 5 ? 0.5f : -1.5f;
+	pack(&grid, &p, deq);
+	a.packed = &p;
+	kernels.transform = counted;
+	vq_kernels_use(&kernels);
+	b = a;
+	a.transform = &t;
+	c = a;
+	c.transform = &u;
+	assert_int_equal(vq_linear_apply((const struct vq_linear *[]){&a, &a, &b, &c}, 4, x, ROWS,
+					 (float *[]){z[0], z[1], z[2], z[3]}, &err),
+			 VQ_OK);
+	vq_kernels_use(NULL);
+	assert_int_equal(n_transforms, 2 * ROWS);
+	assert_memory_equal(z[0], z[1], sizeof(y));
+	assert_memory_equal(z[0], z[3], sizeof(y));
+	assert_int_equal(vq_linear_one(&b, x, ROWS, y, &err), VQ_OK);
+	assert_memory_equal(z[2], y, sizeof(y));
+	assert_true(memcmp(z[2], z[0], sizeof(y)) != 0);
+	unpack(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -273,6 +361,8 @@ int main(void)
 		cmocka_unit_test(linears_that_share_an_input_may_differ_in_grid),
 		cmocka_unit_test(stored_ranges_give_the_product_of_what_they_stand_for),
 		cmocka_unit_test(a_transformed_linear_gives_the_product),
+		cmocka_unit_test(a_packed_linear_with_a_transform_computes_on_transformed_integers),
+		cmocka_unit_test(linears_that_name_the_same_transform_share_it),
 		cmocka_unit_test(a_linear_without_weight_is_refused),
 	};
 
