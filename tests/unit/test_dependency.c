@@ -13,6 +13,7 @@
 #include "base/rng.h"
 #include "kernel/cpu.h"
 #include "quant/dependency.h"
+#include "quant/dependency_slope.h"
 
 static double dependency(const struct vq_levels *k, const struct vq_levels *k1, size_t rows,
 			 uint32_t channels, uint32_t bits, int hard)
@@ -242,6 +243,69 @@ static void every_kernel_set_gives_generics_bits(void **state)
 	vq_kernels_use(NULL);
 }
 
+static double moved(const struct data *d, const float *dx, const float *dy, double t, size_t rows,
+		    uint32_t channels, uint32_t bits)
+{
+	size_t n = rows * channels, i;
+	float *x = vq_alloc_f32(n, NULL), *y = vq_alloc_f32(n, NULL);
+	struct vq_levels k = {x, d->k.min, d->k.max}, k1 = {y, d->k1.min, d->k1.max};
+	double out;
+
+	for (i = 0; i < n; i++) {
+		x[i] = d->x[i] + (float)(t * dx[i]);
+		y[i] = d->y[i] + (float)(t * dy[i]);
+	}
+	out = dependency(&k, &k1, rows, channels, bits, 0);
+	vq_free(x);
+	vq_free(y);
+	return out;
+}
+
+/* Along random directions, to which soft levels that pass the reach of 3 add noise of about their weight. */
+static void slopes_are_those_of_central_differences(void **state)
+{
+	enum { SLOPE_ROWS = 60, CHANNELS = 16, N = SLOPE_ROWS * CHANNELS };
+	static float gx[N], gy[N], dx[N], dy[N], P[256];
+	struct vq_rng r = vq_rng_new(6, "test");
+	double *sums = vq_calloc(256, sizeof(double), NULL), worst = 0, t = 2e-3;
+	struct data d;
+	uint64_t i, draw;
+
+	(void)state;
+	make(&d, SLOPE_ROWS, CHANNELS, 1);
+	assert_int_equal(vq_joint_add(sums, &d.k, &d.k1, SLOPE_ROWS, CHANNELS, 4, 0, NULL), VQ_OK);
+	for (i = 0; i < 256; i++)
+		P[i] = (float)(sums[i] / N);
+	assert_int_equal(vq_joint_slope(P, &d.k, &d.k1, SLOPE_ROWS, CHANNELS, 4, 2, gx, gy, NULL),
+			 VQ_OK);
+	for (draw = 0; draw < 6; draw++) {
+		double want, got = 0, size = 0;
+
+		for (i = 0; i < N; i++) {
+			/* along the slopes in one draw, the two sides apart in others */
+			dx[i] = draw == 2 ? 0 : (float)vq_rng_normal(r, 2 * (N * draw + i));
+			dy[i] = draw == 3 ? 0 : (float)vq_rng_normal(r, 2 * (N * draw + i) + 1);
+			if (draw == 0) {
+				dx[i] = gx[i] * N;
+				dy[i] = gy[i] * N;
+			}
+			got += (double)gx[i] * dx[i] + (double)gy[i] * dy[i];
+			size += (double)gx[i] * gx[i] + (double)gy[i] * gy[i];
+		}
+		want = 2 *
+		       (moved(&d, dx, dy, t, SLOPE_ROWS, CHANNELS, 4) -
+			moved(&d, dx, dy, -t, SLOPE_ROWS, CHANNELS, 4)) /
+		       (2 * t);
+		worst = fmax(worst, draw ? fabs(got - want) / sqrt(size) : fabs(got / want - 1));
+	}
+	print_message("# figure: slope of the dependency against central differences: within "
+		      "%.2g\n",
+		      worst);
+	assert_true(worst < 0.03);
+	vq_free(sums);
+	drop(&d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -252,6 +316,7 @@ int main(void)
 		cmocka_unit_test(empty_histograms_have_no_entropy),
 		cmocka_unit_test(sums_do_not_depend_on_the_number_of_threads),
 		cmocka_unit_test(every_kernel_set_gives_generics_bits),
+		cmocka_unit_test(slopes_are_those_of_central_differences),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
