@@ -26,8 +26,9 @@ static const struct vq_opt opts[] = {
 	{"error-stats", 0, VQ_OPT_FLAG, NULL, &o.error_stats, NULL,
 	 "also measure each layer's rounding error, for vqlm-entropy --proxy error", 0, 0, NULL},
 	{"influence-samples", 0, VQ_OPT_U32, "N", &o.influence_samples, "8",
-	 "at most N samples for the influence of layers and the sketch of the vision features; 0 "
-	 "leaves both out",
+	 "at most N samples for the influence of layers, weights of pictures' tokens and sketches "
+	 "of "
+	 "the vision features; 0 leaves them out",
 	 0, 256, NULL},
 	{"dry-run", 0, VQ_OPT_FLAG, NULL, &o.dry_run, NULL,
 	 "print the memory, disk and time needed, and stop", 0, 0, NULL},

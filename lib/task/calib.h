@@ -9,7 +9,10 @@
  *   stat/influence         f32 [n_units]  relative change of the final hidden state (after the last norm, at the
  *                          last prompt token) for a small random change of the unit's output, per relative size of
  *                          the change; see task/calib_probe.h
+ *   stat/vision_weight     f32 [n_units]  weight of pictures' tokens beside text's in decoder layers; see
+ *                          task/calib_vision_weight.h
  *   stat/sketch/I          f32 [K, rows, C] of sample I, see quant/sketch.h
+ *   stat/entropy_sketch/I  f32 [rows, C] of sample I, see task/calib_entropy.h
  *   stat/error/BITS        f32 [n_units]  relative squared error of the unit's output when its weights are rounded
  *                          and the inputs of its linears quantized; see task/calib_error.h
  *
@@ -29,7 +32,7 @@ struct vq_calib_opts {
 	const char *checkpoints; /* "8,16" or NULL */
 	const char *bits;        /* "4,6,8" */
 	int error_stats;
-	uint32_t influence_samples; /* 0: neither influence nor sketch */
+	uint32_t influence_samples; /* 0: none of what backward passes give */
 	int dry_run;
 	const char *output; /* NULL: standard output */
 	int level;

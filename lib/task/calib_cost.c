@@ -170,7 +170,8 @@ static void count_run(struct vq_calib_cost *c, const struct vq_calib_run *r)
 
 	vq_calib_probe_size(r, &n, &n_k);
 	kept_v = v.seqs ? n * v.longest * v.c->hidden * (v.n_layers + 1) : 0;
-	kept_d = n * d.longest * d.c->hidden * (d.n_layers + 1);
+	kept_d = n * d.longest * d.c->hidden * (d.n_layers + 1) +
+		 (n ? 2ull * d.n_layers * d.c->hidden : 0);
 	entry = hv + hd +
 		(uint64_t)r->cfg->n_image_tokens * (v.c->hidden + 2 * (uint64_t)d.c->hidden);
 	peak = v.seqs ? hv + layer_work(&v) + joint_work(r, &v) + error_work(r, &v) : 0;
@@ -180,9 +181,10 @@ static void count_run(struct vq_calib_cost *c, const struct vq_calib_run *r)
 		peak = u64max(peak, kept_d + u64max(adjoint_work(&d, n_k), adjoint_work(&v, n_k)));
 	c->memory += fixed + 4 * (kept_v + peak);
 	c->stream += fixed + checkpoint_bytes(r, &v, &d) +
-		     (v.seqs ? 4ull * n * n_k * r->cfg->n_image_tokens * v.c->hidden : 0);
+		     (v.seqs ? 4ull * n * (n_k + 1) * r->cfg->n_image_tokens * v.c->hidden : 0);
 	c->flop = layer_flop(&v) * v.n_layers + layer_flop(&d) * d.n_layers;
-	c->flop *= 1 + (double)n * (n_k + 1) / r->n;
+	/* Each probed sample: a forward and n_k backward, and the two once more for the entropies. */
+	c->flop *= 1 + (double)n * (n_k + 3) / r->n;
 	if (r->error_stats)
 		c->flop += r->n_bits *
 			   (layer_flop(&d) * d.n_layers * (double)d.chunk / (double)d.rows);

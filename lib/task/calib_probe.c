@@ -11,6 +11,8 @@
 #include "kernel/ops.h"
 #include "model/adjoint.h"
 #include "quant/sketch.h"
+#include "task/calib_entropy.h"
+#include "task/calib_vision_weight.h"
 
 #define MIN_VECTORS 4
 #define MAX_VECTORS 16
@@ -69,7 +71,9 @@ int vq_calib_probe_new(struct vq_calib_probe *p, const struct vq_calib_run *r, s
 	p->vision = vq_calloc((size_t)p->n * (n_vision(p) + 1), sizeof(*p->vision), err);
 	p->decoder =
 		vq_calloc((size_t)p->n * (r->cfg->decoder.n_layers + 1), sizeof(*p->decoder), err);
-	return p->vision && p->decoder ? VQ_OK : VQ_E_SYS;
+	p->levels = vq_calloc((size_t)r->cfg->decoder.n_layers * 2,
+			      r->cfg->decoder.layer.hidden * sizeof(float), err);
+	return p->vision && p->decoder && p->levels ? VQ_OK : VQ_E_SYS;
 }
 
 void vq_calib_probe_free(struct vq_calib_probe *p)
@@ -82,6 +86,7 @@ void vq_calib_probe_free(struct vq_calib_probe *p)
 		vq_free(p->decoder[i]);
 	vq_free(p->vision);
 	vq_free(p->decoder);
+	vq_free(p->levels);
 	vq_free(p->samples);
 	memset(p, 0, sizeof(*p));
 }
@@ -116,6 +121,17 @@ int vq_calib_probe_keep(struct vq_calib_probe *p, int is_vision, uint32_t layer,
 	return VQ_OK;
 }
 
+void vq_calib_probe_levels(struct vq_calib_probe *p, uint32_t layer, const float *min,
+			   const float *max)
+{
+	uint32_t d = p->r->cfg->decoder.layer.hidden;
+
+	if (!p->levels)
+		return;
+	memcpy(p->levels + (size_t)layer * 2 * d, min, d * sizeof(float));
+	memcpy(p->levels + ((size_t)layer * 2 + 1) * d, max, d * sizeof(float));
+}
+
 /* One sample on its way back. */
 struct back {
 	struct vq_calib_probe *p;
@@ -124,6 +140,7 @@ struct back {
 	uint32_t i;        /* index among the probed */
 	double final_sq;   /* ||F||^2 */
 	double *influence; /* [n_units] sums of squares over samples */
+	struct vq_calib_vision_weight *weight;
 };
 
 /* 1/K sum_k sum_rows rms(h_row)^2 ||g_k,row||^2 / ||F||^2. */
@@ -187,19 +204,21 @@ static int layers_back(struct back *b, const struct vq_layer *layers, uint32_t n
 
 	for (l = n_layers; l-- > 0 && rc >= 0;) {
 		b->influence[unit0 + l] += effect(b, h[l + 1] + at * width, g, rows, width);
+		if (unit0 == vq_config_decoder_unit(&b->m->cfg))
+			vq_calib_vision_weight_add(b->weight, l, b->prompt, g, b->p->n_k);
 		rc = vq_layer_adjoint(&layers[l], h[l] + at * width, rows, g, b->p->n_k, err);
 	}
 	return rc;
 }
 
-/* The rows of pictures among the decoder's: in order, as vq_decoder_embed places them. */
-static void picture_rows(const struct back *b, const float *from, uint32_t n_stack, float *to)
+void vq_calib_probe_pictures(const struct vq_config *c, const struct vq_prompt *p,
+			     const float *from, uint32_t n_stack, float *to)
 {
-	uint32_t d = b->m->cfg.decoder.layer.hidden, n = b->prompt->n_tokens, t, k;
+	uint32_t d = c->decoder.layer.hidden, n = p->n_tokens, t, k;
 
 	for (k = 0; k < n_stack; k++)
 		for (t = 0; t < n; t++)
-			if (b->prompt->tokens[t] == b->m->cfg.image_token) {
+			if (p->tokens[t] == c->image_token) {
 				memcpy(to, from + ((size_t)k * n + t) * d, d * sizeof(float));
 				to += d;
 			}
@@ -258,8 +277,9 @@ static int pictures_back(struct back *b, const float *g, struct vq_writer *w, st
 
 	if (!gp || !out || !features || !gf)
 		goto out;
-	picture_rows(b, g, n_k, gp);
-	picture_rows(b, b->p->decoder[(size_t)b->i * (c->decoder.n_layers + 1)], 1, out);
+	vq_calib_probe_pictures(c, b->prompt, g, n_k, gp);
+	vq_calib_probe_pictures(c, b->prompt,
+				b->p->decoder[(size_t)b->i * (c->decoder.n_layers + 1)], 1, out);
 	b->influence[vq_config_projector_unit(c)] += effect(b, out, gp, rows, d);
 	vq_vision_features(c, b->p->vision[(size_t)b->i * (v + 1) + v], b->prompt->n_images,
 			   features);
@@ -293,17 +313,13 @@ static int sample_back(struct back *b, struct vq_writer *w, struct vq_err *err)
 	return rc;
 }
 
-static int write_influence(const struct vq_calib_probe *p, const double *sums, struct vq_writer *w,
-			   struct vq_err *err)
+static int write_influence(const struct vq_calib_probe *p, const double *sums, float *out,
+			   struct vq_writer *w, struct vq_err *err)
 {
 	uint32_t n = vq_config_n_units(p->r->cfg), i, decoder = vq_config_decoder_unit(p->r->cfg);
 	uint32_t vision_runs = 0;
-	float *out = vq_alloc_f32(n, err);
 	struct vq_tensor t = {VQ_F32, 1, {n}, out};
-	int rc;
 
-	if (!out)
-		return VQ_E_SYS;
 	for (i = 0; i < p->n; i++)
 		vision_runs += p->r->prompts[p->samples[i]].n_images > 0;
 	for (i = 0; i < n; i++) {
@@ -311,27 +327,29 @@ static int write_influence(const struct vq_calib_probe *p, const double *sums, s
 
 		out[i] = runs ? (float)sqrt(sums[i] / runs) : 0;
 	}
-	rc = vq_writer_put_tensor(w, VQ_KIND_STAT, "stat/influence", &t, NULL, err);
-	vq_free(out);
-	return rc;
+	return vq_writer_put_tensor(w, VQ_KIND_STAT, "stat/influence", &t, NULL, err);
 }
 
-int vq_calib_probe_run(struct vq_calib_probe *p, const struct vq_model *m, struct vq_writer *w,
-		       struct vq_err *err)
+int vq_calib_probe_run(struct vq_calib_probe *p, const struct vq_model *m,
+		       const struct vq_calib_joint *joint, struct vq_writer *w, struct vq_err *err)
 {
+	struct vq_calib_vision_weight weight;
 	struct vq_progress bar;
+	float *influence;
 	double *sums;
 	uint32_t i;
-	int rc = VQ_OK;
+	int rc;
 
 	if (p->n == 0)
 		return VQ_OK;
 	sums = vq_calloc(vq_config_n_units(&m->cfg), sizeof(*sums), err);
-	if (!sums)
-		return VQ_E_SYS;
+	influence = vq_alloc_f32(vq_config_n_units(&m->cfg), err);
+	rc = vq_calib_vision_weight_new(&weight, &m->cfg, err);
+	if (!sums || !influence)
+		rc = VQ_E_SYS;
 	vq_progress_start(&bar, "influence", p->n);
 	for (i = 0; i < p->n && rc >= 0; i++) {
-		struct back b = {p, m, &p->r->prompts[p->samples[i]], i, 0, sums};
+		struct back b = {p, m, &p->r->prompts[p->samples[i]], i, 0, sums, &weight};
 
 		rc = sample_back(&b, w, err);
 		(void)vq_peak_anon(); /* a sample of it */
@@ -339,7 +357,13 @@ int vq_calib_probe_run(struct vq_calib_probe *p, const struct vq_model *m, struc
 	}
 	vq_progress_end(&bar);
 	if (rc >= 0)
-		rc = write_influence(p, sums, w, err);
+		rc = write_influence(p, sums, influence, w, err);
+	if (rc >= 0)
+		rc = vq_calib_vision_weight_write(&weight, w, err);
+	if (rc >= 0 && joint && joint->n_bits)
+		rc = vq_calib_entropy(p, m, joint, influence, w, err);
+	vq_calib_vision_weight_free(&weight);
+	vq_free(influence);
 	vq_free(sums);
 	return rc;
 }

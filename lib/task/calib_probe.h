@@ -14,6 +14,7 @@
 
 #include "model/model.h"
 #include "stream/writer.h"
+#include "task/calib_joint.h"
 #include "task/calib_run.h"
 
 struct vq_calib_probe {
@@ -22,6 +23,7 @@ struct vq_calib_probe {
 	uint32_t *samples; /* [n] ascending indices of prompts */
 	float **vision; /* [n, V + 1] hidden states [images * positions, C] before layer l; after the last */
 	float **decoder; /* [n, L + 1] the same [tokens, d] */
+	float *levels;   /* [L, 2, d] least and most of each channel of a decoder layer's output */
 };
 
 /* How many samples and sign vectors a run affords: the work is about that of its forward. */
@@ -36,8 +38,19 @@ VQ_MUST_CHECK int vq_calib_probe_keep(struct vq_calib_probe *p, int is_vision, u
 				      uint32_t sample, const float *h, size_t rows,
 				      struct vq_err *err);
 
-/* The backward passes; writes stat/sketch/I and stat/influence. */
+/* Keeps the ranges [d] that the joint matrices have for the output of decoder layer l. */
+void vq_calib_probe_levels(struct vq_calib_probe *p, uint32_t layer, const float *min,
+			   const float *max);
+
+/* The rows of pictures of sample prompts[i] among n_stack times the decoder's: from [n_stack, tokens, d], in order, as
+ * vq_decoder_embed places them; to [n_stack, rows, d]. */
+void vq_calib_probe_pictures(const struct vq_config *c, const struct vq_prompt *p,
+			     const float *from, uint32_t n_stack, float *to);
+
+/* The backward passes; writes stat/sketch/I, stat/influence, stat/vision_weight (task/calib_vision_weight.h) and, with
+ * the joint matrices, stat/entropy_sketch/I (task/calib_entropy.h). */
 VQ_MUST_CHECK int vq_calib_probe_run(struct vq_calib_probe *p, const struct vq_model *m,
-				     struct vq_writer *w, struct vq_err *err);
+				     const struct vq_calib_joint *joint, struct vq_writer *w,
+				     struct vq_err *err);
 
 #endif

@@ -171,6 +171,9 @@ static int one_layer(struct state *s, struct tower *t, uint32_t l, struct vq_err
 	vq_free(in);
 	if (rc >= 0)
 		rc = vq_calib_joint_output(&s->joint, t->h, err);
+	if (rc >= 0 && !t->is_vision)
+		vq_calib_probe_levels(&s->probe, l, s->joint.min[s->joint.now][0],
+				      s->joint.max[s->joint.now][0]);
 	vq_info("unit %u done, peak %.0f MiB", t->unit0 + l, (double)vq_peak_anon() / 1048576.0);
 	return rc;
 }
@@ -428,7 +431,7 @@ int vq_calib_run_all(const struct vq_calib_run *r, struct vq_writer *w, struct v
 	if (rc >= 0)
 		rc = put_errors(&s, err);
 	if (rc >= 0)
-		rc = vq_calib_probe_run(&s.probe, &s.model, w, err);
+		rc = vq_calib_probe_run(&s.probe, &s.model, &s.joint, w, err);
 	for (i = 0; i < VQ_CALIB_MAX_BITS; i++)
 		vq_free(s.error[i]);
 	vq_calib_probe_free(&s.probe);

@@ -35,10 +35,12 @@ data_offset() {
 @test "samples travel as inputs, statistics before the first weight" {
 	run -0 --separate-stderr bash -c "$(declare -f calib); DEMO=$DEMO calib -n 6 | vqlm-ls -"
 	[ "$(grep -cE '^INPUT .*tokens' <<<"$output")" -eq 6 ]
-	for r in joint/raw/4 joint/raw/6 joint/raw/8 joint/hadamard/4 joint/hadamard/6 joint/hadamard/8 influence; do
+	for r in joint/raw/4 joint/raw/6 joint/raw/8 joint/hadamard/4 joint/hadamard/6 joint/hadamard/8 influence \
+		vision_weight; do
 		grep -qE "^STAT .*stat/$r( |$)" <<<"$output"
 	done
 	[ "$(grep -cE '^STAT .*stat/sketch/' <<<"$output")" -eq 1 ]
+	[ "$(grep -cE '^STAT .*stat/entropy_sketch/.*"bits":4' <<<"$output")" -eq 1 ]
 	awk '$1 == "TENSOR" {seen = 1} $1 != "TENSOR" && seen {exit 1}' <<<"$output"
 }
 
