@@ -164,6 +164,16 @@ void vq_pack_zeros(const uint8_t *zero, uint32_t n_out, uint32_t n_groups, uint8
 			out[scale_at(r, g, n_groups)] = zero[(size_t)r * n_groups + g];
 }
 
+void vq_pack_absmax(const float *absmax, uint32_t n_out, uint32_t n_groups, float *out)
+{
+	uint32_t r, g;
+
+	memset(out, 0, vq_packed_n_scales(n_out, n_groups) * sizeof(*out));
+	for (r = 0; r < n_out; r++)
+		for (g = 0; g < n_groups; g++)
+			out[scale_at(r, g, n_groups)] = absmax[(size_t)r * n_groups + g];
+}
+
 void vq_unpack_zeros(const uint8_t *packed, uint32_t n_out, uint32_t n_groups, uint8_t *zero)
 {
 	uint32_t r, g;

@@ -31,6 +31,12 @@ int vq_qgemm(const struct vq_packed *w, const struct vq_qact *a, const struct vq
 		return vq_fail(err, VQ_E_DATA,
 			       "product: want 2..8 bits, got %u-bit weights, %u-bit inputs",
 			       w->bits, g->bits);
+	if (w->value && w->bits > 4)
+		return vq_fail(err, VQ_E_DATA, "product: want a table of 2..4 bits, got %u",
+			       w->bits);
+	if (w->straddles)
+		return vq_fail(err, VQ_E_DATA, "product: groups of %u weights straddle rows of %u",
+			       w->group, n);
 	if (w->n_out == 0 || a->n_rows == 0)
 		return VQ_OK;
 	if (n == 0) {
@@ -48,7 +54,7 @@ int vq_qgemm(const struct vq_packed *w, const struct vq_qact *a, const struct vq
 		return vq_fail(err, VQ_E_DATA,
 			       "product: want %u weight and %u input groups, got %u and %u",
 			       vq_ceil_div(n, wg), vq_ceil_div(n, ag), w->n_groups, a->n_groups);
-	biggest = (uint64_t)((1u << w->bits) - 1) * ((1u << g->bits) - 1) * p.seg;
+	biggest = (uint64_t)(w->value ? 255 : (1u << w->bits) - 1) * ((1u << g->bits) - 1) * p.seg;
 	if (biggest > INT32_MAX)
 		return vq_fail(err, VQ_E_DATA,
 			       "product: a sum over %u inputs of %u x %u bits may leave 32 bits; "

@@ -5,7 +5,10 @@
  * u unsigned weight codes, q signed activation codes.  A segment is the finer of the activation's and the
  * weight's groups (one must divide the other, or be the whole row).  The inner sum is exact in int32.
  * Segments are added in ascending order, starting from y = 0, y = y + (sa * sw) * (float)sum, every operation rounded by
- * itself (no fused multiply-add), bias last, so that every kernel set gives the same bits. */
+ * itself (no fused multiply-add), bias last, so that every kernel set gives the same bits.
+ *
+ * Codes may stand for the values of a table instead (NF4): code u is value[u] * absmax.  The products multiply
+ * bytes in place of the values, u = 128 + rint(127 value), zw = 128, sw = absmax * (1 / 127). */
 #ifndef VQ_KERNEL_QGEMM_H
 #define VQ_KERNEL_QGEMM_H
 
@@ -19,6 +22,9 @@
  * The planes of one step of 4 inputs follow each other, 16 b bytes a step, so that a panel is one
  * sequential stream.  Field j (bits f j .. f j + f - 1) of byte i of an f-bit plane belongs to position
  * e = 16 f j + i of the step's 128 codes, and e is row e / 4 of the panel, input e % 4. */
+#define VQ_N_BYTE    16           /* a register that bytes are looked up in */
+#define VQ_BYTE_STEP (1.0f / 127) /* of absmax */
+
 struct vq_packed {
 	uint32_t n_out, n_in; /* n_in padded to a multiple of 4 with zero codes in the planes */
 	uint32_t bits, group; /* group 0 = whole row */
@@ -27,6 +33,13 @@ struct vq_packed {
 	const uint8_t *planes; /* vq_packed_plane_bytes() bytes; any alignment */
 	const uint16_t *scale; /* float16 [n_panels, n_groups, 32] */
 	const uint8_t *zero;   /* [n_panels, n_groups, 32]; NULL when symmetric */
+	/* A table instead of scale and zero, which are NULL then; bits at most 4. */
+	const float *value;      /* [2^bits]; NULL: none */
+	uint8_t byte[VQ_N_BYTE]; /* 128 + rint(127 value) */
+	const float *absmax;     /* [n_panels, n_groups, 32] */
+	/* Rows are no whole groups: absmax is of the groups of the matrix as one vector, row after row, and n_groups
+	 * is 0.  Such a weight has no integer product. */
+	int straddles;
 };
 
 #define VQ_PANEL 32u /* rows */
@@ -44,6 +57,7 @@ void vq_unpack_codes(uint32_t bits, const uint8_t *planes, uint32_t n_out, uint3
 void vq_pack_scales(const uint16_t *scale, uint32_t n_out, uint32_t n_groups, uint16_t *out);
 void vq_unpack_scales(const uint16_t *packed, uint32_t n_out, uint32_t n_groups, uint16_t *scale);
 void vq_pack_zeros(const uint8_t *zero, uint32_t n_out, uint32_t n_groups, uint8_t *out);
+void vq_pack_absmax(const float *absmax, uint32_t n_out, uint32_t n_groups, float *out);
 void vq_unpack_zeros(const uint8_t *packed, uint32_t n_out, uint32_t n_groups, uint8_t *zero);
 
 /* One panel of planes (n_steps steps of 4 inputs) -> codes [n_steps, 32, 4]. */
@@ -51,7 +65,7 @@ void vq_panel_expand(uint32_t bits, const uint8_t *panel, uint32_t n_steps, uint
 
 /* y [a->n_rows, n_out]; g is the grid that a was made with.  VQ_E_DATA when the groups do not divide each
  * other, when the widths of w and a differ, or when a segment is so long that its sum may leave int32
- * (33,025 inputs at 8 x 8 bits). */
+ * (33,025 inputs at 8 x 8 bits), or when groups straddle rows. */
 VQ_MUST_CHECK int vq_qgemm(const struct vq_packed *w, const struct vq_qact *a,
 			   const struct vq_agrid *g, const float *bias, float *y,
 			   struct vq_err *err);

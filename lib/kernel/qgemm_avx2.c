@@ -2,7 +2,7 @@
  *
  * vpmaddubsw multiplies unsigned weight codes with signed activation codes and adds neighbours with
  * saturation at 16 bits.  Codes of up to 7 bits stay below it (127 * 128 * 2 = 32,512); 8-bit weights are
- * taken as two nibbles.  A tile is a panel of 32 rows (four registers of sums) times 2 tokens; all widths
+ * taken as two nibbles, and so are the bytes of a table.  A tile is a panel of 32 rows (four registers of sums) times 2 tokens; all widths
  * but 8 are expanded to bytes first. */
 #if defined(__x86_64__)
 #include "kernel/qgemm_tiles.h"
@@ -23,8 +23,9 @@ static inline TARGET __m256i load(const void *p)
 	return _mm256_loadu_si256(p);
 }
 
-/* The 128 codes of a step of 2..7 bits (qgemm.h): four registers. */
-INLINE TARGET void expand_step(const uint32_t bits, const uint8_t *in, uint8_t *out)
+/* The 128 codes of a step of 2..7 bits (qgemm.h): four registers; with a table (not NULL) their bytes. */
+INLINE TARGET void expand_step(const uint32_t bits, const uint8_t *in, const __m256i *table,
+			       uint8_t *out)
 {
 	const uint32_t at2 = bits & 4 ? 4 : 0, at1 = bits & 6;
 	__m256i e[VECS] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
@@ -65,7 +66,8 @@ INLINE TARGET void expand_step(const uint32_t bits, const uint8_t *in, uint8_t *
 	}
 #pragma GCC unroll 4
 	for (i = 0; i < VECS; i++)
-		_mm256_store_si256((__m256i *)(out + 32 * i), e[i]);
+		_mm256_store_si256((__m256i *)(out + 32 * i),
+				   table ? _mm256_shuffle_epi8(*table, e[i]) : e[i]);
 }
 
 TARGET static void expand(uint32_t bits, const uint8_t *in, uint32_t n_steps, uint8_t *out)
@@ -75,7 +77,7 @@ TARGET static void expand(uint32_t bits, const uint8_t *in, uint32_t n_steps, ui
 #define STEPS(b)                                                            \
 	case b:                                                             \
 		for (k = 0; k < n_steps; k++, in += 16 * b, out += VQ_STEP) \
-			expand_step(b, in, out);                            \
+			expand_step(b, in, NULL, out);                      \
 		break
 	switch (bits) {
 		STEPS(2);
@@ -87,6 +89,21 @@ TARGET static void expand(uint32_t bits, const uint8_t *in, uint32_t n_steps, ui
 	default: break;
 	}
 #undef STEPS
+}
+
+TARGET static void look_up(uint32_t bits, const uint8_t *in, uint32_t n_steps, const uint8_t *byte,
+			   uint8_t *out)
+{
+	__m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)byte));
+	uint32_t k;
+
+	for (k = 0; k < n_steps; k++, in += 16 * bits, out += VQ_STEP)
+		if (bits == 4)
+			expand_step(4, in, &table, out);
+		else if (bits == 3)
+			expand_step(3, in, &table, out);
+		else
+			expand_step(2, in, &table, out);
 }
 
 /* acc + the products of a register of codes with four activation codes in every lane. */
@@ -122,10 +139,19 @@ INLINE TARGET void sum_codes(const struct vq_tile_segment *g, const int eight, i
 		_mm256_store_si256((__m256i *)(su + 8 * i), acc[i]);
 }
 
-/* nt tokens (a constant, as eight is) times a segment, added to y [nt, 32]. */
+/* The scales of eight rows. */
+INLINE TARGET __m256 scales_of(const struct vq_tile_segment *g, int i, const int table)
+{
+	if (table)
+		return _mm256_mul_ps(_mm256_loadu_ps(g->absmax + 8 * i),
+				     _mm256_set1_ps(VQ_BYTE_STEP));
+	return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(g->scale + 8 * i)));
+}
+
+/* nt tokens (a constant, as eight and table are) times a segment, added to y [nt, 32]. */
 INLINE TARGET void tile_segment(const struct vq_tile_segment *g, const int32_t *q, const int32_t *c,
 				const int32_t *d, const float *s, float *y, const uint32_t nt,
-				const int eight)
+				const int eight, const int table)
 {
 	__m256i acc[TILE][VECS];
 	const uint8_t *w = g->w;
@@ -155,7 +181,7 @@ INLINE TARGET void tile_segment(const struct vq_tile_segment *g, const int32_t *
 #pragma GCC unroll 4
 	for (i = 0; i < VECS; i++) {
 		__m256i z = _mm256_set1_epi32(g->half), su = load(g->corr + 8 * i);
-		__m256 sw = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(g->scale + 8 * i)));
+		__m256 sw = scales_of(g, i, table);
 
 		if (g->zero)
 			z = _mm256_cvtepu8_epi32(
@@ -177,18 +203,29 @@ INLINE TARGET void tile_segment(const struct vq_tile_segment *g, const int32_t *
 typedef void segment_fn(const struct vq_tile_segment *g, const int32_t *q, const int32_t *c,
 			const int32_t *d, const float *s, float *y);
 
-#define SEGMENT(name, nt, eight)                                                              \
+#define SEGMENT(name, nt, eight, table)                                                       \
 	TARGET static void name(const struct vq_tile_segment *g, const int32_t *q,            \
 				const int32_t *c, const int32_t *d, const float *s, float *y) \
 	{                                                                                     \
-		tile_segment(g, q, c, d, s, y, nt, eight);                                    \
+		tile_segment(g, q, c, d, s, y, nt, eight, table);                             \
 	}
-SEGMENT(less8_1, 1, 0)
-SEGMENT(less8_2, 2, 0)
-SEGMENT(eight_1, 1, 1)
-SEGMENT(eight_2, 2, 1)
+SEGMENT(less8_1, 1, 0, 0)
+SEGMENT(less8_2, 2, 0, 0)
+SEGMENT(eight_1, 1, 1, 0)
+SEGMENT(eight_2, 2, 1, 0)
+SEGMENT(table_1, 1, 1, 1)
+SEGMENT(table_2, 2, 1, 1)
 
-static segment_fn *const segment_fns[2][TILE] = {{less8_1, less8_2}, {eight_1, eight_2}};
+/* What a segment's codes are once they are bytes. */
+enum { LESS8, EIGHT, TABLE };
+
+static segment_fn *const segment_fns[3][TILE] = {
+	{less8_1, less8_2}, {eight_1, eight_2}, {table_1, table_2}};
+
+static int kind_of(const struct vq_packed *w)
+{
+	return w->value ? TABLE : w->bits == 8 ? EIGHT : LESS8;
+}
 
 static size_t n_bytes(const struct vq_tile_plan *pl)
 {
@@ -211,13 +248,16 @@ TARGET static void prepare(const struct vq_tile_plan *pl, uint32_t panel, uint32
 {
 	struct vq_tile_segment raw = vq_tile_segment_of(pl, panel, s);
 	struct vq_tile_segment g = prepared(pl, panel, s, buf);
+	uint8_t *bytes = buf->bytes + (size_t)s * pl->seg_steps * VQ_STEP;
 	int32_t *su = buf->corr + (size_t)s * VQ_PANEL;
 
-	expand(pl->p->w->bits, raw.w, raw.n_steps,
-	       buf->bytes + (size_t)s * pl->seg_steps * VQ_STEP);
+	if (kind_of(pl->p->w) == TABLE)
+		look_up(pl->p->w->bits, raw.w, raw.n_steps, raw.byte, bytes);
+	else
+		expand(pl->p->w->bits, raw.w, raw.n_steps, bytes);
 	if (!pl->p->has_za)
 		memset(su, 0, VQ_PANEL * sizeof(*su));
-	else if (pl->p->w->bits == 8)
+	else if (kind_of(pl->p->w) != LESS8)
 		sum_codes(&g, 1, su);
 	else
 		sum_codes(&g, 0, su);
@@ -259,7 +299,7 @@ static void job(const struct vq_tile_plan *pl, uint32_t panel, uint32_t chunk,
 			if (single)
 				prepare(pl, panel, s, buf);
 			g = prepared(pl, panel, s, buf);
-			segment_fns[p->w->bits == 8][nt - 1](
+			segment_fns[kind_of(p->w)][nt - 1](
 				&g,
 				pl->a.q + (size_t)t0 * pl->n_steps + (size_t)s * pl->seg_steps * nt,
 				pl->a.c + at, pl->a.d + at, pl->a.s + at, y);

@@ -4,7 +4,7 @@
  * panel of 32 rows (two registers of weights) times up to 12 tokens, 24 accumulators, so that the cost of
  * the loads is spread over 24 products a step.  Zero points are put right at the end of each segment
  * (qgemm_tiles.h).  For many tokens su is summed and codes of other than 4 and 8 bits are expanded to
- * bytes once a panel.  For a few tokens (decoding) everything happens in registers in one pass, for there
+ * bytes once a panel (codes of a table to its bytes).  For a few tokens (decoding) everything happens in registers in one pass, for there
  * the weights are read from memory and each byte counts. */
 #if defined(__x86_64__)
 #include "kernel/qgemm_tiles.h"
@@ -76,15 +76,29 @@ INLINE TARGET void zeros_of(const struct vq_tile_segment *g, __m512i *z0, __m512
 	}
 }
 
-/* nt tokens times a segment of `bits`-bit codes, added to y [nt, 32].  nt, bits and one_pass are constants at
- * every call; one_pass sums su too and needs no corr. */
+INLINE TARGET __m512i table_of(const uint8_t *byte)
+{
+	return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)byte));
+}
+
+/* The scales of 16 rows. */
+INLINE TARGET __m512 scales_of(const struct vq_tile_segment *g, int at, const int table)
+{
+	if (table)
+		return _mm512_mul_ps(_mm512_loadu_ps(g->absmax + at), _mm512_set1_ps(VQ_BYTE_STEP));
+	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(g->scale + at)));
+}
+
+/* nt tokens times a segment of `bits`-bit codes, added to y [nt, 32].  nt, bits, one_pass and table are constants
+ * at every call; one_pass sums su too, looks codes up in the table and needs no corr. */
 INLINE TARGET void tile_segment(const struct vq_tile_segment *g, const int32_t *q, const int32_t *c,
 				const int32_t *d, const float *s, float *y, const uint32_t nt,
-				const uint32_t bits, const int one_pass)
+				const uint32_t bits, const int one_pass, const int table)
 {
 	const uint8_t *w = g->w;
 	__m512i acc[TILE][2], u0 = _mm512_setzero_si512(), u1 = u0, z0, z1;
 	const __m512i one = _mm512_set1_epi8(1);
+	const __m512i values = table ? table_of(g->byte) : one;
 	__m512 s0, s1;
 	uint32_t k, t;
 
@@ -95,6 +109,10 @@ INLINE TARGET void tile_segment(const struct vq_tile_segment *g, const int32_t *
 		__m512i w0, w1;
 
 		codes_of(bits, w, &w0, &w1);
+		if (one_pass && table) {
+			w0 = _mm512_shuffle_epi8(values, w0);
+			w1 = _mm512_shuffle_epi8(values, w1);
+		}
 		if (one_pass) {
 			DPBUSD(u0, w0, one);
 			DPBUSD(u1, w1, one);
@@ -137,8 +155,8 @@ INLINE TARGET void tile_segment(const struct vq_tile_segment *g, const int32_t *
 			DPWSSD(acc[t][1], u1, ct);
 		}
 	}
-	s0 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)g->scale));
-	s1 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(g->scale + 16)));
+	s0 = scales_of(g, 0, table);
+	s1 = scales_of(g, 16, table);
 #pragma GCC unroll 12
 	for (t = 0; t < nt; t++, y += VQ_PANEL) {
 		__m512 st = _mm512_set1_ps(s[t]);
@@ -153,44 +171,64 @@ INLINE TARGET void tile_segment(const struct vq_tile_segment *g, const int32_t *
 typedef void segment_fn(const struct vq_tile_segment *g, const int32_t *q, const int32_t *c,
 			const int32_t *d, const float *s, float *y);
 
-#define SEGMENT(name, nt, bits, one_pass)                                                  \
+#define SEGMENT(name, nt, bits, one_pass, table)                                           \
 	TARGET static void name##_##nt(const struct vq_tile_segment *g, const int32_t *q,  \
 				       const int32_t *c, const int32_t *d, const float *s, \
 				       float *y)                                           \
 	{                                                                                  \
-		tile_segment(g, q, c, d, s, y, nt, bits, one_pass);                        \
+		tile_segment(g, q, c, d, s, y, nt, bits, one_pass, table);                 \
 	}
-#define SEGMENTS_4(name, bits, one_pass) \
-	SEGMENT(name, 1, bits, one_pass) \
-	SEGMENT(name, 2, bits, one_pass) \
-	SEGMENT(name, 3, bits, one_pass) \
-	SEGMENT(name, 4, bits, one_pass)
-#define SEGMENTS_12(name, bits)    \
-	SEGMENTS_4(name, bits, 0)  \
-	SEGMENT(name, 5, bits, 0)  \
-	SEGMENT(name, 6, bits, 0)  \
-	SEGMENT(name, 7, bits, 0)  \
-	SEGMENT(name, 8, bits, 0)  \
-	SEGMENT(name, 9, bits, 0)  \
-	SEGMENT(name, 10, bits, 0) \
-	SEGMENT(name, 11, bits, 0) \
-	SEGMENT(name, 12, bits, 0)
-SEGMENTS_12(nibbles, 4)
-SEGMENTS_12(bytes, 8)
-SEGMENTS_4(few2, 2, 1)
-SEGMENTS_4(few3, 3, 1)
-SEGMENTS_4(few4, 4, 1)
-SEGMENTS_4(few5, 5, 1)
-SEGMENTS_4(few6, 6, 1)
-SEGMENTS_4(few7, 7, 1)
-SEGMENTS_4(few8, 8, 1)
+#define SEGMENTS_4(name, bits, one_pass, table) \
+	SEGMENT(name, 1, bits, one_pass, table) \
+	SEGMENT(name, 2, bits, one_pass, table) \
+	SEGMENT(name, 3, bits, one_pass, table) \
+	SEGMENT(name, 4, bits, one_pass, table)
+#define SEGMENTS_12(name, bits, table)    \
+	SEGMENTS_4(name, bits, 0, table)  \
+	SEGMENT(name, 5, bits, 0, table)  \
+	SEGMENT(name, 6, bits, 0, table)  \
+	SEGMENT(name, 7, bits, 0, table)  \
+	SEGMENT(name, 8, bits, 0, table)  \
+	SEGMENT(name, 9, bits, 0, table)  \
+	SEGMENT(name, 10, bits, 0, table) \
+	SEGMENT(name, 11, bits, 0, table) \
+	SEGMENT(name, 12, bits, 0, table)
+SEGMENTS_12(nibbles, 4, 0)
+SEGMENTS_12(bytes, 8, 0)
+SEGMENTS_12(values, 8, 1)
+SEGMENTS_4(few2, 2, 1, 0)
+SEGMENTS_4(few3, 3, 1, 0)
+SEGMENTS_4(few4, 4, 1, 0)
+SEGMENTS_4(few5, 5, 1, 0)
+SEGMENTS_4(few6, 6, 1, 0)
+SEGMENTS_4(few7, 7, 1, 0)
+SEGMENTS_4(few8, 8, 1, 0)
+SEGMENTS_4(few_values2, 2, 1, 1)
+SEGMENTS_4(few_values3, 3, 1, 1)
+SEGMENTS_4(few_values4, 4, 1, 1)
 
 #define ROW_4(n)  n##_1, n##_2, n##_3, n##_4
 #define ROW_12(n) ROW_4(n), n##_5, n##_6, n##_7, n##_8, n##_9, n##_10, n##_11, n##_12
 
-static segment_fn *const many[2][TILE] = {{ROW_12(bytes)}, {ROW_12(nibbles)}};
+/* What a segment's codes are when many tokens meet them. */
+enum { BYTES, NIBBLES, TABLE };
+
+static segment_fn *const many[3][TILE] = {{ROW_12(bytes)}, {ROW_12(nibbles)}, {ROW_12(values)}};
 static segment_fn *const few[7][FEW] = {{ROW_4(few2)}, {ROW_4(few3)}, {ROW_4(few4)}, {ROW_4(few5)},
 					{ROW_4(few6)}, {ROW_4(few7)}, {ROW_4(few8)}};
+static segment_fn *const few_values[3][FEW] = {
+	{ROW_4(few_values2)}, {ROW_4(few_values3)}, {ROW_4(few_values4)}};
+
+static int kind_of(const struct vq_packed *w)
+{
+	return w->value ? TABLE : w->bits == 4 ? NIBBLES : BYTES;
+}
+
+/* The planes are what many tokens are multiplied with. */
+static int as_stored(const struct vq_packed *w)
+{
+	return !w->value && (w->bits == 4 || w->bits == 8);
+}
 
 TARGET static void expand(uint32_t bits, const uint8_t *in, uint32_t n_steps, uint8_t *out)
 {
@@ -214,6 +252,24 @@ TARGET static void expand(uint32_t bits, const uint8_t *in, uint32_t n_steps, ui
 	default: break;
 	}
 #undef STEPS
+}
+
+TARGET static void look_up(uint32_t bits, const uint8_t *in, uint32_t n_steps, const uint8_t *byte,
+			   uint8_t *out)
+{
+	__m512i table = table_of(byte), e0, e1;
+	uint32_t k;
+
+	for (k = 0; k < n_steps; k++, in += 16 * bits, out += VQ_STEP) {
+		if (bits == 4)
+			codes_of(4, in, &e0, &e1);
+		else if (bits == 3)
+			codes_of(3, in, &e0, &e1);
+		else
+			codes_of(2, in, &e0, &e1);
+		_mm512_store_si512(out, _mm512_shuffle_epi8(table, e0));
+		_mm512_store_si512(out + 64, _mm512_shuffle_epi8(table, e1));
+	}
 }
 
 /* su of a segment of nibbles or bytes. */
@@ -248,7 +304,7 @@ static inline struct vq_tile_segment prepared(const struct vq_tile_plan *pl, uin
 {
 	struct vq_tile_segment g = vq_tile_segment_of(pl, panel, s);
 
-	if (pl->p->w->bits != 4 && pl->p->w->bits != 8)
+	if (!as_stored(pl->p->w))
 		g.w = buf->bytes + (size_t)s * pl->seg_steps * VQ_STEP;
 	g.corr = buf->corr + (size_t)s * VQ_PANEL;
 	return g;
@@ -262,10 +318,14 @@ TARGET static void prepare(const struct vq_tile_plan *pl, uint32_t panel, uint32
 	struct vq_tile_segment raw = vq_tile_segment_of(pl, panel, s),
 			       g = prepared(pl, panel, s, buf);
 	__m512i u0 = _mm512_setzero_si512(), u1 = u0, z0, z1;
+	uint8_t *bytes = buf->bytes + (size_t)s * pl->seg_steps * VQ_STEP;
 	int32_t *corr = buf->corr + (size_t)s * VQ_PANEL;
 
-	expand(bits, raw.w, raw.n_steps, buf->bytes + (size_t)s * pl->seg_steps * VQ_STEP);
-	if (pl->p->has_za && bits == 4)
+	if (pl->p->w->value)
+		look_up(bits, raw.w, raw.n_steps, raw.byte, bytes);
+	else
+		expand(bits, raw.w, raw.n_steps, bytes);
+	if (pl->p->has_za && kind_of(pl->p->w) == NIBBLES)
 		sum_codes(&g, 4, &u0, &u1);
 	else if (pl->p->has_za)
 		sum_codes(&g, 8, &u0, &u1);
@@ -314,7 +374,9 @@ static void job(const struct vq_tile_plan *pl, uint32_t panel, uint32_t chunk,
 	for (; t0 < end; t0 += TILE) {
 		uint32_t nt = end - t0 < TILE ? end - t0 : TILE;
 		float y[TILE * VQ_PANEL] __attribute__((aligned(64)));
-		segment_fn *fn = one_pass ? few[bits - 2][nt - 1] : many[bits == 4][nt - 1];
+		segment_fn *fn = !one_pass     ? many[kind_of(p->w)][nt - 1]
+				 : p->w->value ? few_values[bits - 2][nt - 1]
+					       : few[bits - 2][nt - 1];
 
 		memset(y, 0, nt * VQ_PANEL * sizeof(*y));
 		for (s = 0; s < p->n_segs; s++) {
@@ -334,10 +396,7 @@ static void job(const struct vq_tile_plan *pl, uint32_t panel, uint32_t chunk,
 
 static size_t n_bytes(const struct vq_tile_plan *pl)
 {
-	uint32_t bits = pl->p->w->bits;
-
-	return bits == 4 || bits == 8 || pl->p->a->n_rows <= FEW ? 0
-								 : (size_t)pl->n_steps * VQ_STEP;
+	return as_stored(pl->p->w) || pl->p->a->n_rows <= FEW ? 0 : (size_t)pl->n_steps * VQ_STEP;
 }
 
 static int qgemm(const struct vq_product *p, struct vq_err *err)

@@ -25,6 +25,18 @@ static void sums(const uint8_t *codes, const int32_t zw[VQ_PANEL], const int8_t 
 	}
 }
 
+/* Scale and zero point of the 32 rows of a panel in one of its groups. */
+static void grids(const struct vq_packed *w, size_t at, float sw[VQ_PANEL], int32_t zw[VQ_PANEL])
+{
+	uint32_t r;
+
+	for (r = 0; r < VQ_PANEL; r++) {
+		sw[r] = w->value ? w->absmax[at + r] * VQ_BYTE_STEP
+				 : vq_f16_to_f32(w->scale[at + r]);
+		zw[r] = w->zero ? w->zero[at + r] : w->value ? 128 : 1 << (w->bits - 1);
+	}
+}
+
 /* One token times one panel, the codes of which have been expanded. */
 static void panel_row(const struct vq_product *p, uint32_t panel, const uint8_t *codes, uint32_t t,
 		      float y[VQ_PANEL])
@@ -39,13 +51,12 @@ static void panel_row(const struct vq_product *p, uint32_t panel, const uint8_t 
 		size_t ag = (size_t)t * p->a->n_groups + s / p->a_every;
 		uint32_t k0 = s * p->seg, k1 = w->n_in - k0 < p->seg ? w->n_in : k0 + p->seg;
 		int32_t zw[VQ_PANEL], sum[VQ_PANEL];
+		float sw[VQ_PANEL];
 
-		for (r = 0; r < VQ_PANEL; r++)
-			zw[r] = w->zero ? w->zero[at + r] : 1 << (w->bits - 1);
+		grids(w, at, sw, zw);
 		sums(codes, zw, q, p->a->zero[ag], k0, k1, sum);
 		for (r = 0; r < VQ_PANEL; r++)
-			y[r] = y[r] +
-			       p->a->scale[ag] * vq_f16_to_f32(w->scale[at + r]) * (float)sum[r];
+			y[r] = y[r] + p->a->scale[ag] * sw[r] * (float)sum[r];
 	}
 }
 
@@ -69,11 +80,14 @@ int vq_qgemm_generic(const struct vq_product *p, struct vq_err *err)
 		for (panel = 0; panel < (long long)n_panels; panel++) {
 			uint32_t o = (uint32_t)panel * VQ_PANEL, t, r;
 			float y[VQ_PANEL];
+			size_t i;
 
 			if (!codes)
 				continue;
 			vq_panel_expand(w->bits, w->planes + (size_t)panel * n_steps * step,
 					n_steps, codes);
+			for (i = 0; w->value && i < n_codes; i++)
+				codes[i] = w->byte[codes[i]];
 			for (t = 0; t < p->a->n_rows; t++) {
 				panel_row(p, (uint32_t)panel, codes, t, y);
 				for (r = 0; r < VQ_PANEL && o + r < w->n_out; r++)

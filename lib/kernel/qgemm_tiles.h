@@ -39,7 +39,9 @@ struct vq_tile_segment {
 	uint32_t n_steps;
 	const int32_t *corr;   /* [32] */
 	const uint8_t *zero;   /* [32] zw, or NULL: half everywhere */
-	const uint16_t *scale; /* [32] */
+	const uint16_t *scale; /* [32]; NULL with a table */
+	const float *absmax;   /* [32] with a table */
+	const uint8_t *byte;   /* [16] the table */
 	int32_t half;
 };
 
@@ -56,8 +58,10 @@ static inline struct vq_tile_segment vq_tile_segment_of(const struct vq_tile_pla
 		.w = w->planes + ((size_t)panel * pl->n_steps + k0) * 16 * w->bits,
 		.n_steps = n,
 		.zero = w->zero ? w->zero + at : NULL,
-		.scale = w->scale + at,
-		.half = 1 << (w->bits - 1),
+		.scale = w->value ? NULL : w->scale + at,
+		.absmax = w->value ? w->absmax + at : NULL,
+		.byte = w->byte,
+		.half = w->value ? 128 : 1 << (w->bits - 1),
 	};
 }
 

@@ -71,6 +71,17 @@ static int simulate(struct prepared *p, const struct vq_linear *l, const float *
 	return rc;
 }
 
+/* What code u of a row and an input stands for; `at` is the place of its grid in the packed order. */
+static float value_of(const struct vq_packed *p, uint8_t u, size_t row, uint32_t in, size_t at)
+{
+	if (p->straddles)
+		at = (row * p->n_in + in) / p->group;
+	if (p->value)
+		return p->value[u] * p->absmax[at];
+	return vq_f16_to_f32(p->scale[at]) *
+	       (float)((int)u - (p->zero ? p->zero[at] : 1 << (p->bits - 1)));
+}
+
 void vq_packed_rows(const void *w, size_t first, uint32_t n, uint32_t n_in, float *out)
 {
 	const struct vq_packed *p = w;
@@ -87,12 +98,10 @@ void vq_packed_rows(const void *w, size_t first, uint32_t n, uint32_t n_in, floa
 			for (j = 0; j < 4 * rows; j++) {
 				uint32_t in = 4 * k + j % 4;
 				size_t at = scales + (size_t)(in / group) * VQ_PANEL + j / 4;
-				int zero = p->zero ? p->zero[at] : 1 << (p->bits - 1);
 
 				if (in < n_in)
 					out[(size_t)(r + j / 4) * n_in + in] =
-						vq_f16_to_f32(p->scale[at]) *
-						(float)((int)e[j] - zero);
+						value_of(p, e[j], first + r + j / 4, in, at);
 			}
 		}
 	}
@@ -133,7 +142,7 @@ static int one(const struct vq_linear *l, const float *x, size_t n_rows, float *
 		forget(p);
 	p->grid = l->act;
 	p->transform = l->transform;
-	if (l->packed && vq_agrid_is_integer(&l->act)) {
+	if (l->packed && vq_agrid_is_integer(&l->act) && !l->exact && !l->packed->straddles) {
 		rc = p->have_q ? VQ_OK : quantize(p, l, x, n_rows, err);
 		return rc < 0 ? rc : vq_qgemm(l->packed, &p->q, &l->act, l->bias, y, err);
 	}

@@ -17,12 +17,14 @@ struct vq_linear {
 	struct vq_agrid act;            /* bits 16: input not quantized; its ranges borrowed */
 	/* Of the input, before it is quantized; w and packed are transformed the other way.  NULL: none; borrowed */
 	const struct vq_transform *transform;
+	int exact; /* packed is dequantized and multiplied in float */
 };
 
 /* y [n_rows, n_out] for each of n linears that share the input x [n_rows, n_in].  The input is transformed
  * and quantized once when all have the same transform (the same pointer) and activation grid.  Packed weights are multiplied
- * as integers when the grid allows it (vq_agrid_is_integer), else dequantized.  Where ranges are by position, the rows
- * are whole sequences, or it is VQ_E_DATA. */
+ * as integers when the grids allow it (vq_agrid_is_integer; no groups that straddle rows) and exact is not
+ * set, else dequantized and multiplied in float.  Where ranges are by position, the rows are whole sequences, or it is
+ * VQ_E_DATA. */
 VQ_MUST_CHECK int vq_linear_apply(const struct vq_linear *const *l, uint32_t n, const float *x,
 				  size_t n_rows, float *const *y, struct vq_err *err);
 
@@ -30,7 +32,8 @@ VQ_MUST_CHECK int vq_linear_apply(const struct vq_linear *const *l, uint32_t n, 
 VQ_MUST_CHECK int vq_linear_one(const struct vq_linear *l, const float *x, size_t n_rows, float *y,
 				struct vq_err *err);
 
-/* Rows [first, first + n) of a packed weight as float [n, n_in], s (u - z); first at the start of a panel. */
+/* Rows [first, first + n) of a packed weight as float [n, n_in], s (u - z) or value[u] absmax; first at the
+ * start of a panel. */
 void vq_packed_rows(const void *packed, size_t first, uint32_t n, uint32_t n_in, float *out);
 
 #endif

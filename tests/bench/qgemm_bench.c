@@ -15,6 +15,7 @@
 #include "base/num.h"
 #include "base/rng.h"
 #include "kernel/cpu.h"
+#include "quant/nf4.h"
 
 #define RUNS 9
 
@@ -99,12 +100,14 @@ static const struct {
 	uint32_t wbits, wgroup;
 	int wsym;
 	uint32_t abits, agroup;
-	int asym;
+	int asym, nf;
 } cases[] = {
-	{"W4A8 g128, a token", 4, 128, 0, 8, 0, 0}, {"W4A8 g128/128", 4, 128, 0, 8, 128, 0},
-	{"W4A4 g128/128", 4, 128, 0, 4, 128, 0},    {"W4A8 row, sym", 4, 0, 1, 8, 0, 1},
-	{"W4A8 g32/32", 4, 32, 0, 8, 32, 0},        {"W6A6 g128/128", 6, 128, 0, 6, 128, 0},
-	{"W8A8 g128/128", 8, 128, 0, 8, 128, 0},    {"W3A8 g128/128", 3, 128, 0, 8, 128, 0},
+	{"W4A8 g128, a token", 4, 128, 0, 8, 0, 0, 0}, {"W4A8 g128/128", 4, 128, 0, 8, 128, 0, 0},
+	{"W4A4 g128/128", 4, 128, 0, 4, 128, 0, 0},    {"W4A8 row, sym", 4, 0, 1, 8, 0, 1, 0},
+	{"W4A8 g32/32", 4, 32, 0, 8, 32, 0, 0},        {"W6A6 g128/128", 6, 128, 0, 6, 128, 0, 0},
+	{"W8A8 g128/128", 8, 128, 0, 8, 128, 0, 0},    {"W3A8 g128/128", 3, 128, 0, 8, 128, 0, 0},
+	{"W4A8 g64/128", 4, 64, 0, 8, 128, 0, 0},      {"NF4A8 b64/128", 4, 64, 1, 8, 128, 0, 1},
+	{"NF4A4 b64/128", 4, 64, 1, 4, 128, 0, 1},     {"NF3A8 b64/128", 3, 64, 1, 8, 128, 0, 1},
 };
 
 struct setup {
@@ -113,7 +116,7 @@ struct setup {
 	struct vq_agrid g;
 	uint8_t *planes, *zero;
 	uint16_t *scale;
-	float *x, *y;
+	float *x, *y, *absmax;
 };
 
 static void make(struct setup *s, int c, uint32_t m, uint32_t n, uint32_t k)
@@ -128,28 +131,35 @@ static void make(struct setup *s, int c, uint32_t m, uint32_t n, uint32_t k)
 	s->planes = vq_alloc(bytes, 1, NULL);
 	s->scale = vq_alloc(n_scales, 2, NULL);
 	s->zero = vq_alloc(n_scales, 1, NULL);
+	s->absmax = vq_alloc_f32(n_scales, NULL);
 	s->x = vq_alloc_f32((size_t)m * k, NULL);
 	s->y = vq_alloc_f32((size_t)m * n, NULL);
-	if (!s->planes || !s->scale || !s->zero || !s->x || !s->y ||
+	if (!s->planes || !s->scale || !s->zero || !s->absmax || !s->x || !s->y ||
 	    vq_qact_alloc(&s->a, m, k, &s->g, NULL) < 0)
 		exit(4);
 	for (i = 0; i < bytes / 8; i++)
 		((uint64_t *)(void *)s->planes)[i] = vq_rng_u64(r, i);
 	for (i = 0; i < n_scales; i++) {
 		s->scale[i] = vq_f32_to_f16(0.01f);
+		s->absmax[i] = 1;
 		s->zero[i] = (uint8_t)(1u << (cases[c].wbits - 1));
 	}
 	for (i = 0; i < (size_t)m * k; i++)
 		s->x[i] = (float)vq_rng_normal(r, i);
-	s->w = (struct vq_packed){n,
-				  k,
-				  cases[c].wbits,
-				  cases[c].wgroup,
-				  ng,
-				  cases[c].wsym,
-				  s->planes,
-				  s->scale,
-				  cases[c].wsym ? NULL : s->zero};
+	s->w = (struct vq_packed){.n_out = n,
+				  .n_in = k,
+				  .bits = cases[c].wbits,
+				  .group = cases[c].wgroup,
+				  .n_groups = ng,
+				  .sym = cases[c].wsym,
+				  .planes = s->planes,
+				  .scale = s->scale,
+				  .zero = cases[c].wsym ? NULL : s->zero};
+	if (cases[c].nf) {
+		s->w.value = vq_nf_codes(cases[c].wbits);
+		s->w.absmax = s->absmax;
+		vq_nf_bytes(cases[c].wbits, s->w.byte);
+	}
 }
 
 static void drop(struct setup *s)
@@ -157,6 +167,7 @@ static void drop(struct setup *s)
 	vq_free(s->planes);
 	vq_free(s->scale);
 	vq_free(s->zero);
+	vq_free(s->absmax);
 	vq_free(s->x);
 	vq_free(s->y);
 	vq_qact_free(&s->a);

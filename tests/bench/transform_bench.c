@@ -77,7 +77,14 @@ static void make(struct place *p, uint32_t n)
 	fill(p->matrix, (size_t)n * 128, "matrix");
 	for (i = 0; i < n_scales; i++)
 		p->wscale[i] = vq_f32_to_f16(0.01f);
-	p->w = (struct vq_packed){4096, n, 4, 128, n / 128, 0, p->planes, p->wscale, p->zero};
+	p->w = (struct vq_packed){.n_out = 4096,
+				  .n_in = n,
+				  .bits = 4,
+				  .group = 128,
+				  .n_groups = n / 128,
+				  .planes = p->planes,
+				  .scale = p->wscale,
+				  .zero = p->zero};
 }
 
 static void drop(struct place *p)

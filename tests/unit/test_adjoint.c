@@ -176,7 +176,8 @@ static void slopes_of_activations_equal_their_differences(void **state)
 {
 	static const enum vq_act_fn fns[] = {VQ_ACT_GELU_ERF, VQ_ACT_GELU_TANH, VQ_ACT_SILU,
 					     VQ_ACT_QUICK_GELU};
-	struct vq_linear eye = {1, 1, VQ_F32, &(float){1}, NULL, NULL, {.bits = 16}, NULL};
+	struct vq_linear eye = {
+		.n_out = 1, .n_in = 1, .dtype = VQ_F32, .w = &(float){1}, .act = {.bits = 16}};
 	struct vq_config c = {.projector = {.n_linears = 2, .in = 1, .out = 1}};
 	struct vq_projector p = {{eye, eye}};
 	uint32_t f;

@@ -13,6 +13,7 @@
 #include "kernel/cpu.h"
 #include "model/linear.h"
 #include "quant/grid.h"
+#include "quant/nf_packed.h"
 
 enum { ROWS = 300, OUT = 600, IN = 72 };
 
@@ -61,8 +62,12 @@ static void float_weights_of_every_type(void **state)
 	fill();
 	for (t = 0; t < 3; t++)
 		for (odd = 0; odd < 2; odd++) {
-			struct vq_linear l = {OUT,  IN,   types[t],     raw[odd] + odd,
-					      bias, NULL, {.bits = 16}, NULL};
+			struct vq_linear l = {.n_out = OUT,
+					      .n_in = IN,
+					      .dtype = types[t],
+					      .w = raw[odd] + odd,
+					      .bias = bias,
+					      .act = {.bits = 16}};
 
 			for (i = 0; i < OUT * IN; i++) {
 				uint16_t h = t == 1 ? vq_f32_to_f16(w[i]) : vq_f32_to_bf16(w[i]);
@@ -98,7 +103,15 @@ static void pack(const struct vq_wgrid *g, struct vq_packed *p, float *deq)
 	vq_pack_scales(c.scale, OUT, n_groups, scale);
 	if (zero)
 		vq_pack_zeros(c.zero, OUT, n_groups, zero);
-	*p = (struct vq_packed){OUT, IN, g->bits, g->group, n_groups, g->sym, planes, scale, zero};
+	*p = (struct vq_packed){.n_out = OUT,
+				.n_in = IN,
+				.bits = g->bits,
+				.group = g->group,
+				.n_groups = n_groups,
+				.sym = g->sym,
+				.planes = planes,
+				.scale = scale,
+				.zero = zero};
 	vq_codes_free(&c);
 }
 
@@ -136,9 +149,12 @@ static void packed_weights_with_float_and_integer_activations(void **state)
 
 static void the_simulated_path_quantizes_the_input(void **state)
 {
-	struct vq_linear l = {
-		OUT, IN, VQ_F32, w, bias, NULL, {.bits = 4, .group = 36, .sym = 1, .clip = 0.9f},
-		NULL};
+	struct vq_linear l = {.n_out = OUT,
+			      .n_in = IN,
+			      .dtype = VQ_F32,
+			      .w = w,
+			      .bias = bias,
+			      .act = {.bits = 4, .group = 36, .sym = 1, .clip = 0.9f}};
 	struct vq_err err = {0};
 
 	(void)state;
@@ -152,8 +168,12 @@ static void the_simulated_path_quantizes_the_input(void **state)
 static void linears_that_share_an_input_may_differ_in_grid(void **state)
 {
 	static float z[3][ROWS * OUT];
-	struct vq_linear a = {OUT, IN, VQ_F32, w, bias, NULL, {.bits = 4, .sym = 1, .clip = 1},
-			      NULL},
+	struct vq_linear a = {.n_out = OUT,
+			      .n_in = IN,
+			      .dtype = VQ_F32,
+			      .w = w,
+			      .bias = bias,
+			      .act = {.bits = 4, .sym = 1, .clip = 1}},
 			 b = a, c = a;
 	struct vq_err err = {0};
 	int i;
@@ -229,6 +249,142 @@ static void stored_ranges_give_the_product_of_what_they_stand_for(void **state)
 	unpack(&p);
 }
 
+/* --- NF4 --- */
+
+/* w as an NF4 weight of n_in inputs; deq its values. */
+struct nf_case {
+	uint32_t n_in;
+	struct vq_nf f;
+	struct vq_nf_error e;
+	struct vq_packed p;
+	uint8_t *planes;
+	float *deq;
+};
+
+static void nf_make(struct nf_case *c, uint32_t n_in)
+{
+	struct vq_err err = {0};
+	float *absmax;
+
+	fill();
+	c->n_in = n_in;
+	assert_int_equal(vq_nf_alloc(&c->f, 4, OUT, n_in, &err), VQ_OK);
+	assert_int_equal(vq_nf_fit(&c->f, w, VQ_F32, &c->e, &err), VQ_OK);
+	absmax = vq_alloc_f32(c->f.absmax.n, NULL);
+	c->deq = vq_alloc_f32((size_t)OUT * n_in, NULL);
+	vq_nf_absmax_dequantize(&c->f.absmax, absmax);
+	vq_nf_dequantize(4, c->f.codes, absmax, 0, (size_t)OUT * n_in, c->deq);
+	vq_free(absmax);
+	c->planes = vq_alloc(vq_packed_plane_bytes(4, OUT, n_in), 1, NULL);
+	vq_pack_codes(4, c->f.codes, OUT, n_in, c->planes);
+	assert_int_equal(vq_nf_packed(&c->p, 4, OUT, n_in, c->planes, &c->f.absmax, &err), VQ_OK);
+}
+
+static void nf_drop(struct nf_case *c)
+{
+	vq_nf_free(&c->f);
+	vq_free(c->planes);
+	vq_free(c->deq);
+	vq_free((void *)c->p.absmax);
+}
+
+static double nf_error(const struct nf_case *c, const float *in, const float *got)
+{
+	double worst = 0;
+	uint32_t t, o, i;
+
+	for (t = 0; t < ROWS; t++)
+		for (o = 0; o < OUT; o++) {
+			double want = bias[o];
+
+			for (i = 0; i < c->n_in; i++)
+				want += (double)in[t * c->n_in + i] * c->deq[o * c->n_in + i];
+			worst = fmax(worst, fabs(want - got[t * OUT + o]));
+		}
+	return worst;
+}
+
+/* 64: a block a row; 72: blocks run on from row to row. */
+static void nf4_rows_are_dequantized_to_the_bit(void **state)
+{
+	static const uint32_t widths[] = {64, 72};
+	static float rows[OUT * IN];
+	uint32_t i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		struct nf_case c;
+
+		nf_make(&c, widths[i]);
+		assert_int_equal(c.p.straddles, i);
+		vq_packed_rows(&c.p, 0, OUT, c.n_in, rows);
+		assert_memory_equal(rows, c.deq, (size_t)OUT * c.n_in * sizeof(float));
+		vq_packed_rows(&c.p, 64, 40, c.n_in, rows);
+		assert_memory_equal(rows, c.deq + 64 * c.n_in, (size_t)40 * c.n_in * sizeof(float));
+		nf_drop(&c);
+	}
+}
+
+static void nf4_weights_with_float_exact_and_straddling_products(void **state)
+{
+	static const uint32_t widths[] = {64, 72, 72}, exact[] = {1, 1, 0};
+	struct vq_err err = {0};
+	uint32_t i;
+
+	(void)state;
+	for (i = 0; i < 3; i++) {
+		struct nf_case c;
+		struct vq_linear l = {.n_out = OUT, .bias = bias, .act = {.bits = 16}};
+
+		nf_make(&c, widths[i]);
+		l.n_in = c.n_in;
+		l.packed = &c.p;
+		l.exact = (int)exact[i];
+		assert_int_equal(vq_linear_one(&l, x, ROWS, y, &err), VQ_OK);
+		assert_true(nf_error(&c, x, y) < 1e-4);
+		l.act = (struct vq_agrid){.bits = 8, .clip = 1};
+		vq_act_fake(&l.act, x, ROWS, c.n_in, fake);
+		assert_int_equal(vq_linear_one(&l, x, ROWS, y, &err), VQ_OK);
+		assert_true(nf_error(&c, fake, y) < 1e-4);
+		nf_drop(&c);
+	}
+}
+
+/* |dy|^2 <= |dW|^2 |x|^2 for every token (Cauchy-Schwarz). */
+static void the_integer_product_of_nf4_is_off_by_no_more_than_its_error(void **state)
+{
+	static float exact[ROWS * OUT];
+	struct vq_linear l = {.n_out = OUT, .n_in = 64, .act = {.bits = 8, .clip = 1}};
+	struct vq_err err = {0};
+	struct nf_case c;
+	double norm = 0, worst = 0;
+	uint32_t t, i;
+
+	(void)state;
+	nf_make(&c, 64);
+	l.packed = &c.p;
+	assert_int_equal(vq_linear_one(&l, x, ROWS, y, &err), VQ_OK);
+	l.exact = 1;
+	assert_int_equal(vq_linear_one(&l, x, ROWS, exact, &err), VQ_OK);
+	vq_act_fake(&l.act, x, ROWS, 64, fake);
+	for (i = 0; i < OUT * 64; i++)
+		norm += (double)c.deq[i] * c.deq[i];
+	for (t = 0; t < ROWS; t++) {
+		double off = 0, in = 0;
+
+		for (i = 0; i < OUT; i++)
+			off += pow((double)y[t * OUT + i] - exact[t * OUT + i], 2);
+		for (i = 0; i < 64; i++)
+			in += (double)fake[t * 64 + i] * fake[t * 64 + i];
+		assert_true(off > 0 && off <= c.e.bytes * norm * in);
+		worst = fmax(worst, off / (c.e.bytes * norm * in));
+	}
+	print_message("# figure: NF4, integer against exact product: squared difference at most "
+		      "%.3f of the bound by the error of the bytes, %.3g\n",
+		      worst, c.e.bytes);
+	nf_drop(&c);
+}
+
 static void a_linear_without_weight_is_refused(void **state)
 {
 	struct vq_linear l = {.n_out = OUT, .n_in = IN, .act = {.bits = 16}};
@@ -244,7 +400,13 @@ static void a_transformed_linear_gives_the_product(void **state)
 {
 	static float out[2][ROWS * OUT], wt[OUT * IN], scale[IN], back[IN];
 	struct vq_transform t = {IN, 8, scale, NULL}, u = t;
-	struct vq_linear plain = {OUT, IN, VQ_F32, w, bias, NULL, {.bits = 16}, NULL}, l = plain;
+	struct vq_linear plain = {.n_out = OUT,
+				  .n_in = IN,
+				  .dtype = VQ_F32,
+				  .w = w,
+				  .bias = bias,
+				  .act = {.bits = 16}},
+			 l = plain;
 	struct vq_err err = {0};
 	int i;
 
@@ -363,6 +525,9 @@ int main(void)
 		cmocka_unit_test(a_transformed_linear_gives_the_product),
 		cmocka_unit_test(a_packed_linear_with_a_transform_computes_on_transformed_integers),
 		cmocka_unit_test(linears_that_name_the_same_transform_share_it),
+		cmocka_unit_test(nf4_rows_are_dequantized_to_the_bit),
+		cmocka_unit_test(nf4_weights_with_float_exact_and_straddling_products),
+		cmocka_unit_test(the_integer_product_of_nf4_is_off_by_no_more_than_its_error),
 		cmocka_unit_test(a_linear_without_weight_is_refused),
 	};
 

@@ -43,7 +43,8 @@ struct problem {
 	uint8_t *codes, *zero; /* [n_out, n_in], [n_out, n_groups] */
 	uint16_t *scale;
 	float *x, *bias;
-	struct guarded planes, pscale, pzero;
+	struct guarded planes, pscale, pzero, pabsmax;
+	float value[16], *absmax; /* with a table */
 };
 
 static void make(struct problem *p, uint32_t wbits, uint32_t wgroup, int wsym, uint32_t abits,
@@ -99,12 +100,39 @@ static void drop(struct problem *p)
 	munmap(p->planes.base, p->planes.total);
 	munmap(p->pscale.base, p->pscale.total);
 	munmap(p->pzero.base, p->pzero.total);
+	if (p->absmax)
+		munmap(p->pabsmax.base, p->pabsmax.total);
+	vq_free(p->absmax);
 	vq_qact_free(&p->a);
 	vq_free(p->codes);
 	vq_free(p->scale);
 	vq_free(p->zero);
 	vq_free(p->x);
 	vq_free(p->bias);
+}
+
+/* The same codes, but standing for the values of a random table. */
+static void make_table(struct problem *p, uint32_t wbits, uint32_t abits, uint32_t agroup, int asym,
+		       uint32_t n_out, uint32_t n_in, uint32_t rows)
+{
+	struct vq_rng r = vq_rng_new(wbits, "table");
+	size_t i, n;
+
+	make(p, wbits, 64, 1, abits, agroup, asym, n_out, n_in, rows, 0);
+	n = (size_t)n_out * p->w.n_groups;
+	p->absmax = vq_alloc_f32(n, NULL);
+	for (i = 0; i < n; i++)
+		p->absmax[i] = (float)vq_rng_normal(r, i);
+	p->pabsmax = guarded_alloc(vq_packed_n_scales(n_out, p->w.n_groups) * sizeof(float));
+	vq_pack_absmax(p->absmax, n_out, p->w.n_groups, (float *)(void *)p->pabsmax.p);
+	for (i = 0; i < 1u << wbits; i++) {
+		p->value[i] = 2 * (float)vq_rng_uniform(r, 100000 + i) - 1;
+		p->value[i] = i == 0 ? -1 : i + 1 == 1u << wbits ? 1 : p->value[i];
+		p->w.byte[i] = (uint8_t)(128 + (int)vq_rne(127 * p->value[i]));
+	}
+	p->w.value = p->value;
+	p->w.absmax = (const float *)(const void *)p->pabsmax.p;
+	p->w.scale = NULL;
 }
 
 /* Runs into a block that ends at a guard page. */
@@ -246,6 +274,75 @@ static void every_kernel_set_gives_generics_bits_for_any_number_of_rows(void **s
 	}
 }
 
+/* The definition written out: bytes in place of values, segment after segment. */
+static float table_value(const struct problem *p, uint32_t t, uint32_t o)
+{
+	uint32_t ag = p->ag.group ? p->ag.group : p->n_in, seg = ag < 64 ? ag : 64, s, k;
+	float y = 0;
+
+	for (s = 0; s < p->n_in; s += seg) {
+		int za = p->a.zero[t * p->a.n_groups + s / ag], sum = 0;
+		float sw = p->absmax[(size_t)o * p->w.n_groups + s / 64] * (1.0f / 127);
+
+		for (k = s; k < s + seg; k++)
+			sum += (p->w.byte[p->codes[(size_t)o * p->n_in + k]] - 128) *
+			       (p->a.q[t * p->a.stride + k] - za);
+		y += p->a.scale[t * p->a.n_groups + s / ag] * sw * (float)sum;
+	}
+	return y;
+}
+
+static void codes_of_a_table_multiply_as_defined_in_every_kernel_set(void **state)
+{
+	static const uint32_t rows[] = {1, 2, 3, 4, 5, 12, 13, 40}, groups[] = {0, 128, 64, 32};
+	uint32_t wb, ab, j, t, o, i;
+	size_t before = n_compared;
+
+	(void)state;
+	for (wb = 2; wb <= 4; wb++)
+		for (ab = 2; ab <= 8; ab += 2)
+			for (j = 0; j < 64; j++) {
+				uint32_t n = rows[j / 8];
+				struct problem p;
+				struct guarded g;
+
+				make_table(&p, wb, ab, groups[j % 4], (int)(j / 4 % 2), 45, 320, n);
+				g = run(&p, &vq_kernels_generic, 0);
+				for (t = 0; t < n; t++)
+					for (o = 0; o < 45; o++) {
+						float y;
+
+						memcpy(&y, g.p + 4 * (t * 45 + o), 4);
+						assert_true(y == table_value(&p, t, o));
+					}
+				munmap(g.base, g.total);
+				compare(&p);
+				drop(&p);
+			}
+	for (i = 0; vq_kernels_row(i); i++)
+		;
+	print_message("# figure: products of a table, %u kernel sets: %zu values equal to "
+		      "generic's, which equal the definition\n",
+		      i, n_compared - before);
+}
+
+static void groups_that_straddle_rows_have_no_integer_product(void **state)
+{
+	struct problem p;
+	struct vq_err err = {0};
+	float y[64];
+
+	(void)state;
+	make_table(&p, 4, 8, 64, 0, 8, 192, 1);
+	p.w.straddles = 1;
+	assert_int_equal(vq_qgemm(&p.w, &p.a, &p.ag, NULL, y, &err), VQ_E_DATA);
+	assert_non_null(strstr(err.text, "straddle"));
+	p.w.straddles = 0;
+	p.w.bits = 5;
+	assert_int_equal(vq_qgemm(&p.w, &p.a, &p.ag, NULL, y, &err), VQ_E_DATA);
+	drop(&p);
+}
+
 /* The largest sums that a segment may have, in a segment too long for 16-bit corrections. */
 static void extreme_codes_do_not_overflow(void **state)
 {
@@ -346,6 +443,8 @@ int main(void)
 		cmocka_unit_test(every_kernel_set_gives_generics_bits_at_every_width),
 		cmocka_unit_test(every_kernel_set_gives_generics_bits_at_every_length),
 		cmocka_unit_test(every_kernel_set_gives_generics_bits_for_any_number_of_rows),
+		cmocka_unit_test(codes_of_a_table_multiply_as_defined_in_every_kernel_set),
+		cmocka_unit_test(groups_that_straddle_rows_have_no_integer_product),
 		cmocka_unit_test(extreme_codes_do_not_overflow),
 		cmocka_unit_test(the_number_of_threads_does_not_show),
 		cmocka_unit_test(what_cannot_be_multiplied_is_refused),
