@@ -23,7 +23,7 @@ BENCH_SRC := $(sort $(wildcard tests/bench/*.c))
 BENCHES  := $(BENCH_SRC:tests/bench/%.c=$(BUILD)/bench/%)
 MAN      := $(sort $(wildcard man/*.[157]))
 
-.PHONY: all deps demo check lint asan bench install uninstall dist clean help units benches format
+.PHONY: all deps demo table2 ablation table4 check lint asan bench install uninstall dist clean help units benches format
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -56,6 +56,18 @@ deps: ## install the Debian packages that are missing
 demo: deps ## quantize and evaluate the embedded model; table and chart under build/demo
 	@$(MAKE) --no-print-directory all
 	pipelines/demo.sh $(BUILD)/bin $(BUILD)/demo
+
+table2: deps ## methods by widths by activation schemes, both models; under build/table2
+	@$(MAKE) --no-print-directory all
+	pipelines/table2.sh $(BUILD)/bin $(BUILD)/table2
+
+ablation: deps ## what each term of Q-VLM brings and costs; partitions; under build/ablation
+	@$(MAKE) --no-print-directory all
+	pipelines/ablation.sh $(BUILD)/bin $(BUILD)/ablation
+
+table4: deps ## time, memory and accuracy for each method; under build/table4
+	@$(MAKE) --no-print-directory all
+	pipelines/table4.sh $(BUILD)/bin $(BUILD)/table4
 
 check: deps ## build and run every test
 	@$(MAKE) --no-print-directory all units benches
@@ -92,6 +104,6 @@ clean: ## remove build/
 	rm -rf $(BUILD)
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1\t/p' Makefile | expand -t 18
 
 -include $(LIB_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(UNIT_SRC:%.c=$(BUILD)/%.d) $(BENCH_SRC:%.c=$(BUILD)/%.d) $(BUILD)/bin/cli.d

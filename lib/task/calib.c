@@ -228,8 +228,8 @@ int vq_calib(const struct vq_calib_opts *o, struct vq_err *err)
 	else if (rc >= 0)
 		rc = write_stream(&c, err);
 	if (rc >= 0)
-		vq_info("%.1f s, peak %.1f MiB of own memory", vq_now() - t0,
-			(double)vq_peak_anon() / 1048576.0);
+		vq_info("%.1f s, peak %.1f MiB of own memory, %.1f MiB resident", vq_now() - t0,
+			(double)vq_peak_anon() / 1048576.0, (double)vq_peak_rss() / 1048576.0);
 	vq_calib_samples_free(&c);
 	vq_calib_meta_free(&c.meta);
 	vq_ckpt_close(c.ckpt);

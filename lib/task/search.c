@@ -535,7 +535,8 @@ int vq_search_run(const struct vq_search_opts *o, int in_fd, const char *in_labe
 {
 	int rc = run(o, in_fd, in_label, out_fd, out_label, level, NULL, err);
 
-	vq_info("peak memory %.1f MiB of own memory", (double)vq_peak_anon() / 1048576);
+	vq_info("peak memory %.1f MiB of own memory, %.1f MiB resident",
+		(double)vq_peak_anon() / 1048576, (double)vq_peak_rss() / 1048576);
 	return rc;
 }
 

@@ -1,0 +1,70 @@
+# The comparison's TSV as Markdown: for each variant and scheme a short table of accuracy and KL, then every row.
+BEGIN {
+	FS = "\t"
+	scheme["group"] = "integer arithmetic: activations per token in groups of 128 (`--acts group`)"
+	scheme["paper"] = "the paper's activations, simulated: per input channel in the decoder, per token in the tower (`--acts paper`)"
+}
+function fixed(x, n) { return x == "" ? "" : sprintf("%.*f", n, x) }
+NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
+$at["method"] == "fp" { fp[$1] = $0; n = $at["n"]; variants[++n_variants] = $1; next }
+{
+	table = $1 SUBSEP $2
+	if (!(table in seen)) { seen[table] = 1; tables[++n_tables] = table }
+	if (!((table, $3) in has)) { has[table, $3] = 1; widths[table] = widths[table] " " $3 }
+	if (!((table, $4) in has)) { has[table, $4] = 1; methods[table] = methods[table] " " $4 }
+	row[table, $3, $4] = $0
+	for (i = 1; i <= NF; i++) cell[table, $3, $4, i] = $i
+}
+# One line of the long table.
+function line(text, r,    f, i) {
+	split(text, f, FS)
+	printf "| %s | %s |", f[at["method"]], f[at["bits"]]
+	for (i = at["NAT"]; i <= at["NO"]; i++) printf " %s |", fixed(f[i], 2)
+	printf " %s ± %s |", fixed(f[at["Avg"]], 2), fixed(f[at["se"]], 2)
+	printf " %s | %s | %s |", f[at["diff"]] == "" ? "" : sprintf("%+.2f ± %.2f", f[at["diff"]], f[at["diff_se"]]), f[at["p"]], f[at["kl_fp"]]
+	if (f[at["flips"]] == "") print "  |"
+	else printf " %d (%d lost, %d gained) |\n", f[at["flips"]], f[at["lost"]], f[at["gained"]]
+}
+function short(t,    w, m, nw, nm, i, j, k) {
+	nw = split(widths[t], w, " "); nm = split(methods[t], m, " ")
+	printf "| method |"
+	for (i = 1; i <= nw; i++) printf " %s |", w[i]
+	printf "\n|---|"
+	for (i = 1; i <= nw; i++) printf "---|"
+	print ""
+	for (j = 1; j <= nm; j++) {
+		printf "| %s |", m[j]
+		for (i = 1; i <= nw; i++) {
+			if ((t, w[i], m[j]) in row)
+				printf " %s (%s) |", fixed(cell[t, w[i], m[j], at["Avg"]], 2), cell[t, w[i], m[j], at["kl_fp"]]
+			else
+				printf " |"
+		}
+		print ""
+	}
+}
+function long(t, variant,    w, m, nw, nm, i, j) {
+	nw = split(widths[t], w, " "); nm = split(methods[t], m, " ")
+	print "| method | bits | NAT | SOC | LAN | TXT | IMG | NO | Avg ± se | vs qvlm ± se | p | KL to fp | flips to fp |"
+	print "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+	line(fp[variant])
+	for (i = 1; i <= nw; i++)
+		for (j = 1; j <= nm; j++)
+			if ((t, w[i], m[j]) in row) line(row[t, w[i], m[j]])
+}
+function heading(t,    part) {
+	split(t, part, SUBSEP)
+	printf "\n**mini-llava%s**, %s\n\n", part[1] == "plain" ? "" : "-" part[1], part[2] in scheme ? scheme[part[2]] : part[2]
+	return part[1]
+}
+function of(text, name,    f) { split(text, f, FS); return f[at[name]] }
+END {
+	printf "Accuracy in percent on %d questions", n
+	for (i = 1; i <= n_variants; i++)
+		printf "%s full precision of `%s` %s ± %s", i == 1 ? ";" : ",", variants[i], fixed(of(fp[variants[i]], "Avg"), 2), fixed(of(fp[variants[i]], "se"), 2)
+	print "; in brackets the mean KL divergence\nof the next-token distribution from full precision, in nats."
+	for (k = 1; k <= n_tables; k++) { heading(tables[k]); short(tables[k]) }
+	print "\nEvery row. vs qvlm: points against `qvlm` of the same table and bits on the same questions, with McNemar's mid-p; flips:"
+	print "answers that are not full precision's, and how many of them lost or gained a right answer."
+	for (k = 1; k <= n_tables; k++) { v = heading(tables[k]); long(tables[k], v) }
+}
