@@ -369,6 +369,7 @@ void vq_model_unbind(struct vq_model *m, uint32_t unit)
 	for (i = 0; c->has_vision && unit == vq_config_projector_unit(c) && i < 2; i++) {
 		m->projector.fc[i].w = m->projector.fc[i].bias = NULL;
 		m->projector.fc[i].packed = NULL;
+		m->projector.fc[i].transform = NULL;
 		m->projector.fc[i].act.bits = 16;
 	}
 	if (unit == first) {

@@ -8,6 +8,7 @@
 #include "model/names.h"
 #include "quant/agrid.h"
 #include "quant/grid.h"
+#include "quant/transform_attr.h"
 #include "stream/record.h"
 
 static size_t align_up(size_t n)
@@ -126,26 +127,36 @@ static int parse_shape(const struct entry *e, uint32_t *n_dims, uint64_t *dims, 
 	return VQ_OK;
 }
 
-static int bind_plain(struct vq_model *m, const struct entry *e, struct vq_err *err)
+static int plain_tensor(const struct entry *e, struct vq_tensor *t, struct vq_err *err)
 {
-	struct vq_tensor t = {.data = e->data->data};
 	const char *type = NULL;
 	size_t n = 0, bytes;
 	int rc = vq_json_str(e->j, "dtype", "", &type, e->label, err);
 
+	*t = (struct vq_tensor){.data = e->data->data};
 	if (rc == VQ_OK)
-		rc = parse_shape(e, &t.n_dims, t.dims, err);
+		rc = parse_shape(e, &t->n_dims, t->dims, err);
 	if (rc < 0)
 		return rc;
-	t.dtype = VQ_BYTES;
-	while (t.dtype < VQ_N_DTYPES && strcmp(vq_dtype_name(t.dtype), type) != 0)
-		t.dtype++;
-	if (t.dtype == VQ_N_DTYPES)
+	t->dtype = VQ_BYTES;
+	while (t->dtype < VQ_N_DTYPES && strcmp(vq_dtype_name(t->dtype), type) != 0)
+		t->dtype++;
+	if (t->dtype == VQ_N_DTYPES)
 		return vq_fail(err, VQ_E_DATA, "%s: unknown dtype '%.20s'", e->label, type);
-	if (vq_tensor_count(&t, &n) < 0 || vq_mul_size(&bytes, n, vq_dtype_size(t.dtype)) < 0 ||
+	if (vq_tensor_count(t, &n) < 0 || vq_mul_size(&bytes, n, vq_dtype_size(t->dtype)) < 0 ||
 	    bytes != e->data->n)
 		return vq_fail(err, VQ_E_DATA, "%s: its shape does not make %zu bytes", e->label,
 			       e->data->n);
+	return VQ_OK;
+}
+
+static int bind_plain(struct vq_model *m, const struct entry *e, struct vq_err *err)
+{
+	struct vq_tensor t;
+	int rc = plain_tensor(e, &t, err);
+
+	if (rc < 0)
+		return rc;
 	rc = vq_model_bind(m, e->name->name, &t, err);
 	return rc < 0 ? vq_err_prefix(err, "%s", e->v->label) : VQ_OK;
 }
@@ -238,51 +249,150 @@ static int bind_packed(struct vq_model *m, const struct entry *e, struct vq_err 
 	return VQ_OK;
 }
 
-/* Grid of the input; a transform that this program does not know would give wrong answers. */
-static int set_act(struct vq_model *m, const struct entry *e, struct vq_err *err)
+/* Makes e the tensor of that name: its two members. */
+static int open_entry(struct entry *e, const char *name, const char **layout, struct vq_err *err)
+{
+	char json[VQ_NAME_MAX + 40];
+
+	snprintf(json, sizeof(json), "%.*s.json", VQ_NAME_MAX + 32, name);
+	snprintf(e->label, sizeof(e->label), "%.250s: %.120s", e->v->label, json);
+	e->data = vq_vqm_find(e->v, name);
+	if (!e->data)
+		return vq_fail(err, VQ_E_DATA, "%s: tensor '%s' is missing", e->v->label, name);
+	e->j = member_json(e->v, json, err);
+	return e->j ? vq_json_str(e->j, "layout", "", layout, e->label, err) : VQ_E_DATA;
+}
+
+/* --- transforms --- */
+
+/* What the layers before have brought: linears that share an input point to one. */
+struct loader {
+	struct vq_model *m;
+	struct shared {
+		char from[VQ_NAME_MAX + 1];
+		uint32_t unit;
+		enum vq_transform_kind kind;
+		struct vq_transform *t; /* the model's */
+	} * shared;
+	size_t n_shared, room;
+};
+
+/* A part of a transform from the member of its name. */
+static int load_part(const struct entry *e, const struct vq_transform_attr *a,
+		     enum vq_transform_part p, struct vq_transform *t, struct vq_err *err)
+{
+	struct entry part = {.v = e->v};
+	const char *layout = NULL;
+	char name[VQ_NAME_MAX + 32];
+	struct vq_tensor v;
+	int rc;
+
+	snprintf(name, sizeof(name), "%.*s%s", VQ_NAME_MAX, a->from, vq_transform_suffix(p));
+	rc = open_entry(&part, name, &layout, err);
+	if (rc == VQ_OK && strcmp(layout, "plain") != 0)
+		rc = vq_fail(err, VQ_E_DATA, "%s: want layout plain, got '%.20s'", part.label,
+			     layout);
+	if (rc == VQ_OK)
+		rc = plain_tensor(&part, &v, err);
+	if (rc == VQ_OK)
+		rc = vq_transform_set(t, a, p, &v, part.label, err);
+	json_decref(part.j);
+	return rc;
+}
+
+/* The linear's own transform, which others may share. */
+static int load_transform(struct loader *o, const struct entry *e,
+			  const struct vq_transform_attr *a, struct vq_err *err)
+{
+	struct vq_transform *t;
+	struct shared *s;
+	uint32_t p;
+	int rc = VQ_OK;
+
+	if (o->n_shared == o->room) {
+		rc = vq_grow((void **)&o->shared, o->room, 2 * o->room + 64, sizeof(*s), err);
+		if (rc < 0)
+			return rc;
+		o->room = 2 * o->room + 64;
+	}
+	t = vq_calloc(1, sizeof(*t), err);
+	if (!t)
+		return VQ_E_SYS;
+	rc = vq_model_keep(o->m, e->name->unit, t, err);
+	for (p = 0; rc == VQ_OK && p < a->n_parts; p++)
+		rc = load_part(e, a, p, t, err);
+	if (rc < 0)
+		return rc;
+	s = &o->shared[o->n_shared++];
+	*s = (struct shared){.unit = e->name->unit, .kind = a->kind, .t = t};
+	snprintf(s->from, sizeof(s->from), "%s", a->from);
+	return VQ_OK;
+}
+
+static int set_transform(struct loader *o, const struct entry *e, const json_t *j,
+			 struct vq_err *err)
+{
+	struct vq_linear *l = vq_model_linear(o->m, e->name->name);
+	struct vq_transform_attr a;
+	size_t i;
+	int rc;
+
+	if (!e->name->linear || !l)
+		return vq_fail(err, VQ_E_DATA, "%s: has a transform but is no linear layer",
+			       e->label);
+	rc = vq_transform_attr_parse(&a, j, l->n_in, e->label, err);
+	if (rc == VQ_OK && vq_transform_is_own(&a, e->name->name))
+		rc = load_transform(o, e, &a, err);
+	if (rc < 0)
+		return rc;
+	for (i = o->n_shared; i-- > 0;) {
+		const struct shared *s = &o->shared[i];
+
+		if (s->unit == e->name->unit && s->kind == a.kind && s->t->n == a.n &&
+		    s->t->block == a.block && strcmp(s->from, a.from) == 0) {
+			l->transform = s->t;
+			return VQ_OK;
+		}
+	}
+	return vq_fail(err, VQ_E_DATA,
+		       "%s: its transform is that of '%.100s', which has none such ahead of it in "
+		       "unit %u",
+		       e->label, a.from, e->name->unit);
+}
+
+/* Grid and transform of the input. */
+static int set_input(struct loader *o, const struct entry *e, struct vq_err *err)
 {
 	const json_t *attrs = json_object_get(e->j, "attrs");
 	const json_t *act = json_object_get(attrs, "act");
-	struct vq_linear *l = vq_model_linear(m, e->name->name);
+	const json_t *transform = json_object_get(attrs, "transform");
+	struct vq_linear *l = vq_model_linear(o->m, e->name->name);
+	int rc = transform ? set_transform(o, e, transform, err) : VQ_OK;
 
-	if (!l && m->cfg.decoder.tied && strcmp(e->name->name, "decoder.embed.weight") == 0)
-		l = &m->decoder.head;
-	if (json_object_get(attrs, "transform"))
-		return vq_fail(err, VQ_E_DATA,
-			       "%s: has a transform, which this program does not know; use the "
-			       "version that packed it",
-			       e->label);
-	if (!act)
-		return VQ_OK;
+	if (!l && o->m->cfg.decoder.tied && strcmp(e->name->name, "decoder.embed.weight") == 0)
+		l = &o->m->decoder.head;
+	if (rc < 0 || !act)
+		return rc;
 	if (!l)
 		return vq_fail(err, VQ_E_DATA, "%s: has an activation grid but is no linear layer",
 			       e->label);
 	return vq_agrid_parse(&l->act, act, e->label, err);
 }
 
-static int bind_entry(struct vq_model *m, struct entry *e, struct vq_err *err)
+static int bind_entry(struct loader *o, struct entry *e, struct vq_err *err)
 {
-	char json[sizeof(e->name->name) + 8];
 	const char *layout = NULL;
-	int rc;
+	int rc = open_entry(e, e->name->name, &layout, err);
 
-	snprintf(json, sizeof(json), "%s.json", e->name->name);
-	snprintf(e->label, sizeof(e->label), "%.250s: %s", e->v->label, json);
-	e->data = vq_vqm_find(e->v, e->name->name);
-	if (!e->data)
-		return vq_fail(err, VQ_E_DATA, "%s: tensor '%s' is missing", e->v->label,
-			       e->name->name);
-	e->j = member_json(e->v, json, err);
-	rc = e->j ? vq_json_str(e->j, "layout", "", &layout, e->label, err) : VQ_E_DATA;
 	if (rc == VQ_OK && strcmp(layout, "plain") == 0)
-		rc = bind_plain(m, e, err);
+		rc = bind_plain(o->m, e, err);
 	else if (rc == VQ_OK && strcmp(layout, VQ_LAYOUT) == 0)
-		rc = bind_packed(m, e, err);
+		rc = bind_packed(o->m, e, err);
 	else if (rc == VQ_OK)
 		rc = vq_fail(err, VQ_E_DATA, "%s: want layout plain or %s, got '%.20s'", e->label,
 			     VQ_LAYOUT, layout);
 	if (rc == VQ_OK)
-		rc = set_act(m, e, err);
+		rc = set_input(o, e, err);
 	json_decref(e->j);
 	e->j = NULL;
 	return rc;
@@ -291,6 +401,7 @@ static int bind_entry(struct vq_model *m, struct entry *e, struct vq_err *err)
 int vq_model_from_vqm(struct vq_model *m, const struct vq_vqm *v, struct vq_err *err)
 {
 	struct vq_name *names = NULL;
+	struct loader o = {.m = m};
 	struct vq_config c;
 	size_t n = 0, i;
 	int rc = vq_vqm_config(&c, v, err);
@@ -304,9 +415,10 @@ int vq_model_from_vqm(struct vq_model *m, const struct vq_vqm *v, struct vq_err 
 	for (i = 0; rc == VQ_OK && i < n; i++) {
 		struct entry e = {.v = v, .name = &names[i]};
 
-		rc = bind_entry(m, &e, err);
+		rc = bind_entry(&o, &e, err);
 	}
 	vq_free(names);
+	vq_free(o.shared);
 	if (rc < 0)
 		vq_model_free(m);
 	return rc;

@@ -173,6 +173,7 @@ static int write_head(struct vq_pack *k, struct vq_err *err)
 
 static int one_record(struct vq_pack *k, const struct vq_record *rec, struct vq_err *err)
 {
+	char want[VQ_NAME_MAX + 32];
 	int rc = VQ_OK, weight = rec->kind == VQ_KIND_TENSOR || rec->kind == VQ_KIND_GRID;
 
 	if (weight && !k->head_written)
@@ -180,6 +181,8 @@ static int one_record(struct vq_pack *k, const struct vq_record *rec, struct vq_
 	if (rc == VQ_OK && k->p.stem[0] && rec->kind != VQ_KIND_GRID)
 		rc = vq_fail(err, VQ_E_DATA, "%s: want the grids of '%s.weight' after it, got '%s'",
 			     k->label, k->p.stem, rec->name);
+	if (rc == VQ_OK && rec->kind != VQ_KIND_GRID && vq_pack_transform_wants(k, want))
+		rc = vq_fail(err, VQ_E_DATA, "%s: want '%s', got '%s'", k->label, want, rec->name);
 	if (rc < 0)
 		return rc;
 	if (rec->kind == VQ_KIND_META || rec->kind == VQ_KIND_PLAN)
@@ -215,9 +218,13 @@ static int start_segment(struct vq_pack *k, struct vq_err *err)
 
 static int end_segment(struct vq_pack *k, struct vq_err *err)
 {
+	char want[VQ_NAME_MAX + 32];
+
 	if (k->p.stem[0])
 		return vq_fail(err, VQ_E_DATA, "%s: the grids of '%s.weight' are missing", k->label,
 			       k->p.stem);
+	if (vq_pack_transform_wants(k, want))
+		return vq_fail(err, VQ_E_DATA, "%s: '%s' is missing", k->label, want);
 	if (k->segment > 1 && k->n_repeated != k->n_sides)
 		return vq_fail(err, VQ_E_DATA,
 			       "%s: segment %u has %zu of the %zu META and PLAN records of the "
@@ -266,7 +273,8 @@ static int put_card(struct vq_pack *k, struct vq_err *err)
 						: model          ? model
 								 : "unknown",
 				  .license = k->o->license ? k->o->license : "unknown",
-				  .sizes = k->sizes};
+				  .sizes = k->sizes,
+				  .n_transformed = k->n_transformed};
 	struct vq_str b = {0};
 	int rc;
 
@@ -334,6 +342,7 @@ static void release(struct vq_pack *k)
 	vq_free(k->sides);
 	vq_free(k->names);
 	vq_free(k->seen);
+	vq_free(k->transforms);
 	vq_pack_drop(&k->p);
 	json_decref(k->header);
 	json_decref(k->segments);

@@ -157,6 +157,21 @@ static void put_sizes(struct vq_str *b, const struct vq_pack_facts *f)
 		t.n_quantized);
 }
 
+static void put_transforms(struct vq_str *b, const struct vq_pack_facts *f)
+{
+	static const char *const what[] = {"a scale alone", "a scale and Hadamard blocks",
+					   "a scale and a matrix for each block"};
+	int i;
+
+	for (i = 0; i < VQ_TRANSFORM_N_KINDS; i++)
+		if (f->n_transformed[i])
+			vq_str_printf(
+				b,
+				"\nThe inputs of %u of them go through %s first; the numbers are "
+				"counted.\n",
+				f->n_transformed[i], what[i]);
+}
+
 void vq_pack_card(struct vq_str *b, const struct vq_pack_facts *f)
 {
 	put_front_matter(b, f);
@@ -166,6 +181,7 @@ void vq_pack_card(struct vq_str *b, const struct vq_pack_facts *f)
 	put_recipe(b, f);
 	put_calib(b, f);
 	put_sizes(b, f);
+	put_transforms(b, f);
 	vq_str_puts(b, "\n## Use\n\n");
 	vq_str_puts(b, f->config->has_vision
 			       ? "    vqlm-infer -m MODEL.vqm -i PICTURE.png \"What is this?\"\n"

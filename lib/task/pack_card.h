@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/str.h"
 #include "model/config.h"
+#include "quant/transform_attr.h"
 
 enum vq_pack_part {
 	VQ_PACK_VISION,
@@ -32,6 +33,7 @@ struct vq_pack_facts {
 	const json_t *header, *calib, *plan; /* calib and plan may be NULL */
 	const char *base_model, *license;
 	const struct vq_pack_size *sizes; /* [VQ_PACK_N_PARTS] */
+	const uint32_t *n_transformed;    /* [VQ_TRANSFORM_N_KINDS] linears */
 };
 
 /* Markdown with YAML front matter, appended to b. */

@@ -5,6 +5,7 @@
 #include "format/vqm.h"
 #include "model/names.h"
 #include "quant/grid.h"
+#include "quant/transform_attr.h"
 #include "stream/reader.h"
 #include "task/pack.h"
 #include "task/pack_card.h"
@@ -28,6 +29,15 @@ struct vq_pack_pending {
 	uint16_t *scale; /* packed */
 };
 
+/* A transform that came, for the linears after it that name it. */
+struct vq_pack_transform {
+	char from[VQ_NAME_MAX + 1];
+	const struct vq_name *name; /* the weight that brought it */
+	enum vq_transform_kind kind;
+	uint32_t n, block;
+	uint32_t n_parts, n_seen; /* records that it has, and that have come */
+};
+
 struct vq_pack {
 	const struct vq_pack_opts *o;
 	struct vq_reader *in;
@@ -45,6 +55,9 @@ struct vq_pack {
 	uint32_t *seen; /* [n_names] the segment that brought it, from 1 */
 	uint32_t segment;
 	struct vq_pack_pending p;
+	struct vq_pack_transform *transforms; /* the last may still want records */
+	size_t n_transforms, room_transforms;
+	uint32_t n_transformed[VQ_TRANSFORM_N_KINDS]; /* linears */
 	struct vq_pack_size sizes[VQ_PACK_N_PARTS];
 };
 
@@ -56,6 +69,17 @@ int vq_pack_bad(const struct vq_pack *k, const struct vq_record *rec, struct vq_
 VQ_MUST_CHECK int vq_pack_tensor(struct vq_pack *k, const struct vq_record *rec,
 				 struct vq_err *err);
 VQ_MUST_CHECK int vq_pack_grid(struct vq_pack *k, const struct vq_record *rec, struct vq_err *err);
+/* Attribute 'transform' of codes: known from here on when it is their own, checked against what is known when not. */
+VQ_MUST_CHECK int vq_pack_transform(struct vq_pack *k, const struct vq_record *rec,
+				    const struct vq_name *name, struct vq_err *err);
+/* The name of the GRID record that the last transform still wants, in buf; NULL when it is whole. */
+const char *vq_pack_transform_wants(const struct vq_pack *k, char buf[VQ_NAME_MAX + 32]);
+/* That record into the archive. */
+VQ_MUST_CHECK int vq_pack_transform_part(struct vq_pack *k, const struct vq_record *rec,
+					 struct vq_err *err);
+/* A plain member: its description and what the record holds, which was loaded. */
+VQ_MUST_CHECK int vq_pack_put(struct vq_pack *k, const struct vq_record *rec, const void *data,
+			      struct vq_err *err);
 void vq_pack_drop(struct vq_pack_pending *p);
 
 #endif

@@ -70,6 +70,18 @@ static int is_float(enum vq_dtype t)
 	return t == VQ_F32 || t == VQ_F16 || t == VQ_BF16;
 }
 
+int vq_pack_put(struct vq_pack *k, const struct vq_record *rec, const void *data,
+		struct vq_err *err)
+{
+	int rc = add_member(k, rec->name,
+			    json_pack("{s:s, s:s, s:o, s:O?}", "layout", "plain", "dtype",
+				      vq_dtype_name(rec->dtype), "shape", shape_json(rec), "attrs",
+				      rec->attrs),
+			    err);
+
+	return rc < 0 ? rc : vq_vqm_add(k->out, rec->name, data, (size_t)rec->raw_bytes, err);
+}
+
 static int put_plain(struct vq_pack *k, const struct vq_record *rec, struct vq_err *err)
 {
 	struct vq_pack_size *s = &k->sizes[vq_pack_part_of(rec->name)];
@@ -79,15 +91,9 @@ static int put_plain(struct vq_pack *k, const struct vq_record *rec, struct vq_e
 	if (!is_float(rec->dtype))
 		return vq_pack_bad(k, rec, err,
 				   "want f32, f16 or bf16, or codes with attribute 'grid'");
-	rc = add_member(k, rec->name,
-			json_pack("{s:s, s:s, s:o, s:O?}", "layout", "plain", "dtype",
-				  vq_dtype_name(rec->dtype), "shape", shape_json(rec), "attrs",
-				  rec->attrs),
-			err);
+	rc = vq_reader_load(k->in, &data, err);
 	if (rc == VQ_OK)
-		rc = vq_reader_load(k->in, &data, err);
-	if (rc == VQ_OK)
-		rc = vq_vqm_add(k->out, rec->name, data, (size_t)rec->raw_bytes, err);
+		rc = vq_pack_put(k, rec, data, err);
 	vq_free(data);
 	s->elements += rec->raw_bytes / vq_dtype_size(rec->dtype);
 	s->before += rec->raw_bytes;
@@ -260,7 +266,9 @@ static int start_linear(struct vq_pack *k, const struct vq_record *rec, const st
 	bytes = vq_packed_plane_bytes(p->grid.bits, p->n_out, p->n_in);
 	if (bytes == SIZE_MAX)
 		return vq_pack_bad(k, rec, err, "is too large");
-	rc = vq_reader_load(k->in, &codes, err);
+	rc = vq_pack_transform(k, rec, name, err);
+	if (rc == VQ_OK)
+		rc = vq_reader_load(k->in, &codes, err);
 	if (rc == VQ_OK)
 		rc = check_codes(k, rec, codes, p->grid.bits, err);
 	if (rc == VQ_OK)
@@ -365,7 +373,7 @@ static int take_zero(struct vq_pack *k, const struct vq_record *rec, const uint8
 	return rc;
 }
 
-/* X.scale or X.zero, the one that the linear before wants. */
+/* X.scale or X.zero, the one that the linear before wants; or else a part of its transform. */
 int vq_pack_grid(struct vq_pack *k, const struct vq_record *rec, struct vq_err *err)
 {
 	struct vq_pack_pending *p = &k->p;
@@ -375,7 +383,7 @@ int vq_pack_grid(struct vq_pack *k, const struct vq_record *rec, struct vq_err *
 	int rc;
 
 	if (!p->stem[0])
-		return vq_pack_bad(k, rec, err, "there are no codes before it that want it");
+		return vq_pack_transform_part(k, rec, err);
 	snprintf(want, sizeof(want), "%s.%s", p->stem, zero ? "zero" : "scale");
 	if (strcmp(rec->name, want) != 0)
 		return vq_fail(err, VQ_E_DATA, "%s: want '%s' after the codes, got '%s'", k->label,
@@ -400,6 +408,8 @@ int vq_pack_tensor(struct vq_pack *k, const struct vq_record *rec, struct vq_err
 		return rc;
 	if (rec->dtype == VQ_U8)
 		return start_linear(k, rec, name, err);
+	if (json_object_get(rec->attrs, "transform"))
+		return vq_pack_bad(k, rec, err, "has a transform but no codes");
 	if (wants_head8(k, rec->name) && rec->n_dims == 2 && is_float(rec->dtype))
 		return put_head8(k, rec, name, err);
 	return put_plain(k, rec, err);

@@ -120,6 +120,16 @@ static int sibling(char out[VQ_NAME_MAX + 1], const char *weight, const char *su
 	return VQ_OK;
 }
 
+/* "Y.weight" -> attribute 'transform'. */
+static json_t *transform_json(const struct vq_searched *q, struct vq_err *err)
+{
+	char stem[VQ_NAME_MAX + 1];
+
+	return sibling(stem, q->transform_from, "", err) < 0
+		       ? NULL
+		       : vq_transform_attr_json(&q->transform, stem);
+}
+
 /* The attributes of a linear: those it came with and ours. */
 static json_t *linear_attrs(const struct vq_held *in, const struct vq_searched *q,
 			    struct vq_err *err)
@@ -143,6 +153,8 @@ static json_t *linear_attrs(const struct vq_held *in, const struct vq_searched *
 		      json_object_set_new(a, "error", json_real(q->error)) < 0 ||
 		      json_object_set_new(a, "source", json_string(source)) < 0;
 	}
+	if (q->transform.n)
+		bad = bad || json_object_set_new(a, "transform", transform_json(q, err)) < 0;
 	if (bad) {
 		json_decref(a);
 		vq_fail(err, VQ_E_SYS, "memory: cannot make attributes");
@@ -164,6 +176,35 @@ static int add_grid(struct vq_held_list *l, const struct vq_held *in, const char
 		vq_free(data);
 		return VQ_E_DATA;
 	}
+	r.attrs = unit ? json_pack("{s:O}", "unit", unit) : NULL;
+	if (unit && !r.attrs) {
+		vq_free(data);
+		return vq_fail(err, VQ_E_SYS, "memory: cannot make attributes");
+	}
+	return vq_held_take(l, &r, data, err);
+}
+
+/* A part of the transform, copied. */
+static int add_transform(struct vq_held_list *l, const struct vq_held *in, enum vq_transform_part p,
+			 const struct vq_transform *t, struct vq_err *err)
+{
+	struct vq_record r = {.kind = VQ_KIND_GRID, .dtype = VQ_F32};
+	json_t *unit = json_object_get(in->rec.attrs, "unit");
+	int matrix = p == VQ_TRANSFORM_PART_MATRIX;
+	size_t n = matrix ? (size_t)t->n * t->block : t->n, i;
+	float *data;
+
+	if (sibling(r.name, in->rec.name, vq_transform_suffix(p), err) < 0)
+		return VQ_E_DATA;
+	r.n_dims = matrix ? 3 : 1;
+	r.dims[0] = matrix ? t->n / t->block : t->n;
+	r.dims[1] = r.dims[2] = matrix ? t->block : 0;
+	r.raw_bytes = n * sizeof(*data);
+	data = vq_alloc_f32(n, err);
+	if (!data)
+		return VQ_E_SYS;
+	for (i = 0; i < n; i++)
+		data[i] = matrix ? t->matrix[i] : t->scale ? t->scale[i] : 1;
 	r.attrs = unit ? json_pack("{s:O}", "unit", unit) : NULL;
 	if (unit && !r.attrs) {
 		vq_free(data);
@@ -196,6 +237,8 @@ int vq_held_linear(struct vq_held_list *l, const struct vq_held *in, struct vq_s
 	uint32_t n_groups;
 	int rc;
 
+	if (q->transform.n && !c->codes)
+		return vq_fail(err, VQ_E_DATA, "'%s': a transform wants codes", in->rec.name);
 	r.attrs = linear_attrs(in, q, err);
 	if (!r.attrs)
 		return VQ_E_SYS;
@@ -214,6 +257,12 @@ int vq_held_linear(struct vq_held_list *l, const struct vq_held *in, struct vq_s
 	if (rc == VQ_OK && c->zero) {
 		rc = add_grid(l, in, ".zero", VQ_U8, n_groups, c->zero, err);
 		c->zero = NULL;
+	}
+	if (q->transform.n && strcmp(q->transform_from, in->rec.name) == 0) {
+		if (rc == VQ_OK)
+			rc = add_transform(l, in, VQ_TRANSFORM_PART_SCALE, &q->transform, err);
+		if (rc == VQ_OK && q->transform.matrix)
+			rc = add_transform(l, in, VQ_TRANSFORM_PART_MATRIX, &q->transform, err);
 	}
 	return rc;
 }
@@ -258,6 +307,36 @@ static int find_grid(const struct vq_held_list *l, const char *weight, const cha
 	return VQ_OK;
 }
 
+/* The transform of a linear of n_in inputs, from the records of the one that it names. */
+static int find_transform(const struct vq_held_list *l, const struct vq_held *h, uint32_t n_in,
+			  struct vq_transform *t, struct vq_err *err)
+{
+	const json_t *j = json_object_get(h->rec.attrs, "transform");
+	struct vq_transform_attr a;
+	uint32_t p;
+
+	if (!j)
+		return VQ_OK;
+	if (vq_transform_attr_parse(&a, j, n_in, h->rec.name, err) < 0)
+		return VQ_E_DATA;
+	for (p = 0; p < a.n_parts; p++) {
+		const struct vq_held *r;
+		struct vq_tensor v = {0};
+		char name[VQ_NAME_MAX + 1];
+
+		snprintf(name, sizeof(name), "%s%s", a.from, vq_transform_suffix(p));
+		r = vq_held_find(l, name);
+		if (!r)
+			return vq_fail(err, VQ_E_DATA, "'%s': the '%s' of its transform is missing",
+				       h->rec.name, name);
+		v = (struct vq_tensor){r->rec.dtype, r->rec.n_dims, {0}, r->data};
+		memcpy(v.dims, r->rec.dims, sizeof(v.dims));
+		if (vq_transform_set(t, &a, p, &v, name, err) < 0)
+			return VQ_E_DATA;
+	}
+	return VQ_OK;
+}
+
 int vq_held_searched(const struct vq_held_list *l, const char *name, struct vq_searched *q,
 		     struct vq_err *err)
 {
@@ -272,7 +351,9 @@ int vq_held_searched(const struct vq_held_list *l, const char *name, struct vq_s
 	    (act && vq_agrid_parse(&q->act, act, name, err) < 0))
 		return VQ_E_DATA;
 	if (h->rec.dtype != VQ_U8)
-		return VQ_OK;
+		return json_object_get(h->rec.attrs, "transform")
+			       ? vq_fail(err, VQ_E_DATA, "'%s': has a transform but no codes", name)
+			       : VQ_OK;
 	if (h->rec.n_dims != 2 || h->rec.dims[0] > UINT32_MAX || h->rec.dims[1] > UINT32_MAX)
 		return vq_fail(err, VQ_E_DATA, "'%s': want codes [out, in]", name);
 	q->codes.n_out = (uint32_t)h->rec.dims[0];
@@ -280,7 +361,8 @@ int vq_held_searched(const struct vq_held_list *l, const char *name, struct vq_s
 	if (parse_grid(&q->codes.grid, h->rec.attrs, name, err) < 0 ||
 	    find_grid(l, name, ".scale", VQ_F16, &q->codes, &scale, err) < 0 ||
 	    (!q->codes.grid.sym && find_grid(l, name, ".zero", VQ_U8, &q->codes, &zero, err) < 0) ||
-	    vq_json_f32(h->rec.attrs, "clip", 1, &q->clip, name, err) < 0)
+	    vq_json_f32(h->rec.attrs, "clip", 1, &q->clip, name, err) < 0 ||
+	    find_transform(l, h, q->codes.n_in, &q->transform, err) < 0)
 		return VQ_E_DATA;
 	/* Borrowed: nobody writes through these. */
 	q->codes.codes = h->data;

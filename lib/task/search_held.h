@@ -4,6 +4,7 @@
 
 #include "kernel/qact.h"
 #include "quant/grid.h"
+#include "quant/transform_attr.h"
 #include "stream/reader.h"
 #include "stream/writer.h"
 
@@ -39,6 +40,10 @@ struct vq_searched {
 	struct vq_agrid act;   /* bits 16: no activation grid */
 	float clip;            /* of the weight's ranges */
 	double error;          /* ||W' - W||^2 / ||W||^2 */
+	/* Of the input, with codes only; n 0: none; its arrays are borrowed.  They go out with the weight called
+	 * transform_from (borrowed), which stands before the others that share the input. */
+	struct vq_transform transform;
+	const char *transform_from;
 };
 
 /* Appends the records of a linear layer: codes and grids, which are taken over from q, or the weight of in itself,
@@ -46,8 +51,8 @@ struct vq_searched {
 VQ_MUST_CHECK int vq_held_linear(struct vq_held_list *l, const struct vq_held *in,
 				 struct vq_searched *q, struct vq_err *err);
 
-/* The opposite: what the records say of a linear layer X.weight.  The codes borrow from l.  A linear without grids
- * gives codes NULL, act.bits 16.  Everything is checked: records may come from a file. */
+/* The opposite: what the records say of a linear layer X.weight.  Codes and transform borrow from l.  A linear without
+ * grids gives codes NULL, act.bits 16; transform_from stays NULL.  Everything is checked: records may come from a file. */
 VQ_MUST_CHECK int vq_held_searched(const struct vq_held_list *l, const char *name,
 				   struct vq_searched *q, struct vq_err *err);
 

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "quant/rtn.h"
+#include "quant/smooth.h"
 
 /* Marks the values whose ratio no value before them has. */
 static void mark_usable(const float *ratio, uint8_t *usable)
@@ -307,10 +308,12 @@ int vq_place_take(struct vq_place *p, uint32_t i, struct vq_codes *c, double err
 	return form(&p->lin[i].cand[0], p, &p->lin[i].codes, err);
 }
 
-static void free_transform(struct vq_transform *t)
+static void drop_transforms(struct vq_place *p)
 {
-	vq_free((void *)(uintptr_t)t->scale);
-	vq_free((void *)(uintptr_t)t->matrix);
+	while (p->n_transforms > 0) {
+		vq_transform_free(&p->transform[--p->n_transforms]);
+		vq_transform_free(&p->back[p->n_transforms]);
+	}
 }
 
 void vq_place_free(struct vq_place *p)
@@ -320,10 +323,18 @@ void vq_place_free(struct vq_place *p)
 	vq_place_keep(p, VQ_QVLM_VALUES);
 	for (i = 0; i < p->n; i++)
 		vq_codes_free(&p->lin[i].codes);
-	for (i = 0; i < p->n_transforms; i++) {
-		free_transform(&p->transform[i]);
-		free_transform(&p->back[i]);
-	}
+	drop_transforms(p);
+}
+
+/* The weight that comes first in the stream. */
+static const char *first_weight(const struct vq_place *p)
+{
+	uint32_t i, first = 0;
+
+	for (i = 1; i < p->n; i++)
+		if (p->lin[i].rec->rec.index < p->lin[first].rec->rec.index)
+			first = i;
+	return p->lin[first].rec->rec.name;
 }
 
 int vq_place_round(struct vq_place *p, uint32_t i, uint32_t a, uint32_t w, struct vq_searched *q,
@@ -331,6 +342,10 @@ int vq_place_round(struct vq_place *p, uint32_t i, uint32_t a, uint32_t w, struc
 {
 	*q = (struct vq_searched){.act = p->a, .clip = p->lin[i].cand[w].ratio};
 	q->act.clip = p->a_ratio[a];
+	if (p->n_transforms) {
+		q->transform = *vq_place_transform_of(p, w);
+		q->transform_from = first_weight(p);
+	}
 	if (p->lin[i].codes.codes) {
 		q->codes = p->lin[i].codes;
 		q->error = p->lin[i].error;
@@ -338,6 +353,25 @@ int vq_place_round(struct vq_place *p, uint32_t i, uint32_t a, uint32_t w, struc
 		return VQ_OK;
 	}
 	return p->w.bits == 16 ? VQ_OK : fit(p, i, w, &q->codes, &q->error, err);
+}
+
+/* Adds a copy of t.  Nothing is rounded any more: it has no dual. */
+static int adopt_transform(struct vq_place *p, const struct vq_transform *t, struct vq_err *err)
+{
+	size_t n_scale = t->n * sizeof(*t->scale), n_matrix = n_scale * t->block;
+	float *scale = vq_alloc(n_scale, 1, err);
+	float *matrix = scale && t->matrix ? vq_alloc(n_matrix, 1, err) : NULL;
+	struct vq_transform own = {t->n, t->block, scale, matrix}, none = {0};
+
+	if (!scale || (t->matrix && !matrix)) {
+		vq_free(scale);
+		return VQ_E_SYS;
+	}
+	memcpy(scale, t->scale, n_scale);
+	if (matrix)
+		memcpy(matrix, t->matrix, n_matrix);
+	vq_place_transform(p, &own, &none);
+	return VQ_OK;
 }
 
 int vq_place_adopt(struct vq_place *p, const struct vq_held_list *done, struct vq_err *err)
@@ -358,7 +392,11 @@ int vq_place_adopt(struct vq_place *p, const struct vq_held_list *done, struct v
 		      q.codes.n_in != p->lin[i].full->n_in)))
 			return vq_fail(err, VQ_E_DATA, "'%s': was quantized in another way", name);
 		p->a_ratio[0] = q.act.clip;
-		if (q.codes.codes)
+		if (i == 0)
+			drop_transforms(p);
+		if (i == 0 && q.transform.n)
+			rc = adopt_transform(p, &q.transform, err);
+		if (rc == VQ_OK && q.codes.codes)
 			rc = form(&p->lin[i].cand[0], p, &q.codes, err);
 	}
 	return rc;

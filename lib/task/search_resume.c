@@ -145,6 +145,26 @@ static int stands_for(const struct vq_resume *r, const struct vq_held *in)
 	return strcmp(source, text) == 0;
 }
 
+/* How many grids and parts of a transform follow the record of in that the file holds; < 0 when it says nonsense. */
+static int n_following(const struct vq_resume *r, const struct vq_held *in, struct vq_err *err)
+{
+	const json_t *grid = json_object_get(r->rec.attrs, "grid");
+	const json_t *transform = json_object_get(r->rec.attrs, "transform");
+	struct vq_transform_attr a;
+	int n = 0;
+
+	if (json_object_get(r->rec.attrs, "source"))
+		n = json_is_true(json_object_get(grid, "sym")) ? 1 : 2;
+	if (transform) {
+		uint32_t n_in = in->rec.n_dims == 2 ? (uint32_t)in->rec.dims[1] : 0;
+
+		if (vq_transform_attr_parse(&a, transform, n_in, in->rec.name, err) < 0)
+			return VQ_E_DATA;
+		n += vq_transform_is_own(&a, in->rec.name) ? (int)a.n_parts : 0;
+	}
+	return n;
+}
+
 /* The records of one input record, appended to out: 1, 0 or < 0. */
 static int one_tensor(struct vq_resume *r, const struct vq_held *in, struct vq_held_list *out,
 		      struct vq_err *err)
@@ -159,11 +179,9 @@ static int one_tensor(struct vq_resume *r, const struct vq_held *in, struct vq_h
 			       "%s: record %" PRIu64
 			       " '%s': want what search made of '%s' of this input",
 			       r->path, r->rec.index, r->rec.name, in->rec.name);
-	grids = 0;
-	if (json_object_get(r->rec.attrs, "source"))
-		grids = json_is_true(json_object_get(json_object_get(r->rec.attrs, "grid"), "sym"))
-				? 1
-				: 2;
+	grids = n_following(r, in, err);
+	if (grids < 0)
+		return grids;
 	rc = take(r, out, err);
 	for (i = 0; rc == 1 && i < grids; i++) {
 		if (!peek(r))
