@@ -15,7 +15,7 @@ static struct vq_common common;
 static int method, w_bits, a_bits, w_group, a_group, w_sym, a_sym, veo, keep_inputs, dry_run;
 static int act_order;
 static const char *parts, *blocks, *resume;
-static double eta, gptaq;
+static double eta, veo_lambda, gptaq;
 static uint32_t sweeps, rows, polish;
 static int token_weights;
 static const char *vision_weight;
@@ -38,6 +38,8 @@ static const struct vq_opt opts[] = {
 	{"veo", 0, VQ_OPT_CHOICE, "WHEN", &veo, "on",
 	 "score vision clips by their effect on the final output too (qvlm)", 0, 0, "off|on"},
 	{"eta", 0, VQ_OPT_F64, "X", &eta, "10", "weight of that effect", 0, 1e6, NULL},
+	{"veo-lambda", 0, VQ_OPT_F64, "X", &veo_lambda, "0",
+	 "weight of what vision clips do to the decoder's entropies", 0, 1e6, NULL},
 	{"sweeps", 0, VQ_OPT_U32, "N", &sweeps, "2", "rounds of coordinate descent (qvlm)", 1, 100,
 	 NULL},
 	{"act-order", 0, VQ_OPT_FLAG, NULL, &act_order, NULL,
@@ -117,6 +119,7 @@ static int fill(struct vq_search_opts *o)
 		.a = {.bits = bits_of[a_bits], .group = group_of[a_group], .sym = a_sym, .clip = 1},
 		.veo = veo,
 		.eta = eta,
+		.veo_lambda = veo_lambda,
 		.first_unit = 0,
 		.last_unit = UINT32_MAX,
 		.resume = resume,

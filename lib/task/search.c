@@ -127,6 +127,9 @@ json_t *vq_search_params(const struct vq_search_opts *o, struct vq_err *err)
 		bad = bad || json_object_set_new(j, "veo", json_boolean(o->veo)) < 0;
 		if (o->veo)
 			bad = bad || json_object_set_new(j, "eta", json_real(o->eta)) < 0;
+		if (o->veo && o->veo_lambda > 0)
+			bad = bad ||
+			      json_object_set_new(j, "veo_lambda", json_real(o->veo_lambda)) < 0;
 	}
 	if (vq_search_calibrates(o) && o->token_weights != VQ_TOKENS_NONE)
 		bad = bad || json_object_set_new(j, "token_weights", token_weights(o)) < 0;

@@ -30,6 +30,7 @@ struct vq_search_opts {
 	unsigned parts;    /* VQ_PART_* */
 	int veo;
 	double eta;
+	double veo_lambda; /* weight of the decoder's entropies in scores of vision clips; 0: none */
 	uint32_t first_unit, last_unit; /* units searched and emitted; 0..UINT32_MAX is all */
 	const char *resume;             /* an interrupted output, or NULL */
 	int keep_inputs;

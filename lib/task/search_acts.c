@@ -124,6 +124,27 @@ static int take_sketch(struct vq_acts *a, struct vq_reader *r, const struct vq_r
 	return VQ_OK;
 }
 
+static int take_entropy(struct vq_acts *a, struct vq_reader *r, const struct vq_record *rec,
+			uint32_t i, struct vq_writer *out, struct vq_err *err)
+{
+	struct vq_acts_sample *s;
+	void *p;
+	int rc;
+
+	if (i >= a->n_samples)
+		return vq_fail(err, VQ_E_DATA, "want a sketch of a sample below %u", a->n_samples);
+	s = &a->samples[i];
+	if (rec->dtype != VQ_F32 || rec->n_dims != 2 ||
+	    rec->dims[0] != (uint64_t)s->n_images * a->cfg->n_image_tokens ||
+	    rec->dims[1] != a->cfg->vision.layer.hidden || s->entropy)
+		return vq_fail(err, VQ_E_DATA, "want f32 [%u, %u], once",
+			       s->n_images * a->cfg->n_image_tokens, a->cfg->vision.layer.hidden);
+	rc = load(r, rec, out, &p, err);
+	if (rc == VQ_OK)
+		s->entropy = p;
+	return rc;
+}
+
 static int take_point(struct vq_acts *a, struct vq_reader *r, const struct vq_record *rec,
 		      uint32_t unit, struct vq_writer *out, struct vq_err *err)
 {
@@ -169,7 +190,7 @@ static int take_vision_weight(struct vq_acts *a, struct vq_reader *r, const stru
 }
 
 /* What a record's name says. */
-enum name { OTHER, TOKENS, PIXELS, SKETCH, POINT, VISION_WEIGHT };
+enum name { OTHER, TOKENS, PIXELS, SKETCH, ENTROPY, POINT, VISION_WEIGHT };
 
 static enum name read_name(const char *name, uint32_t *i)
 {
@@ -181,6 +202,8 @@ static enum name read_name(const char *name, uint32_t *i)
 		return VISION_WEIGHT;
 	if (strncmp(name, "stat/sketch/", 12) == 0)
 		return vq_parse_u32(i, name + 12, 0, UINT32_MAX) < 0 ? OTHER : SKETCH;
+	if (strncmp(name, "stat/entropy_sketch/", 20) == 0)
+		return vq_parse_u32(i, name + 20, 0, UINT32_MAX) < 0 ? OTHER : ENTROPY;
 	if (strncmp(name, "input/checkpoint/", 17) == 0)
 		return vq_parse_u32(i, name + 17, 0, UINT32_MAX) < 0 ? OTHER : POINT;
 	if (strncmp(name, "input/", 6) != 0 || !(tail = strchr(name + 6, '/')))
@@ -205,6 +228,9 @@ int vq_acts_wants(const struct vq_record *rec, const struct vq_search_opts *o)
 	case TOKENS:
 	case PIXELS: return 1;
 	case SKETCH: return o->method == VQ_METHOD_QVLM && o->veo && o->first_unit == 0;
+	case ENTROPY:
+		return o->method == VQ_METHOD_QVLM && o->veo && o->veo_lambda > 0 &&
+		       o->first_unit == 0;
 	case POINT: return i >= o->first_unit && i <= o->last_unit;
 	case VISION_WEIGHT: return o->token_weights == VQ_TOKENS_VISION && o->vision_weight < 0;
 	case OTHER: break;
@@ -221,6 +247,7 @@ int vq_acts_record(struct vq_acts *a, struct vq_reader *r, const struct vq_recor
 	case TOKENS: return take_tokens(a, r, rec, i, out, err);
 	case PIXELS: return take_pixels(a, r, rec, i, out, err);
 	case SKETCH: return take_sketch(a, r, rec, i, out, err);
+	case ENTROPY: return take_entropy(a, r, rec, i, out, err);
 	case POINT: return take_point(a, r, rec, i, out, err);
 	case VISION_WEIGHT: return take_vision_weight(a, r, rec, out, err);
 	case OTHER: break;
@@ -571,6 +598,7 @@ void vq_acts_free(struct vq_acts *a)
 		vq_free(a->samples[i].tokens);
 		vq_free(a->samples[i].pixels);
 		vq_free(a->samples[i].sketch);
+		vq_free(a->samples[i].entropy);
 	}
 	for (i = 0; i < a->n_points; i++)
 		vq_free(a->points[i].h);

@@ -18,6 +18,7 @@ struct vq_acts_sample {
 	uint32_t n_images;
 	float *sketch; /* stat/sketch/S: [n_sketch, rows, C] of the features; NULL without */
 	uint32_t n_sketch;
+	float *entropy; /* stat/entropy_sketch/S: [rows, C]; NULL without */
 };
 
 struct vq_acts_point {

@@ -13,7 +13,7 @@ void vq_score_begin(struct vq_score *s, const struct vq_search_opts *o, const st
 {
 	uint32_t tower = vq_config_projector_unit(c), i;
 
-	*s = (struct vq_score){.cfg = c, .acts = acts, .eta = o->eta};
+	*s = (struct vq_score){.cfg = c, .acts = acts, .eta = o->eta, .lambda = o->veo_lambda};
 	if (o->method == VQ_METHOD_QVLM && o->veo && c->has_vision && first < tower &&
 	    last + 1 == tower)
 		for (i = 0; i < acts->n_samples; i++)
@@ -72,31 +72,45 @@ int vq_score_target(struct vq_score *s, const float *out, struct vq_err *err)
 	return VQ_OK;
 }
 
-/* Mean over the sketched samples of the effect of dv, which holds the measured sequences' rows. */
-static double effect(const struct vq_score *s, const float *dv)
+static double inner(const float *a, const float *b, size_t n)
+{
+	double sum = 0;
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		sum += (double)a[i] * b[i];
+	return sum;
+}
+
+/* Means over the sketched samples: of the effect of dv, which holds the measured sequences' rows, and of the change of
+ * the entropies. */
+static void effects(const struct vq_score *s, const float *dv, double *effect, double *entropy)
 {
 	size_t per = (size_t)s->cfg->n_image_tokens * s->width;
 	uint32_t i, image = 0, at = 0, n = 0;
-	double sum = 0;
 
+	*effect = *entropy = 0;
 	for (i = 0; i < s->acts->n_samples; i++) {
 		const struct vq_acts_sample *p = &s->acts->samples[i];
+		size_t all = per * p->n_images;
 
 		while (at < s->n_seqs && s->seqs[at] < image)
 			at++;
 		if (p->sketch) {
-			sum += vq_sketch_energy(p->sketch, p->n_sketch, per * p->n_images,
-						dv + at * per);
+			*effect += vq_sketch_energy(p->sketch, p->n_sketch, all, dv + at * per);
+			*entropy += p->entropy ? inner(p->entropy, dv + at * per, all) : 0;
 			n++;
 		}
 		image += p->n_images;
 	}
-	return n ? sum / n : 0;
+	*effect /= n ? n : 1;
+	*entropy /= n ? n : 1;
 }
 
 int vq_score_of(struct vq_score *s, const float *out, double *score, struct vq_err *err)
 {
 	size_t n = s->n_rows * s->width, i;
+	double effect, entropy;
 
 	if (!s->veo) {
 		*score = vq_sum_weighted2(out, s->target, s->r, s->n_rows, s->width) / s->ref;
@@ -105,7 +119,10 @@ int vq_score_of(struct vq_score *s, const float *out, double *score, struct vq_e
 		for (i = 0; i < n; i++)
 			s->features[i] -= s->target[i];
 		*score = vq_sum_squares(s->features, s->n_rows, s->width) / s->ref;
-		*score += s->eta * effect(s, s->features);
+		effects(s, s->features, &effect, &entropy);
+		*score += s->eta * effect;
+		if (s->lambda > 0)
+			*score += s->lambda * entropy;
 	}
 	if (!isfinite(*score))
 		return vq_fail(err, VQ_E_DATA,

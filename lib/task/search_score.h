@@ -2,8 +2,10 @@
  * tokens are (task/search_tokens.h), or, for the last block of the vision tower under visual-encoder optimisation,
  *
  *     ||dV||^2 / ||V||^2  +  eta * mean over sketched samples of sum_k <G_k, dV>^2        (quant/sketch.h)
+ *                         +  lambda * mean over them of <E, dV>                           (task/calib_entropy.h)
  *
- * with V the features that the projector reads. */
+ * with V the features that the projector reads.  The last term, the first-order change of the decoder's entropies, may
+ * be negative, and so may the score. */
 #ifndef VQ_TASK_SEARCH_SCORE_H
 #define VQ_TASK_SEARCH_SCORE_H
 
@@ -14,7 +16,7 @@ struct vq_score {
 	const struct vq_config *cfg;
 	const struct vq_acts *acts;
 	int veo;
-	double eta;
+	double eta, lambda;
 	uint32_t *seqs, n_seqs; /* rows measured: sequences of acts */
 	size_t n_rows, width;   /* of the target */
 	float *target;          /* output or features in full precision */

@@ -48,7 +48,7 @@ static void warn_about(const struct vq_units *u)
 {
 	const struct vq_search_opts *o = u->o;
 	uint32_t i;
-	int sketched = 0;
+	int sketched = 0, sloped = 0;
 
 	if (u->have_plan && o->method == VQ_METHOD_QVLM && o->a.bits != VQ_ACT_FLOAT &&
 	    o->a.bits != u->plan.bits)
@@ -59,8 +59,10 @@ static void warn_about(const struct vq_units *u)
 		vq_warn("%u calibration samples are few to choose clips by; vqlm-calib -n 64 is "
 			"usual",
 			u->acts.n_samples);
-	for (i = 0; i < u->acts.n_samples; i++)
+	for (i = 0; i < u->acts.n_samples; i++) {
 		sketched = sketched || u->acts.samples[i].sketch;
+		sloped = sloped || u->acts.samples[i].entropy;
+	}
 	if (!u->acts.cfg->has_vision || o->first_unit >= vq_config_projector_unit(u->acts.cfg))
 		return;
 	if (!u->acts.n_images)
@@ -70,6 +72,8 @@ static void warn_about(const struct vq_units *u)
 		 (o->parts & VQ_PART_VISION))
 		vq_warn("no record stat/sketch: vision clips are chosen by the vision tower's "
 			"output alone");
+	else if (o->method == VQ_METHOD_QVLM && o->veo && o->veo_lambda > 0 && !sloped)
+		vq_warn("no record stat/entropy_sketch: --veo-lambda has no effect");
 }
 
 int vq_units_begin(struct vq_units *u, const struct vq_config *c, struct vq_err *err)

@@ -19,7 +19,7 @@ P() { echo "$BATS_FILE_TMPDIR/plan.vqs"; }
 	for bad in "-w 9" "-w 1" "-a 12" "--group 100" "--act-group 7" "--method best" "--sweeps 0" \
 		"--parts llm,head" "--parts ," "--blocks 5-3" "--blocks x" "--veo maybe" "--eta -1" \
 		"--gptaq 1.5" "--gptaq x" "--polish -1" \
-		"--token-weights some" "--vision-weight much" "--vision-weight -1"; do
+		"--token-weights some" "--vision-weight much" "--vision-weight -1" "--veo-lambda -1"; do
 		# shellcheck disable=SC2086
 		run -2 --separate-stderr vqlm-search $bad <"$(W)"
 		[ -z "$output" ]

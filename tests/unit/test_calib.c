@@ -33,7 +33,7 @@
 struct probed {
 	int32_t *tokens;
 	uint32_t n_tokens;
-	float *pixels, *sketch;
+	float *pixels, *sketch, *entropy;
 	uint32_t n_k;
 	float *features; /* [rows, C] */
 	float *final;    /* [d] */
@@ -155,6 +155,10 @@ static void read_stream(const char *path, int want_inputs)
 			ids[demo.n] = id;
 			to = (void **)&demo.s[demo.n++].sketch;
 		}
+		if (!want_inputs && sscanf(rec.name, "stat/entropy_sketch/%u", &id) == 1)
+			for (i = 0; i < demo.n; i++)
+				if (ids[i] == id)
+					to = (void **)&demo.s[i].entropy;
 		if (!want_inputs && strcmp(rec.name, "stat/influence") == 0)
 			to = (void **)&demo.influence;
 		for (i = 0; want_inputs && i < demo.n; i++) {
@@ -221,6 +225,7 @@ static int close_demo(void **state)
 		vq_free(demo.s[i].tokens);
 		vq_free(demo.s[i].pixels);
 		vq_free(demo.s[i].sketch);
+		vq_free(demo.s[i].entropy);
 		vq_free(demo.s[i].features);
 		vq_free(demo.s[i].final);
 	}
@@ -307,19 +312,68 @@ static uint32_t round_weights(uint32_t bits, float **w)
 	return k;
 }
 
-/* Rank correlations with the true relative change of F over random clips: of ||dV||^2, of the sketch, of both. */
-static void correlate(uint32_t bits, uint32_t n, double out[3])
+/* L_ent of one sample: the decoder's joint soft levels from its features on, weighted by influence; ranges are those
+ * of its own outputs in full precision [L, 2, d], taken when there is none yet. */
+static double entropy_loss(const struct probed *p, const float *features, float *range, int take)
+{
+	enum { BITS = 4, N = 1 << (2 * BITS) };
+	uint32_t d = demo.d, l, unit = vq_config_decoder_unit(&demo.cfg), t, c;
+	const uint32_t start[2] = {0, p->n_tokens};
+	const struct vq_batch b = {1, start};
+	size_t all = (size_t)p->n_tokens * d;
+	float *h = vq_alloc_f32(all, NULL), *last = vq_alloc_f32(all, NULL);
+	float *image = vq_alloc_f32(demo.rows * d, NULL);
+	double sums[N], loss = 0;
+
+	assert_int_equal(vq_projector_apply(&demo.cfg, &demo.model.projector, features, demo.rows,
+					    image, NULL),
+			 VQ_OK);
+	assert_int_equal(
+		vq_decoder_embed(&demo.model, p->tokens, p->n_tokens, image, demo.rows, h, NULL),
+		VQ_OK);
+	for (l = 0; l < demo.cfg.decoder.n_layers; l++) {
+		float *low = range + (size_t)l * 2 * d, *high = low + d;
+		struct vq_levels k = {last, low - 2 * d, low - d}, k1 = {h, low, high};
+
+		memcpy(last, h, all * sizeof(float));
+		assert_int_equal(vq_layer_forward(&demo.model.decoder.layers[l], h, &b, NULL, NULL),
+				 VQ_OK);
+		for (c = 0; take && c < d; c++)
+			for (low[c] = high[c] = h[c], t = 1; t < p->n_tokens; t++) {
+				low[c] = fminf(low[c], h[(size_t)t * d + c]);
+				high[c] = fmaxf(high[c], h[(size_t)t * d + c]);
+			}
+		if (l == 0)
+			continue;
+		memset(sums, 0, sizeof(sums));
+		assert_int_equal(vq_joint_add(sums, &k, &k1, p->n_tokens, d, BITS, 0, NULL), VQ_OK);
+		loss += (double)demo.influence[unit + l - 1] * vq_joint_dependency(sums, 1 << BITS);
+	}
+	vq_free(h);
+	vq_free(last);
+	vq_free(image);
+	return loss;
+}
+
+/* Rank correlations with the true relative change of F over random clips: of ||dV||^2, of the sketch, of both; with
+ * the slope of the entropies besides; and of that slope with the true change of L_ent. */
+static void correlate(uint32_t bits, uint32_t n, double out[5])
 {
 	double truth[CANDIDATES] = {0}, dv2[CANDIDATES] = {0}, sketch[CANDIDATES] = {0};
-	double both[CANDIDATES], v2 = 0;
+	double both[CANDIDATES], slope[CANDIDATES] = {0}, change[CANDIDATES] = {0};
+	double three[CANDIDATES], before[PROBED], v2 = 0;
+	float *range[PROBED];
 	float *w[64], *v = vq_alloc_f32(demo.n_features, NULL), *f = vq_alloc_f32(demo.d, NULL);
 	struct vq_layer layers[8];
 	uint32_t n_w = round_weights(bits, w), c, i;
 	size_t k;
 
 	assert_true(demo.cfg.vision.n_layers <= 8 && v && f);
-	for (i = 0; i < demo.n; i++)
+	for (i = 0; i < demo.n; i++) {
 		v2 += square_of_difference(demo.s[i].features, NULL, demo.n_features);
+		range[i] = vq_alloc_f32((size_t)demo.cfg.decoder.n_layers * 2 * demo.d, NULL);
+		before[i] = entropy_loss(&demo.s[i], demo.s[i].features, range[i], 1);
+	}
 	for (c = 0; c < n; c++) {
 		memcpy(layers, demo.model.vision.layers,
 		       demo.cfg.vision.n_layers * sizeof(*layers));
@@ -329,21 +383,32 @@ static void correlate(uint32_t bits, uint32_t n, double out[3])
 
 			features_of(layers, p, NULL, v);
 			final_of(p, v, NULL, f);
+			change[c] += entropy_loss(p, v, range[i], 0) - before[i];
 			truth[c] += square_of_difference(f, p->final, demo.d) /
 				    square_of_difference(p->final, NULL, demo.d);
 			for (k = 0; k < demo.n_features; k++)
 				v[k] -= p->features[k];
 			dv2[c] += square_of_difference(v, NULL, demo.n_features);
 			sketch[c] += vq_sketch_energy(p->sketch, p->n_k, demo.n_features, v);
+			for (k = 0; k < demo.n_features; k++)
+				slope[c] += (double)p->entropy[k] * v[k];
 		}
 		both[c] = dv2[c] / v2 + VQ_SKETCH_ETA * sketch[c] / demo.n;
+		three[c] = both[c] + slope[c] / demo.n;
 	}
 	out[0] = spearman(dv2, truth, n);
 	out[1] = spearman(sketch, truth, n);
 	out[2] = spearman(both, truth, n);
+	out[3] = spearman(three, truth, n);
+	out[4] = spearman(slope, change, n);
 	print_message("# figure: rank correlation with the true final error, %u bits, %u random "
 		      "clips: ||dV||^2 %.3f, sketch %.3f, both (eta %g) %.3f\n",
 		      bits, n, out[0], out[1], VQ_SKETCH_ETA, out[2]);
+	print_message("# figure: the same with the slope of entropies (lambda 1) %.3f; of that "
+		      "slope with the true change of the entropies %.3f\n",
+		      out[3], out[4]);
+	for (i = 0; i < demo.n; i++)
+		vq_free(range[i]);
 	while (n_w)
 		vq_free(w[--n_w]);
 	vq_free(v);
@@ -352,7 +417,7 @@ static void correlate(uint32_t bits, uint32_t n, double out[3])
 
 static void the_sketch_ranks_vision_errors_by_their_effect_on_the_final_output(void **state)
 {
-	double four[3], six[3];
+	double four[5], six[5];
 
 	(void)state;
 	correlate(4, CANDIDATES, four);
@@ -360,6 +425,7 @@ static void the_sketch_ranks_vision_errors_by_their_effect_on_the_final_output(v
 	assert_true(four[1] > 0.6 && four[1] > four[0]);
 	assert_true(six[1] > 0.8 && six[1] > six[0]);
 	assert_true(four[2] > four[0] && six[2] > six[0]);
+	assert_true(four[4] > 0.6 && six[4] > 0.6);
 }
 
 static void influence_is_what_small_random_changes_do(void **state)

@@ -688,6 +688,34 @@ static void the_sketch_scores_the_last_vision_block(void **state)
 	assert_true(first[0] == first[1] && first[1] == first[2]);
 }
 
+/* The slope of the entropies too, in proportion to lambda; the search goes down with it. */
+static void slopes_of_entropies_score_the_last_vision_block(void **state)
+{
+	static const uint32_t blocks[][2] = {{0, 1}, {2, 2}, {3, 5}};
+	static const double lambda[] = {0, 1, 3};
+	struct toy t = usual;
+	double e[3];
+	size_t i;
+
+	(void)state;
+	t.cfg = toy_config();
+	t.blocks = blocks;
+	t.n_blocks = 3;
+	t.n_sketch = 3;
+	toy_write(file("in"), &t);
+	for (i = 0; i < 3; i++) {
+		struct vq_search_opts o = defaults();
+		struct vq_err err = {0};
+
+		o.veo_lambda = lambda[i];
+		assert_int_equal(run(&o, file("in"), file("out"), &err), VQ_OK);
+		e[i] = stat_error(file("out"), 0, 1, "error_plain");
+		assert_true(stat_error(file("out"), 0, 1, "error") <= e[i]);
+	}
+	assert_true(fabs(e[1] - e[0]) > 1e-4);
+	assert_true(fabs((e[2] - e[0]) - 3 * (e[1] - e[0])) < 1e-6 * fabs(e[2] - e[0]));
+}
+
 static int make_dir(void **state)
 {
 	(void)state;
@@ -782,6 +810,7 @@ int main(void)
 		cmocka_unit_test(inputs_are_passed_on_when_asked_for),
 		cmocka_unit_test(descent_is_bounded_by_exhaustive_search),
 		cmocka_unit_test(the_sketch_scores_the_last_vision_block),
+		cmocka_unit_test(slopes_of_entropies_score_the_last_vision_block),
 		cmocka_unit_test(ties_keep_the_smaller_clip),
 		cmocka_unit_test(equal_token_weights_change_no_byte_and_others_the_decoder),
 		cmocka_unit_test(rtn_is_the_grid_applied_to_every_linear),

@@ -28,7 +28,8 @@ struct toy {
 	uint32_t n_blocks;
 	const uint32_t *checkpoints;
 	uint32_t n_checkpoints;
-	uint32_t n_sketch; /* directions of the sketch of sample 0; 0: none */
+	uint32_t
+		n_sketch; /* directions of the sketch of sample 0; 0: none, nor a slope of entropies */
 	const char *skip;  /* this tensor does not come */
 	const char *spoil; /* this tensor holds a NaN */
 	uint64_t seed;
@@ -209,6 +210,12 @@ static void toy_sketch(struct vq_writer *w, const struct toy *t)
 		g[k] = (float)(0.01 * vq_rng_normal(r, k));
 	assert_int_equal(vq_writer_put_tensor(w, VQ_KIND_STAT, "stat/sketch/0", &v, NULL, &err),
 			 VQ_OK);
+	v.n_dims = 2;
+	v.dims[0] = rows;
+	v.dims[1] = width;
+	assert_int_equal(
+		vq_writer_put_tensor(w, VQ_KIND_STAT, "stat/entropy_sketch/0", &v, NULL, &err),
+		VQ_OK);
 	vq_free(g);
 }
 
