@@ -21,6 +21,9 @@ UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
 UNITS    := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/%)
 BENCH_SRC := $(sort $(wildcard tests/bench/*.c))
 BENCHES  := $(BENCH_SRC:tests/bench/%.c=$(BUILD)/bench/%)
+# What end-to-end tests ask the library directly.
+PROBE_SRC := $(sort $(wildcard tests/e2e/*.c))
+PROBES   := $(PROBE_SRC:tests/e2e/%.c=$(BUILD)/e2e/%)
 MAN      := $(sort $(wildcard man/*.[157]))
 
 .PHONY: all deps demo table2 ablation table4 check lint asan bench install uninstall dist clean help units benches format
@@ -47,7 +50,12 @@ $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o $(BUILD)/libvqlm.a
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fopenmp -o $@ $^ $(LDFLAGS) $(LIBS)
 
-units: $(UNITS)
+$(BUILD)/e2e/%: $(BUILD)/tests/e2e/%.o $(BUILD)/libvqlm.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fopenmp -o $@ $^ $(LDFLAGS) $(LIBS)
+$(BUILD)/e2e/act_codes: LDFLAGS += -Wl,--wrap=vq_act_quantize
+
+units: $(UNITS) $(PROBES)
 benches: $(BENCHES)
 
 deps: ## install the Debian packages that are missing
@@ -106,4 +114,4 @@ clean: ## remove build/
 help: ## this list
 	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1\t/p' Makefile | expand -t 18
 
--include $(LIB_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(UNIT_SRC:%.c=$(BUILD)/%.d) $(BENCH_SRC:%.c=$(BUILD)/%.d) $(BUILD)/bin/cli.d
+-include $(LIB_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(UNIT_SRC:%.c=$(BUILD)/%.d) $(BENCH_SRC:%.c=$(BUILD)/%.d) $(PROBE_SRC:%.c=$(BUILD)/%.d) $(BUILD)/bin/cli.d

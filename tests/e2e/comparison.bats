@@ -5,6 +5,11 @@ load common
 # Flags that keep a row short; the rows are named by the test.
 small=("CALIB_FLAGS=-n 4 --influence-samples 1" "SEARCH_FLAGS=--rows 64" "INFER_FLAGS=--limit 40")
 
+# Under a sanitizer demo.bats runs the same programs in the same way, and this would take long.
+unhurried() {
+	[ -z "${VQLM_SANITIZED-}" ] || skip "the demo's tests run these programs under the sanitizer"
+}
+
 bin() {
 	dirname "$(command -v vqlm-eval)"
 }
@@ -21,6 +26,7 @@ cell() {
 }
 
 @test "table2 has a row for every variant, width and method, and its numbers are eval's" {
+	unhurried
 	run -0 "$ROOT/pipelines/table2.sh" "$(bin)" out "${small[@]}" BITS="w8a8 w4a16" METHODS="rtn qvlm" SCHEMES=group
 	local t=out/table2.tsv
 	[ "$(cut -f1-4 $t | tail -n +2 | tr '\t\n' '- ')" = "outlier--W16A16-fp outlier-group-W8A8-rtn outlier-group-W8A8-qvlm outlier-group-W4A16-rtn outlier-group-W4A16-qvlm plain--W16A16-fp plain-group-W8A8-rtn plain-group-W8A8-qvlm plain-group-W4A16-rtn plain-group-W4A16-qvlm " ]
@@ -46,7 +52,8 @@ cell() {
 }
 
 @test "a table that was killed goes on and is that of an undisturbed run, as is one of rows side by side" {
-	local set=("${small[@]}" VARIANTS=outlier BITS="w4a4 w3a4" METHODS="rtn qvlm" SCHEMES=group)
+	unhurried
+	local set=("${small[@]}" VARIANTS=outlier BITS="w4a4 w3a4" METHODS="rtn qvlm" SCHEMES=group AGAINST=rtn)
 	"$ROOT/pipelines/table2.sh" -j 1 "$(bin)" cut "${set[@]}" >log 2>&1 &
 	local pid=$!
 	while ! grep -q "^table2: outlier/group/w4a4/qvlm" log && kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
@@ -62,6 +69,7 @@ cell() {
 }
 
 @test "a row that fails leaves a table of the others and status 1" {
+	unhurried
 	run -1 "$ROOT/pipelines/table2.sh" "$(bin)" out "${small[@]}" VARIANTS=outlier BITS=w4a4 METHODS="rtn qvlm broken" SCHEMES=group \
 		HOW_broken="rtn --no-such-flag"
 	[[ "$output" == *"vqlm-search: "*"no-such-flag"* ]]
@@ -70,6 +78,7 @@ cell() {
 }
 
 @test "the ablation has every term and partition, and its ratios are those of its rows" {
+	unhurried
 	run -0 "$ROOT/pipelines/ablation.sh" "$(bin)" out "${small[@]}" BITS=w4a4 SEEDS="1 2"
 	local t=out/ablation.tsv
 	[ "$(cut -f4 $t | tail -n +2 | tr '\n' ' ')" = "fp layerwise single cdm veo qvlm entropy error fixed2 fixed3 random1 random2 " ]
@@ -89,6 +98,7 @@ cell() {
 }
 
 @test "table4 has bytes of weights, resident memory and seconds of each method" {
+	unhurried
 	run -0 "$ROOT/pipelines/table4.sh" "$(bin)" out "${small[@]}" METHODS="rtn qvlm" KEEP=1
 	local t=out/table4.tsv m
 	[ "$(cut -f3,4 $t | tail -n +2 | tr '\t\n' '- ')" = "W16A16-fp W8A8-rtn W8A8-qvlm W4A4-rtn W4A4-qvlm " ]
