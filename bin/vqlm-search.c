@@ -13,7 +13,7 @@
 
 static struct vq_common common;
 static int method, w_bits, a_bits, w_group, a_group, w_sym, a_sym, veo, keep_inputs, dry_run;
-static int act_order;
+static int act_order, awq_joint, awq_duo;
 static const char *parts, *blocks, *resume;
 static double eta, veo_lambda, gptaq;
 static uint32_t sweeps, rows, polish;
@@ -48,6 +48,11 @@ static const struct vq_opt opts[] = {
 	 "share of the full-precision input's term, 0.25 is usual (gptq)", 0, 1, NULL},
 	{"polish", 0, VQ_OPT_U32, "N", &polish, "0",
 	 "rounds of coordinate descent on the codes (gptq)", 0, 100, NULL},
+	{"awq-loss", 0, VQ_OPT_CHOICE, "NAME", &awq_joint, "weight-only",
+	 "what scales are chosen by: rounded weights, or quantized inputs too (awq)", 0, 0,
+	 "weight-only|joint"},
+	{"awq-duo", 0, VQ_OPT_FLAG, NULL, &awq_duo, NULL,
+	 "scales by the weights' sizes too, as AutoAWQ has them (awq)", 0, 0, NULL},
 	{"rows", 0, VQ_OPT_U32, "N", &rows, "4096",
 	 "tokens that errors and second moments are measured on, about; 0 is all", 0, 1e9, NULL},
 	{"token-weights", 0, VQ_OPT_CHOICE, "NAME", &token_weights, "none",
@@ -79,7 +84,10 @@ static const struct vq_tool tool = {
 		 "other\n"
 		 "  qvlm       where the output error of a planned block is smallest (Q-VLM)\n"
 		 "  gptq       nowhere: codes make up for each other's errors, by the inputs' "
-		 "second moments\n",
+		 "second moments\n"
+		 "  awq        inputs that are large on average get larger weights; then where "
+		 "each group\n"
+		 "             of weights does best (AWQ)\n",
 	.examples =
 		"  vqlm-calib -m DIR -n 0 | vqlm-search --method rtn -w 4 -a 8 | vqlm-pack -o "
 		"x.vqm\n"
@@ -129,6 +137,8 @@ static int fill(struct vq_search_opts *o)
 		.act_order = act_order,
 		.gptaq = gptaq,
 		.polish = polish,
+		.awq_joint = awq_joint,
+		.awq_duo = awq_duo,
 		.token_weights = (enum vq_token_weights)token_weights,
 		.vision_weight = -1,
 		.seed = common.seed,

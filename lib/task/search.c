@@ -95,7 +95,7 @@ static json_t *token_weights(const struct vq_search_opts *o)
 
 json_t *vq_search_params(const struct vq_search_opts *o, struct vq_err *err)
 {
-	static const char *const methods[] = {"rtn", "layerwise", "qvlm", "gptq"};
+	static const char *const methods[] = {"rtn", "layerwise", "qvlm", "gptq", "awq"};
 	json_t *j = json_object();
 	int bad = !j;
 
@@ -122,6 +122,11 @@ json_t *vq_search_params(const struct vq_search_opts *o, struct vq_err *err)
 						 json_pack("{s:b,s:f,s:I}", "act_order",
 							   o->act_order, "gptaq", o->gptaq,
 							   "polish", (json_int_t)o->polish)) < 0;
+	if (o->method == VQ_METHOD_AWQ)
+		bad = bad || json_object_set_new(j, "awq",
+						 json_pack("{s:s,s:b}", "loss",
+							   o->awq_joint ? "joint" : "weight-only",
+							   "duo", o->awq_duo)) < 0;
 	if (o->method == VQ_METHOD_QVLM) {
 		bad = bad || json_object_set_new(j, "sweeps", json_integer(o->sweeps)) < 0;
 		bad = bad || json_object_set_new(j, "veo", json_boolean(o->veo)) < 0;

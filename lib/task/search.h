@@ -1,6 +1,6 @@
 /* vqlm-search: weights become integers and grids, unit by unit, with the rounding functions searched.
  *
- * In: a model stream with (for layerwise, qvlm and gptq) calibration inputs and a plan.  Out: the same stream; lib/README.md
+ * In: a model stream with (for layerwise, qvlm, gptq and awq) calibration inputs and a plan.  Out: the same stream; lib/README.md
  * has the records of a quantized linear.  Search adds
  *   META `search`            JSON {"input": SHA-256 over the kind, name and hash of every record ahead of the weights}
  *   STAT `search/block/A-B`  JSON after the block of units A..B: parameters, errors and cost (all but rtn)
@@ -14,8 +14,14 @@
 #include "model/config.h"
 #include "quant/grid.h"
 
-enum vq_method { VQ_METHOD_RTN, VQ_METHOD_LAYERWISE, VQ_METHOD_QVLM, VQ_METHOD_GPTQ };
-#define VQ_METHODS "rtn|layerwise|qvlm|gptq"
+enum vq_method {
+	VQ_METHOD_RTN,
+	VQ_METHOD_LAYERWISE,
+	VQ_METHOD_QVLM,
+	VQ_METHOD_GPTQ,
+	VQ_METHOD_AWQ
+};
+#define VQ_METHODS "rtn|layerwise|qvlm|gptq|awq"
 
 /* Weights of calibration tokens, see task/search_tokens.h. */
 enum vq_token_weights { VQ_TOKENS_NONE, VQ_TOKENS_VISION, VQ_TOKENS_ATTENTION };
@@ -39,6 +45,8 @@ struct vq_search_opts {
 	int act_order;   /* gptq: columns by falling second moment */
 	double gptaq;    /* gptq: alpha of the full-precision input's term; 0 without */
 	uint32_t polish; /* gptq: rounds of coordinate descent on the codes */
+	int awq_joint;   /* awq: losses with quantized inputs */
+	int awq_duo;     /* awq: scales by the weights too */
 	enum vq_token_weights token_weights;
 	double vision_weight; /* of VQ_TOKENS_VISION; < 0: as calib measured it */
 	uint64_t seed;

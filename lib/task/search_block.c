@@ -148,6 +148,7 @@ void vq_sblock_close(struct vq_sblock *b)
 	vq_free(b->places);
 	vq_free(b->choice);
 	vq_free(b->usable);
+	vq_sblock_awq_free(b);
 	vq_free(b);
 }
 
@@ -164,6 +165,16 @@ static int gptq_place(struct vq_sblock *b, uint32_t i, const float *xq, const fl
 	return rc;
 }
 
+static int choose(struct vq_sblock *b, uint32_t i, const float *xq, const float *xf,
+		  struct vq_err *err)
+{
+	switch (b->o->method) {
+	case VQ_METHOD_GPTQ: return gptq_place(b, i, xq, xf, err);
+	case VQ_METHOD_AWQ: return vq_sblock_awq_codes(b, i, xf, err);
+	default: return vq_sblock_layerwise(b, i, xq, xf, err);
+	}
+}
+
 /* Both streams through the block, place by place.  Leaves the choice, the target and the choice's error. */
 static int in_order(struct vq_sblock *b, const float *full_in, struct vq_err *err)
 {
@@ -176,15 +187,13 @@ static int in_order(struct vq_sblock *b, const float *full_in, struct vq_err *er
 		rc = vq_walk_begin(&q, b->quant, b->first, b->last, b->input, b->acts->width,
 				   &b->batch, err);
 	for (i = 0; rc == VQ_OK && i < b->n_places; i++) {
-		if (!b->projector && b->places[i].slot == 0)
+		if (!b->projector && b->places[i].slot == 0 && b->o->method != VQ_METHOD_AWQ)
 			rc = vq_tokens_layer(&b->tokens, b->places[i].unit,
 					     vq_model_layer(b->full, b->places[i].unit),
 					     vq_walk_input(&f), err);
 		if (rc < 0)
 			break;
-		rc = b->o->method == VQ_METHOD_GPTQ
-			     ? gptq_place(b, i, vq_walk_input(&q), vq_walk_input(&f), err)
-			     : vq_sblock_layerwise(b, i, vq_walk_input(&q), vq_walk_input(&f), err);
+		rc = choose(b, i, vq_walk_input(&q), vq_walk_input(&f), err);
 		if (rc == VQ_OK)
 			rc = vq_walk_next(&f, err);
 		if (rc == VQ_OK)
@@ -238,13 +247,15 @@ int vq_sblock_search(struct vq_sblock *b, struct vq_err *err)
 	if (rc == VQ_OK && b->active && b->acts->n_rows > 0) {
 		vq_score_begin(&b->score, b->o, b->acts, &b->full->cfg, b->first, b->last);
 		rc = choose_rows(b, &full_in, err);
+		if (rc == VQ_OK && b->o->method == VQ_METHOD_AWQ)
+			rc = vq_sblock_awq_scales(b, full_in, err);
 		if (rc == VQ_OK)
 			rc = in_order(b, full_in, err);
 		vq_free(full_in);
 		b->cost.error = b->cost.layerwise;
 		b->cost.veo = b->score.veo;
 		/* What layer-wise chose must survive the plain trial: it keeps only what it is told to. */
-		if (rc == VQ_OK && b->o->method != VQ_METHOD_GPTQ)
+		if (rc == VQ_OK && b->o->method != VQ_METHOD_GPTQ && b->o->method != VQ_METHOD_AWQ)
 			rc = vq_sblock_error(b, plain, &b->cost.plain, err);
 		if (rc == VQ_OK && b->o->method == VQ_METHOD_QVLM)
 			rc = vq_sblock_blockwise(b, err);
@@ -272,7 +283,8 @@ int vq_sblock_adopt(struct vq_sblock *b, const struct vq_held_list *done, struct
 		if (rc == VQ_OK)
 			vq_place_set(&b->places[i], 0, 0);
 	}
-	return rc;
+	return rc == VQ_OK && b->o->method == VQ_METHOD_AWQ ? vq_sblock_awq_adopt(b, done, err)
+							    : rc;
 }
 
 int vq_sblock_round(struct vq_sblock *b, const struct vq_held *rec, struct vq_searched *q,

@@ -40,6 +40,11 @@ VQ_MUST_CHECK int vq_sblock_adopt(struct vq_sblock *b, const struct vq_held_list
 VQ_MUST_CHECK int vq_sblock_round(struct vq_sblock *b, const struct vq_held *rec,
 				  struct vq_searched *q, struct vq_err *err);
 
+/* Appends what goes out for a record whose values the search changed without rounding them (awq: norms and biases): 1;
+ * or 0. */
+VQ_MUST_CHECK int vq_sblock_rewrite(const struct vq_sblock *b, const struct vq_held *rec,
+				    struct vq_held_list *out, struct vq_err *err);
+
 const struct vq_block_cost *vq_sblock_cost(const struct vq_sblock *b);
 
 /* STAT `search/block/A-B`, without times.  Given. */

@@ -5,6 +5,7 @@
 #include <omp.h>
 #include <string.h>
 
+#include "quant/awq.h"
 #include "task/search_place.h"
 
 #define BASE_BYTES (8u << 20)
@@ -137,13 +138,31 @@ static double gptq_flop(const struct shapes *s, uint32_t unit, uint64_t rows)
 	return f;
 }
 
+/* AWQ at a place: its weights as float, output and target of the module, beside the fork that runs it, or the tokens that
+ * clips are searched by and what the threads try. */
+static uint64_t awq_place(const struct shapes *s, const struct tower *t, const struct vq_name *n)
+{
+	uint64_t step = u64max(t->chosen / VQ_AWQ_TOKENS, 1),
+		 tokens = (t->chosen + step - 1) / step;
+	uint64_t group = s->o->w.group ? s->o->w.group : n->dims[1];
+	uint64_t weights = elements(n) * sizeof(float) * (n->dims[0] > n->dims[1] ? 2 : 1);
+	uint64_t scales = weights + 3 * t->chosen * t->width * sizeof(float);
+	uint64_t clips = 8 * tokens * n->dims[1] +
+			 (uint64_t)omp_get_max_threads() * 16 *
+				 (8 * VQ_AWQ_CLIPS * (group + tokens) + 12 * n->dims[1]) +
+			 coded(s, n);
+
+	return t->l ? u64max(scales, clips) : clips;
+}
+
 /* Weights, their candidates, trials and walks of one block. */
 static uint64_t block_peak(const struct shapes *s, const struct vq_block *b, int level)
 {
 	struct tower t = tower_of(s, b->first);
 	uint64_t held = 0, chosen = 0, widest = 0, place = 0, kept = 0, search, run, fit = 0,
 		 trial = 0;
-	int qvlm = s->o->method == VQ_METHOD_QVLM, gptq = s->o->method == VQ_METHOD_GPTQ;
+	int qvlm = s->o->method == VQ_METHOD_QVLM, gptq = s->o->method == VQ_METHOD_GPTQ,
+	    awq = s->o->method == VQ_METHOD_AWQ;
 	size_t i;
 
 	for (i = 0; i < s->n_names; i++) {
@@ -161,6 +180,11 @@ static uint64_t block_peak(const struct shapes *s, const struct vq_block *b, int
 			place = u64max(place, gptq_squares(s, n) + gptq_rows(s, n));
 			if (8 * n->dims[1] * n->dims[1] < KEPT_BYTES)
 				kept = u64max(kept, gptq_squares(s, n));
+			continue;
+		}
+		if (awq) {
+			chosen += coded(s, n);
+			place = u64max(place, awq_place(s, &t, n));
 			continue;
 		}
 		place = u64max(place, candidate(s, n) * VQ_QVLM_VALUES *
@@ -226,7 +250,8 @@ static double unit_flop(const struct shapes *s, uint32_t unit)
 	return f;
 }
 
-/* Layer-wise: 25 trials and a walk of both streams.  Block-wise: each sweep tries 4 values of 8 coordinates a layer, each
+/* Layer-wise: 25 trials and a walk of both streams.  AWQ: every linear runs 21 times, o and down once more for the modules
+ * that end in them, and three walks; clips are tried on fewer rows.  Block-wise: each sweep tries 4 values of 8 coordinates a layer, each
  * of which runs half of the block on average.  Then both streams go through. */
 static double block_flop(const struct shapes *s, const struct vq_block *b)
 {
@@ -240,6 +265,8 @@ static double block_flop(const struct shapes *s, const struct vq_block *b)
 			moments += gptq_flop(s, unit, t.chosen);
 	}
 	runs = s->o->method == VQ_METHOD_GPTQ ? 2 : VQ_QVLM_VALUES * VQ_QVLM_VALUES + 4;
+	if (s->o->method == VQ_METHOD_AWQ)
+		runs = 2 * (VQ_AWQ_RATIOS + 1) + VQ_AWQ_CLIPS + 3;
 	if (s->o->method == VQ_METHOD_QVLM)
 		runs += s->o->sweeps * (VQ_QVLM_VALUES - 1) * 8 * layers / 2;
 	return moments + flop * (runs * (double)t.chosen + 2.0 * (double)t.rows);

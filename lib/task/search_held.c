@@ -130,12 +130,20 @@ static json_t *transform_json(const struct vq_searched *q, struct vq_err *err)
 		       : vq_transform_attr_json(&q->transform, stem);
 }
 
+/* What a record was made from: the hash of the weight that came in. */
+static int set_source(json_t *attrs, const struct vq_held *in)
+{
+	char source[17];
+
+	snprintf(source, sizeof(source), "%016" PRIx64, in->rec.hash);
+	return json_object_set_new(attrs, "source", json_string(source));
+}
+
 /* The attributes of a linear: those it came with and ours. */
 static json_t *linear_attrs(const struct vq_held *in, const struct vq_searched *q,
 			    struct vq_err *err)
 {
 	json_t *a = in->rec.attrs ? json_deep_copy(in->rec.attrs) : json_object();
-	char source[17];
 	int bad = !a;
 
 	if (q->act.bits != 16)
@@ -143,7 +151,6 @@ static json_t *linear_attrs(const struct vq_held *in, const struct vq_searched *
 	if (q->codes.codes) {
 		const struct vq_wgrid *g = &q->codes.grid;
 
-		snprintf(source, sizeof(source), "%016" PRIx64, in->rec.hash);
 		bad = bad ||
 		      json_object_set_new(a, "grid",
 					  json_pack("{s:I,s:I,s:b}", "bits", (json_int_t)g->bits,
@@ -151,7 +158,7 @@ static json_t *linear_attrs(const struct vq_held *in, const struct vq_searched *
 			      0 ||
 		      json_object_set_new(a, "clip", json_real((double)q->clip)) < 0 ||
 		      json_object_set_new(a, "error", json_real(q->error)) < 0 ||
-		      json_object_set_new(a, "source", json_string(source)) < 0;
+		      set_source(a, in) < 0;
 	}
 	if (q->transform.n)
 		bad = bad || json_object_set_new(a, "transform", transform_json(q, err)) < 0;
@@ -265,6 +272,22 @@ int vq_held_linear(struct vq_held_list *l, const struct vq_held *in, struct vq_s
 			rc = add_transform(l, in, VQ_TRANSFORM_PART_MATRIX, &q->transform, err);
 	}
 	return rc;
+}
+
+int vq_held_vector(struct vq_held_list *l, const struct vq_held *in, float *v, struct vq_err *err)
+{
+	struct vq_record r = in->rec;
+
+	r.attrs = r.attrs ? json_deep_copy(r.attrs) : json_object();
+	if (!r.attrs || set_source(r.attrs, in) < 0) {
+		json_decref(r.attrs);
+		vq_free(v);
+		return vq_fail(err, VQ_E_SYS, "memory: cannot make attributes");
+	}
+	r.raw_bytes = r.raw_bytes / vq_dtype_size(r.dtype) * sizeof(float);
+	r.dtype = VQ_F32;
+	r.hash = 0;
+	return vq_held_take(l, &r, v, err);
 }
 
 static int parse_grid(struct vq_wgrid *g, const json_t *attrs, const char *label,

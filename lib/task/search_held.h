@@ -51,6 +51,10 @@ struct vq_searched {
 VQ_MUST_CHECK int vq_held_linear(struct vq_held_list *l, const struct vq_held *in,
 				 struct vq_searched *q, struct vq_err *err);
 
+/* Appends the record of a vector (a norm, a bias) with other values, float32, which are taken over, also on failure. */
+VQ_MUST_CHECK int vq_held_vector(struct vq_held_list *l, const struct vq_held *in, float *v,
+				 struct vq_err *err);
+
 /* The opposite: what the records say of a linear layer X.weight.  Codes and transform borrow from l.  A linear without
  * grids gives codes NULL, act.bits 16; transform_from stays NULL.  Everything is checked: records may come from a file. */
 VQ_MUST_CHECK int vq_held_searched(const struct vq_held_list *l, const char *name,

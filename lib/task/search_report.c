@@ -55,7 +55,9 @@ static json_t *clip_stat(const struct vq_sblock *b)
 
 json_t *vq_sblock_stat(const struct vq_sblock *b, struct vq_err *err)
 {
-	json_t *j = b->o->method == VQ_METHOD_GPTQ ? gptq_stat(b) : clip_stat(b);
+	json_t *j = b->o->method == VQ_METHOD_GPTQ  ? gptq_stat(b)
+		    : b->o->method == VQ_METHOD_AWQ ? vq_sblock_awq_stat(b)
+						    : clip_stat(b);
 
 	if (!j)
 		vq_fail(err, VQ_E_SYS, "memory: cannot make the statistics of a block");
@@ -68,6 +70,10 @@ void vq_sblock_say(const struct vq_sblock *b)
 	struct vq_str s = {0};
 	uint32_t i, k;
 
+	if (b->o->method == VQ_METHOD_AWQ) {
+		vq_sblock_awq_say(b);
+		return;
+	}
 	if (b->o->method == VQ_METHOD_GPTQ) {
 		vq_info("units %u-%u: error %.4g, loss %.4g, damping %g, %u rows, %.1f s", b->first,
 			b->last, c->error, c->gptq.loss, c->gptq.damp, c->n_rows, c->seconds);

@@ -153,7 +153,7 @@ static int n_following(const struct vq_resume *r, const struct vq_held *in, stru
 	struct vq_transform_attr a;
 	int n = 0;
 
-	if (json_object_get(r->rec.attrs, "source"))
+	if (grid)
 		n = json_is_true(json_object_get(grid, "sym")) ? 1 : 2;
 	if (transform) {
 		uint32_t n_in = in->rec.n_dims == 2 ? (uint32_t)in->rec.dims[1] : 0;

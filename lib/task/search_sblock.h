@@ -3,6 +3,7 @@
 #ifndef VQ_TASK_SEARCH_SBLOCK_H
 #define VQ_TASK_SEARCH_SBLOCK_H
 
+#include "task/search_awq.h"
 #include "task/search_block.h"
 #include "task/search_place.h"
 #include "task/search_score.h"
@@ -30,6 +31,10 @@ struct vq_sblock {
 	struct vq_walk walk; /* stands before place `at` with the choice of the places before it */
 	uint32_t at;
 	struct vq_block_cost cost;
+
+	/* awq; NULL before vq_sblock_awq_scales */
+	struct vq_awq_place *awq; /* [n_places] */
+	struct vq_fold *folds;    /* [units] */
 };
 
 /* Chooses the clips of place i by its own output error (layerwise): xq [n_rows, n_in] is its input from quantized

@@ -129,13 +129,13 @@ static int emit(struct vq_units *u, struct vq_sblock *b, struct vq_err *err)
 		struct vq_searched q = {0};
 
 		rc = vq_sblock_round(b, h, &q, err);
-		if (rc == 0) {
-			rc = vq_writer_put(u->out, &h->rec, h->data, err);
-		} else if (rc == 1) {
+		if (rc == 1)
 			rc = vq_held_linear(&done, h, &q, err);
-			if (rc == VQ_OK)
-				rc = vq_held_put(&done, u->out, err);
-		}
+		else if (rc == 0)
+			rc = vq_sblock_rewrite(b, h, &done, err);
+		if (rc >= 0)
+			rc = done.n ? vq_held_put(&done, u->out, err)
+				    : vq_writer_put(u->out, &h->rec, h->data, err);
 		vq_held_clear(&done);
 		vq_codes_free(&q.codes);
 	}

@@ -18,7 +18,7 @@ P() { echo "$BATS_FILE_TMPDIR/plan.vqs"; }
 	local bad
 	for bad in "-w 9" "-w 1" "-a 12" "--group 100" "--act-group 7" "--method best" "--sweeps 0" \
 		"--parts llm,head" "--parts ," "--blocks 5-3" "--blocks x" "--veo maybe" "--eta -1" \
-		"--gptaq 1.5" "--gptaq x" "--polish -1" \
+		"--gptaq 1.5" "--gptaq x" "--polish -1" "--awq-loss all" \
 		"--token-weights some" "--vision-weight much" "--vision-weight -1" "--veo-lambda -1"; do
 		# shellcheck disable=SC2086
 		run -2 --separate-stderr vqlm-search $bad <"$(W)"
@@ -138,6 +138,50 @@ codes() { vqlm-pack -q <"$1" | tar xO decoder.layers.2.down_proj.weight | sha256
 	paste <(echo "$rtn") <(echo "$gptq") | awk '!($2 > 0 && $2 < $1) { bad = 1 } END { exit bad }'
 }
 
+@test "awq says ratio and losses of every layer, and every switch changes the codes" {
+	local o
+	run -0 --separate-stderr bash -c "vqlm-search -v --method awq -a 4 --rows 300 <'$(P)' >awq.vqs"
+	[ "$(grep -cE ': unit [0-9]+: qkv ratio 0(\.[0-9]+)? loss [^ ]+ -> [^ ]+ clip 0\.[0-9]+, o ' <<<"$stderr")" -eq 9 ]
+	[ "$(grep -c ': unit 4: linear clip 0.[0-9]*, linear clip' <<<"$stderr")" -eq 1 ]
+	[[ "$stderr" == *"block outputs evaluated"* ]]
+	for o in "--awq-loss joint" "--awq-duo" "--w-sym"; do
+		# shellcheck disable=SC2086
+		vqlm-search -q --method awq -a 4 --rows 300 $o <"$(P)" >other.vqs
+		[ "$(codes awq.vqs)" != "$(codes other.vqs)" ]
+	done
+}
+
+@test "awq leaves less error in every block than rounding to nearest" {
+	local rtn awq
+	run -0 --separate-stderr bash -c "vqlm-search -v --method layerwise -w 4 -a 16 <'$(P)' >/dev/null"
+	rtn=$(sed -n 's/.*: error \([^ ]*\) ->.*/\1/p' <<<"$stderr")
+	run -0 --separate-stderr bash -c "vqlm-search -v --method awq -w 4 -a 16 <'$(P)' >/dev/null"
+	awq=$(sed -n 's/.*: error \([^ ]*\), .*/\1/p' <<<"$stderr")
+	figure "errors of blocks at W4A16: rtn $(tr '\n' ' ' <<<"$rtn")awq $(tr '\n' ' ' <<<"$awq")"
+	[ "$(wc -l <<<"$rtn")" -gt 3 ]
+	paste <(echo "$rtn") <(echo "$awq") | awk '!($2 > 0 && $2 < $1) { bad = 1 } END { exit bad }'
+}
+
+@test "a model of awq runs with its divided norms, and resumes to the same bytes" {
+	local n
+	vqlm-calib -q -m "$DEMO/mini-llava-outlier" -n 8 -d "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" >in.vqs
+	vqlm-search -q --method awq -w 8 -a 16 --rows 300 -o whole.vqs <in.vqs
+	n=$(stat -c %s whole.vqs)
+	head -c $((n * 6 / 10)) whole.vqs >cut.part
+	run -0 --separate-stderr bash -c "vqlm-search -v --method awq -w 8 -a 16 --rows 300 --resume cut.part \
+		-o again.vqs <in.vqs"
+	[[ "$stderr" == *"taken from the interrupted run"* ]]
+	cmp whole.vqs again.vqs
+	vqlm-pack -q <whole.vqs >x.vqm
+	jq -c '.[:40]' "$DEMO/mini-sqa/llava_val_CQM-A.json" >val.json
+	vqlm-infer -q -m "$DEMO/mini-llava-outlier" -d val.json --images "$DEMO/mini-sqa" --logits fp.logits >fp.jsonl
+	vqlm-infer -q -m x.vqm -d val.json --images "$DEMO/mini-sqa" --logits x.logits >x.jsonl
+	n=$(vqlm-eval -r "$DEMO/mini-sqa/problems.json" -f json --logits x.logits --baseline-logits fp.logits x.jsonl |
+		jq .logits.kl_mean)
+	figure "awq W8A16: KL $n to full precision"
+	jq -ne "$n >= 0 and $n < 0.001"
+}
+
 @test "gptq needs no plan, and resumes to the same bytes" {
 	local n
 	vqlm-calib -q -m "$DEMO/mini-llava" -n 8 -d "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" >in.vqs
@@ -153,7 +197,7 @@ codes() { vqlm-pack -q <"$1" | tar xO decoder.layers.2.down_proj.weight | sha256
 
 @test "one thread and two give the same bytes" {
 	local m
-	for m in rtn layerwise qvlm gptq "gptq --act-order --gptaq 0.25 --polish 2"; do
+	for m in rtn layerwise qvlm gptq "awq --awq-loss joint --awq-duo" "gptq --act-order --gptaq 0.25 --polish 2"; do
 		# shellcheck disable=SC2086
 		cmp <(vqlm-search -q -t 1 --rows 300 --method $m <"$(P)") \
 			<(vqlm-search -q -t 2 --rows 300 --method $m <"$(P)")
@@ -168,7 +212,8 @@ codes() { vqlm-pack -q <"$1" | tar xO decoder.layers.2.down_proj.weight | sha256
 	vqlm-calib -q -m ckpt -n 10 -d "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" |
 		vqlm-entropy -q >plan.vqs
 	for o in "--method rtn -l 0" "--method layerwise --rows 256" "--method qvlm --rows 64 --sweeps 1" \
-		"--method gptq --rows 256" "--method gptq --rows 256 --gptaq 0.25"; do
+		"--method gptq --rows 256" "--method gptq --rows 256 --gptaq 0.25" \
+		"--method awq --rows 256" "--method awq --rows 0 -a 16"; do
 		# shellcheck disable=SC2086
 		run -0 --separate-stderr vqlm-search $o --dry-run <plan.vqs
 		[ -z "$stderr" ]

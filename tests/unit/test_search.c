@@ -227,7 +227,7 @@ static void the_output_does_not_depend_on_the_threads(void **state)
 	int m, n;
 
 	(void)state;
-	for (m = 0; m < 3; m++) {
+	for (m = 0; m <= VQ_METHOD_AWQ; m++) {
 		struct vq_search_opts o = defaults();
 		struct vq_err err = {0};
 
@@ -248,7 +248,7 @@ static void an_interrupted_run_is_resumed_to_the_same_bytes(void **state)
 	int m;
 
 	(void)state;
-	for (m = 0; m < 3; m++) {
+	for (m = 0; m <= VQ_METHOD_AWQ; m++) {
 		struct vq_search_opts o = defaults(), again;
 		struct vq_rng r = vq_rng_new((uint64_t)m, "cuts");
 		size_t n;
@@ -313,7 +313,7 @@ static void pieces_at_checkpoints_are_what_one_run_gives(void **state)
 	t.checkpoints = points;
 	t.n_checkpoints = 1;
 	toy_write(file("in"), &t);
-	for (m = 0; m < 3; m++) {
+	for (m = 0; m <= VQ_METHOD_AWQ; m++) {
 		struct vq_search_opts o = defaults();
 		struct vq_held_list whole = {0}, part[2] = {{0}};
 		struct vq_err err = {0};
@@ -377,7 +377,7 @@ static void sixteen_bits_leave_weights_and_inputs_alone(void **state)
 	int m;
 
 	(void)state;
-	for (m = 0; m < 3; m++)
+	for (m = 0; m <= VQ_METHOD_AWQ; m++)
 		for (k = 0; k < 4; k++) {
 			struct vq_search_opts o = defaults();
 			struct vq_held_list in = {0}, out = {0};
@@ -536,7 +536,7 @@ static void inputs_are_passed_on_when_asked_for(void **state)
 	int m;
 
 	(void)state;
-	for (m = 0; m < 3; m++) {
+	for (m = 0; m <= VQ_METHOD_AWQ; m++) {
 		struct vq_search_opts o = defaults();
 		struct vq_held_list in = {0}, out = {0};
 		const struct vq_held *h;

@@ -1,0 +1,445 @@
+/* AWQ in one planned block. */
+#include "task/search_awq.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "quant/layerwise.h"
+#include "task/search_sblock.h"
+
+static const char *const slot_names[VQ_N_SLOTS] = {"qkv", "o", "up", "down"};
+
+/* --- which --- */
+
+static const struct vq_layer *layer_of(const struct vq_sblock *b, const struct vq_place *p)
+{
+	return b->projector ? NULL : vq_model_layer(b->full, p->unit);
+}
+
+static struct vq_fold *fold_of(const struct vq_sblock *b, const struct vq_place *p)
+{
+	return &b->folds[p->unit - b->first];
+}
+
+/* Which linear of its layer the k-th of a place is. */
+static enum vq_lin which(const struct vq_sblock *b, const struct vq_place *p, uint32_t k)
+{
+	return (enum vq_lin)(p->lin[k].full - layer_of(b, p)->lin);
+}
+
+static int has_scales(const struct vq_sblock *b, const struct vq_place *p)
+{
+	return p->w.bits != 16 && !b->projector &&
+	       vq_fold_can(layer_of(b, p), (enum vq_slot)p->slot,
+			   vq_search_part_of(p->lin[0].rec->rec.name) == VQ_PART_LLM);
+}
+
+/* The unit of the block whose layer a record's name is below, and the rest of the name; NULL: none. */
+static const char *below_layer(const struct vq_sblock *b, const char *name, uint32_t *unit)
+{
+	uint32_t i;
+
+	for (i = 0; i < b->n_places; i += VQ_N_SLOTS) {
+		const char *first = b->places[i].lin[0].rec->rec.name;
+		size_t n = strlen(first) - strlen("q_proj.weight");
+
+		*unit = b->places[i].unit;
+		if (strncmp(first, name, n) == 0)
+			return name + n;
+	}
+	return NULL;
+}
+
+/* --- scales --- */
+
+/* The inspected module of a place. */
+struct module {
+	const struct vq_sblock *b;
+	const struct vq_place *p;
+	const struct vq_walk *at; /* full precision, before the place */
+	struct vq_layer layer;    /* with the weights of a candidate */
+	float *w[3];              /* they; owned */
+	float *s;                 /* [n_in] the candidate's scales; owned */
+	float *target, *y;        /* [n_rows, width]; owned */
+	uint32_t width;
+};
+
+/* x / s. */
+static void divide(float *x, size_t n_rows, uint32_t n, const float *s)
+{
+	long long row;
+
+#pragma omp parallel for schedule(static)
+	for (row = 0; row < (long long)n_rows; row++) {
+		uint32_t i;
+
+		for (i = 0; i < n; i++)
+			x[(size_t)row * n + i] /= s[i];
+	}
+}
+
+/* y: the module's output with the linears of l, its input divided by s unless that is NULL. */
+static int output(const struct module *m, const struct vq_layer *l, const float *s, float *y,
+		  struct vq_err *err)
+{
+	struct vq_walk w = {0};
+	int rc = vq_walk_fork(&w, m->at, err);
+	uint32_t slot = m->p->slot;
+
+	if (rc == VQ_OK && s)
+		divide(w.run.x, w.n_rows, m->p->lin[0].full->n_in, s);
+	w.run.layer = l;
+	/* Attention and MLP are all that is between their first linears and their last. */
+	if (rc == VQ_OK && (slot == VQ_SLOT_QKV || slot == VQ_SLOT_UP))
+		rc = vq_layer_next(&w.run, err);
+	if (rc == VQ_OK)
+		rc = vq_linear_one(
+			&l->lin[slot == VQ_SLOT_QKV || slot == VQ_SLOT_O ? VQ_LIN_O : VQ_LIN_DOWN],
+			w.run.x, w.n_rows, y, err);
+	vq_walk_end(&w);
+	return rc;
+}
+
+static int module_loss(void *ctx, const double *s, double *loss, struct vq_err *err)
+{
+	struct module *m = ctx;
+	const struct vq_awq_opts o = {m->p->w, VQ_AWQ_STREAM};
+	uint32_t n = m->p->lin[0].full->n_in, k;
+	int rc = VQ_OK;
+
+	for (k = 0; k < n; k++)
+		m->s[k] = (float)s[k];
+	for (k = 0; rc == VQ_OK && k < m->p->n; k++) {
+		const struct vq_linear *l = m->p->lin[k].full;
+
+		rc = vq_awq_fake(&o,
+				 &(struct vq_awq_weight){l->w, l->dtype, l->n_out, n, m->s, NULL},
+				 m->w[k], err);
+	}
+	if (rc == VQ_OK)
+		rc = output(m, &m->layer, m->s, m->y, err);
+	if (rc == VQ_OK)
+		*loss = vq_sum_weighted2(m->y, m->target, m->b->tokens.r, m->at->n_rows, m->width) /
+			((double)m->at->n_rows * m->width);
+	return rc;
+}
+
+static void module_free(struct module *m)
+{
+	uint32_t k;
+
+	for (k = 0; k < 3; k++)
+		vq_free(m->w[k]);
+	vq_free(m->s);
+	vq_free(m->target);
+	vq_free(m->y);
+}
+
+static int module_new(struct module *m, const struct vq_sblock *b, const struct vq_place *p,
+		      const struct vq_walk *at, struct vq_err *err)
+{
+	const struct vq_layer *l = layer_of(b, p);
+	size_t n_y = at->n_rows * l->cfg->hidden;
+	uint32_t k;
+
+	*m = (struct module){.b = b, .p = p, .at = at, .layer = *l, .width = l->cfg->hidden};
+	m->s = vq_alloc_f32(p->lin[0].full->n_in, err);
+	m->target = m->s ? vq_alloc_f32(n_y, err) : NULL;
+	m->y = m->target ? vq_alloc_f32(n_y, err) : NULL;
+	for (k = 0; m->y && k < p->n; k++) {
+		struct vq_linear *c = &m->layer.lin[which(b, p, k)];
+
+		m->w[k] = vq_alloc_f32((size_t)c->n_out * c->n_in, err);
+		if (!m->w[k])
+			return VQ_E_SYS;
+		c->w = m->w[k];
+		c->dtype = VQ_F32;
+		if (b->o->awq_joint)
+			c->act = p->a;
+	}
+	return m->y ? output(m, l, NULL, m->target, err) : VQ_E_SYS;
+}
+
+/* xm, and wm with duo: [n_in] each. */
+static int means(const struct vq_sblock *b, const struct vq_place *p, const struct vq_walk *at,
+		 double *xm, double *wm, struct vq_err *err)
+{
+	struct vq_awq_weight w[3];
+	uint32_t k;
+
+	vq_awq_input_mean(vq_walk_input(at), at->n_rows, p->lin[0].full->n_in, xm);
+	for (k = 0; k < p->n; k++) {
+		const struct vq_linear *l = p->lin[k].full;
+
+		w[k] = (struct vq_awq_weight){l->w, l->dtype, l->n_out, l->n_in, NULL, NULL};
+	}
+	return b->o->awq_duo ? vq_awq_weight_mean(&p->w, w, p->n, wm, err) : VQ_OK;
+}
+
+static int place_scales(struct vq_sblock *b, uint32_t i, const struct vq_walk *at,
+			struct vq_err *err)
+{
+	const struct vq_place *p = &b->places[i];
+	uint32_t n = p->lin[0].full->n_in, j;
+	double *xm = vq_alloc(3 * (size_t)n, sizeof(*xm), err), *s = xm + 2 * (size_t)n;
+	float *kept = xm ? vq_alloc_f32(n, err) : NULL;
+	struct module m = {0};
+	int rc = kept ? module_new(&m, b, p, at, err) : VQ_E_SYS;
+
+	if (rc == VQ_OK)
+		rc = means(b, p, at, xm, xm + n, err);
+	if (rc == VQ_OK)
+		rc = vq_awq_search(xm, b->o->awq_duo ? xm + n : NULL, n, module_loss, &m, s,
+				   &b->awq[i].scale, err);
+	if (rc == VQ_OK) {
+		uint32_t runs = p->slot == VQ_SLOT_QKV || p->slot == VQ_SLOT_UP ? 2 : 1;
+
+		for (j = 0; j < n; j++)
+			kept[j] = (float)s[j];
+		fold_of(b, p)->s[p->slot] = kept;
+		kept = NULL;
+		b->cost.n_evals += VQ_AWQ_RATIOS;
+		b->cost.n_places += (VQ_AWQ_RATIOS + 1) * runs;
+	} else {
+		vq_err_prefix(err, "'%s'", p->lin[0].rec->rec.name);
+	}
+	module_free(&m);
+	vq_free(kept);
+	vq_free(xm);
+	return rc;
+}
+
+/* The vector that a record of this block holds, if scales change it: 1 and *out as f32, given; else 0. */
+static int changed_vector(const struct vq_sblock *b, const struct vq_record *rec, float **out,
+			  uint32_t *n, struct vq_err *err)
+{
+	uint32_t unit = 0;
+	const char *rest = b->folds && !b->projector ? below_layer(b, rec->name, &unit) : NULL;
+
+	return !rest ? 0
+		     : vq_fold_vector(&b->folds[unit - b->first], vq_model_layer(b->full, unit),
+				      rest, out, n, err);
+}
+
+static int bind_vectors(struct vq_sblock *b, struct vq_err *err)
+{
+	int rc = 0;
+	size_t i;
+
+	for (i = 0; rc >= 0 && i < b->in->n; i++) {
+		const struct vq_record *rec = &b->in->items[i].rec;
+		struct vq_tensor t = {VQ_F32, 1, {0}, NULL};
+		float *v = NULL;
+		uint32_t n;
+
+		rc = changed_vector(b, rec, &v, &n, err);
+		if (rc == 1) {
+			t.dims[0] = n;
+			t.data = v;
+			rc = vq_model_bind(b->quant, rec->name, &t, err);
+		}
+		vq_free(v);
+	}
+	return rc < 0 ? rc : VQ_OK;
+}
+
+int vq_sblock_awq_scales(struct vq_sblock *b, const float *full_in, struct vq_err *err)
+{
+	struct vq_walk f = {0};
+	uint32_t i;
+	int rc = VQ_E_SYS;
+
+	b->awq = vq_calloc(b->n_places, sizeof(*b->awq), err);
+	b->folds = vq_calloc(b->last - b->first + 1, sizeof(*b->folds), err);
+	if (!b->awq || !b->folds)
+		return rc;
+	rc = vq_walk_begin(&f, b->full, b->first, b->last, full_in, b->acts->width, &b->batch, err);
+	for (i = 0; rc == VQ_OK && i < b->n_places; i++) {
+		const struct vq_place *p = &b->places[i];
+
+		if (!b->projector && p->slot == 0)
+			rc = vq_tokens_layer(&b->tokens, p->unit, layer_of(b, p), vq_walk_input(&f),
+					     err);
+		if (rc == VQ_OK && has_scales(b, p))
+			rc = place_scales(b, i, &f, err);
+		if (rc == VQ_OK)
+			rc = vq_walk_next(&f, err);
+		b->cost.n_places++;
+	}
+	vq_walk_end(&f);
+	return rc == VQ_OK ? bind_vectors(b, err) : rc;
+}
+
+/* --- codes --- */
+
+/* Linear k of place p with the scales around it. */
+static struct vq_awq_weight folded(const struct vq_sblock *b, const struct vq_place *p, uint32_t k)
+{
+	const struct vq_linear *l = p->lin[k].full;
+
+	if (b->projector)
+		return (struct vq_awq_weight){l->w, l->dtype, l->n_out, l->n_in, NULL, NULL};
+	return vq_fold_weight(fold_of(b, p), layer_of(b, p), which(b, p, k));
+}
+
+/* The authors do not clip queries and keys. */
+static int clips(const struct vq_sblock *b, const struct vq_place *p, uint32_t k)
+{
+	return b->projector || (which(b, p, k) != VQ_LIN_Q && which(b, p, k) != VQ_LIN_K);
+}
+
+int vq_sblock_awq_codes(struct vq_sblock *b, uint32_t i, const float *xf, struct vq_err *err)
+{
+	struct vq_place *p = &b->places[i];
+	const float *s = b->projector ? NULL : fold_of(b, p)->s[p->slot];
+	size_t n_rows = b->cost.n_rows;
+	double *x, sum = 0;
+	uint32_t tokens, k, n_clipped = 0;
+	int rc = VQ_OK;
+
+	if (p->w.bits == 16)
+		goto set;
+	x = vq_awq_tokens(xf, n_rows, p->lin[0].full->n_in, s, &tokens, err);
+	if (!x)
+		return VQ_E_SYS;
+	for (k = 0; rc == VQ_OK && k < p->n; k++) {
+		const struct vq_awq_weight w = folded(b, p, k);
+		struct vq_codes c = {0};
+		double error, clip;
+		int clipped = clips(b, p, k);
+
+		rc = vq_codes_alloc(&c, &p->w, w.n_out, w.n_in, err);
+		if (rc == VQ_OK)
+			rc = vq_awq_fit(&c, &w, clipped ? x : NULL, tokens, &error, &clip, err);
+		if (rc == VQ_OK)
+			rc = vq_place_take(p, k, &c, error, err);
+		vq_codes_free(&c);
+		if (rc == VQ_OK && clipped) {
+			sum += clip;
+			n_clipped++;
+		}
+	}
+	vq_free(x);
+	if (rc < 0) {
+		vq_err_prefix(err, "'%s'", p->lin[0].rec->rec.name);
+		return rc;
+	}
+	b->awq[i].clip = sum / n_clipped;
+	/* Each bound is tried on a part of the rows. */
+	b->cost.n_places += (VQ_AWQ_CLIPS * tokens + n_rows - 1) / n_rows;
+set:
+	vq_place_set(p, 0, 0);
+	return VQ_OK;
+}
+
+/* --- records --- */
+
+int vq_sblock_rewrite(const struct vq_sblock *b, const struct vq_held *rec,
+		      struct vq_held_list *out, struct vq_err *err)
+{
+	float *v = NULL;
+	uint32_t n;
+	int rc = changed_vector(b, &rec->rec, &v, &n, err);
+
+	if (rc == 1 && vq_held_vector(out, rec, v, err) < 0)
+		rc = VQ_E_SYS;
+	return rc;
+}
+
+int vq_sblock_awq_adopt(struct vq_sblock *b, const struct vq_held_list *done, struct vq_err *err)
+{
+	int rc = VQ_OK;
+	size_t i;
+
+	for (i = 0; rc == VQ_OK && i < done->n; i++) {
+		const struct vq_record *rec = &done->items[i].rec;
+		struct vq_tensor t = {rec->dtype, rec->n_dims, {0}, done->items[i].data};
+
+		if (rec->kind != VQ_KIND_TENSOR || rec->dtype != VQ_F32 ||
+		    !json_object_get(rec->attrs, "source"))
+			continue;
+		memcpy(t.dims, rec->dims, sizeof(t.dims));
+		rc = vq_model_bind(b->quant, rec->name, &t, err);
+	}
+	return rc;
+}
+
+/* --- what is said --- */
+
+json_t *vq_sblock_awq_stat(const struct vq_sblock *b)
+{
+	const struct vq_block_cost *c = &b->cost;
+	json_t *j =
+		json_pack("{s:[I,I],s:I,s:f,s:I,s:I}", "units", (json_int_t)b->first,
+			  (json_int_t)b->last, "rows", (json_int_t)c->n_rows, "error", c->error,
+			  "evaluations", (json_int_t)c->n_evals, "places", (json_int_t)c->n_places);
+	json_t *ratio = json_array(), *plain = json_array(), *loss = json_array(),
+	       *clip = json_array();
+	uint32_t i;
+	int bad = !j || !ratio || !plain || !loss || !clip;
+
+	for (i = 0; !bad && b->awq && i < b->n_places; i++) {
+		const struct vq_awq_choice *a = &b->awq[i].scale;
+		int yes = has_scales(b, &b->places[i]), q = b->places[i].w.bits != 16;
+
+		bad = json_array_append_new(ratio, yes ? json_real((double)a->ratio / VQ_AWQ_RATIOS)
+						       : json_null()) < 0 ||
+		      json_array_append_new(plain, yes ? json_real(a->loss[0]) : json_null()) < 0 ||
+		      json_array_append_new(loss,
+					    yes ? json_real(a->loss[a->ratio]) : json_null()) < 0 ||
+		      json_array_append_new(clip, q ? json_real(b->awq[i].clip) : json_null()) < 0;
+	}
+	bad = bad || json_object_set(j, "ratio", ratio) < 0 ||
+	      json_object_set(j, "loss_0", plain) < 0 || json_object_set(j, "loss", loss) < 0 ||
+	      json_object_set(j, "clip", clip) < 0;
+	json_decref(ratio);
+	json_decref(plain);
+	json_decref(loss);
+	json_decref(clip);
+	if (bad)
+		json_decref(j);
+	return bad ? NULL : j;
+}
+
+/* A line a layer: of its places, the ratio and the losses without and with its scales, and the mean clip. */
+void vq_sblock_awq_say(const struct vq_sblock *b)
+{
+	const struct vq_block_cost *c = &b->cost;
+	uint32_t i, per = b->projector ? b->n_places : VQ_N_SLOTS;
+	struct vq_str s = {0};
+
+	for (i = 0; b->awq && i < b->n_places; i++) {
+		const struct vq_place *p = &b->places[i];
+		const struct vq_awq_choice *a = &b->awq[i].scale;
+
+		vq_str_puts(&s, i % per ? ", " : "");
+		vq_str_puts(&s, b->projector ? "linear" : slot_names[p->slot]);
+		if (has_scales(b, p))
+			vq_str_printf(&s, " ratio %g loss %.3g -> %.3g",
+				      (double)a->ratio / VQ_AWQ_RATIOS, a->loss[0],
+				      a->loss[a->ratio]);
+		if (p->w.bits != 16)
+			vq_str_printf(&s, " clip %.3f", b->awq[i].clip);
+		if (i % per + 1 < per)
+			continue;
+		vq_info("unit %u: %s", p->unit, s.s ? s.s : "");
+		vq_str_free(&s);
+	}
+	vq_info("units %u-%u: error %.4g, %u rows, %llu evaluations, %.1f s", b->first, b->last,
+		c->error, c->n_rows, (unsigned long long)c->n_evals, c->seconds);
+}
+
+void vq_sblock_awq_free(struct vq_sblock *b)
+{
+	uint32_t i;
+
+	for (i = 0; b->folds && i <= b->last - b->first; i++)
+		vq_fold_free(&b->folds[i]);
+	vq_free(b->folds);
+	vq_free(b->awq);
+	b->folds = NULL;
+	b->awq = NULL;
+}
