@@ -298,16 +298,13 @@ INLINE TARGET void sum_codes(const struct vq_tile_segment *g, const uint32_t bit
 	*su1 = _mm512_add_epi32(a1, b1);
 }
 
-/* A segment of a panel that prepare has seen. */
-static inline struct vq_tile_segment prepared(const struct vq_tile_plan *pl, uint32_t panel,
-					      uint32_t s, const struct vq_tile_panel *buf)
+/* g is segment s of a panel that prepare has seen. */
+static inline void set_prepared(struct vq_tile_segment *g, const struct vq_tile_plan *pl,
+				uint32_t s, const struct vq_tile_panel *buf)
 {
-	struct vq_tile_segment g = vq_tile_segment_of(pl, panel, s);
-
 	if (!as_stored(pl->p->w))
-		g.w = buf->bytes + (size_t)s * pl->seg_steps * VQ_STEP;
-	g.corr = buf->corr + (size_t)s * VQ_PANEL;
-	return g;
+		g->w = buf->bytes + (size_t)s * pl->seg_steps * VQ_STEP;
+	g->corr = buf->corr + (size_t)s * VQ_PANEL;
 }
 
 /* Expands the codes of a segment and sums what its zero points need. */
@@ -315,12 +312,12 @@ TARGET static void prepare(const struct vq_tile_plan *pl, uint32_t panel, uint32
 			   const struct vq_tile_panel *buf)
 {
 	uint32_t bits = pl->p->w->bits;
-	struct vq_tile_segment raw = vq_tile_segment_of(pl, panel, s),
-			       g = prepared(pl, panel, s, buf);
+	struct vq_tile_segment raw = vq_tile_segment_of(pl, panel, s), g = raw;
 	__m512i u0 = _mm512_setzero_si512(), u1 = u0, z0, z1;
 	uint8_t *bytes = buf->bytes + (size_t)s * pl->seg_steps * VQ_STEP;
 	int32_t *corr = buf->corr + (size_t)s * VQ_PANEL;
 
+	set_prepared(&g, pl, s, buf);
 	if (pl->p->w->value)
 		look_up(bits, raw.w, raw.n_steps, raw.byte, bytes);
 	else
@@ -336,6 +333,15 @@ TARGET static void prepare(const struct vq_tile_plan *pl, uint32_t panel, uint32
 	}
 	_mm512_store_si512(corr, u0);
 	_mm512_store_si512(corr + 16, u1);
+}
+
+/* What memset does, which gcc makes of rep stos: too slow for a tile of a narrow layer. */
+TARGET static void clear_tile(uint32_t nt, float *y)
+{
+	uint32_t i;
+
+	for (i = 0; i < nt * VQ_PANEL; i += 16)
+		_mm512_store_ps(y + i, _mm512_setzero_ps());
 }
 
 /* y of a tile into the matrix, bias last. */
@@ -378,15 +384,15 @@ static void job(const struct vq_tile_plan *pl, uint32_t panel, uint32_t chunk,
 				 : p->w->value ? few_values[bits - 2][nt - 1]
 					       : few[bits - 2][nt - 1];
 
-		memset(y, 0, nt * VQ_PANEL * sizeof(*y));
+		clear_tile(nt, y);
 		for (s = 0; s < p->n_segs; s++) {
 			size_t at = (size_t)t0 * p->n_segs + (size_t)s * nt;
-			struct vq_tile_segment g;
+			struct vq_tile_segment g = vq_tile_segment_of(pl, panel, s);
 
 			if (single)
 				prepare(pl, panel, s, buf);
-			g = one_pass ? vq_tile_segment_of(pl, panel, s)
-				     : prepared(pl, panel, s, buf);
+			if (!one_pass)
+				set_prepared(&g, pl, s, buf);
 			fn(&g, pl->a.q + (size_t)t0 * pl->n_steps + (size_t)s * pl->seg_steps * nt,
 			   pl->a.c + at, pl->narrow ? NULL : pl->a.d + at, pl->a.s + at, y);
 		}
