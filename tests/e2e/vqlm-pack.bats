@@ -134,3 +134,36 @@ searched() {
 	run script -qec 'vqlm-pack <s.vqs; echo "status $?"' /dev/null
 	[[ "$output" == *"will not write a packed model to a terminal"*"status 2"* ]]
 }
+
+@test "inputs that are doubled ahead of weights that are halved give the same answers" {
+	need_program jq tar
+	searched -l 0 >s.vqs
+	python3 "$ROOT/tests/e2e/stream.py" transform none <s.vqs >t.vqs
+	vqlm-ls t.vqs | grep -q '^GRID *f32 *256 .* decoder.layers.1.q_proj.transform_scale$'
+	for m in s t; do
+		vqlm-pack -o $m.vqm <$m.vqs
+		vqlm-infer -q -m $m.vqm -d "$DEMO/mini-sqa/llava_test_CQM-A.json" --limit 100 | jq -c 'select(.text) | [.question_id, .text]' >$m.txt
+	done
+	[ "$(wc -l <s.txt)" = 100 ]
+	cmp s.txt t.txt
+	vqlm-ls t.vqm | grep -q ' decoder.layers.1.q_proj.transform_scale$'
+	[[ "$(tar xOf t.vqm card.md)" == *"The inputs of 61 of them go through a scale alone first"* ]]
+}
+
+@test "a transform that is wrong is refused (3) and its record named" {
+	searched -l 0 >s.vqs
+	while read -r fault says; do
+		python3 "$ROOT/tests/e2e/stream.py" transform "$fault" <s.vqs >t.vqs
+		run -3 --separate-stderr bash -c 'vqlm-pack -o t.vqm <t.vqs'
+		[[ "$stderr" == "vqlm-pack: stdin: "*"decoder.layers.1.q_proj"*"$says"* ]] || { echo "$fault: $stderr"; false; }
+		[ ! -e t.vqm ]
+	done <<-'END'
+		nan transform_scale': element 3 is nan
+		zero transform_scale': element 3 is 0
+		short transform_scale': want f32 [256], got f32 [255]
+		missing transform_scale', got 'decoder.layers.1.k_proj.weight'
+		kind want kind scale, hadamard or matrix, got 'zigzag'
+		block want a block of 2..256 that divides 256 inputs, got 96
+		from its transform is that of 'nobody', which has none ahead of it
+	END
+}
