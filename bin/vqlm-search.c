@@ -1,4 +1,5 @@
 /* vqlm-search: the door.  lib/task/search.c is the room. */
+#include <getopt.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,8 +20,10 @@ static double eta, veo_lambda, gptaq;
 static uint32_t sweeps, rows, polish;
 static int token_weights;
 static const char *vision_weight;
+static int rotate, clip, w_clip;
+static const char *smooth;
 
-static const struct vq_opt opts[] = {
+static struct vq_opt opts[] = {
 	{"method", 0, VQ_OPT_CHOICE, "NAME", &method, "qvlm", "how rounding functions are chosen",
 	 0, 0, VQ_METHODS},
 	{"weight-bits", 'w', VQ_OPT_CHOICE, "BITS", &w_bits, "4", "bits of weights, 16 leaves them",
@@ -40,8 +43,18 @@ static const struct vq_opt opts[] = {
 	{"eta", 0, VQ_OPT_F64, "X", &eta, "10", "weight of that effect", 0, 1e6, NULL},
 	{"veo-lambda", 0, VQ_OPT_F64, "X", &veo_lambda, "0",
 	 "weight of what vision clips do to the decoder's entropies", 0, 1e6, NULL},
-	{"sweeps", 0, VQ_OPT_U32, "N", &sweeps, "2", "rounds of coordinate descent (qvlm)", 1, 100,
-	 NULL},
+	{"sweeps", 0, VQ_OPT_U32, "N", &sweeps, "2",
+	 "rounds of coordinate descent on a block's output error (qvlm; gptq with --clip or "
+	 "--smooth search)",
+	 0, 100, NULL},
+	{"rotate", 0, VQ_OPT_CHOICE, "HOW", &rotate, "none",
+	 "rotation of inputs, in blocks of up to 128, that weights take back", 0, 0, VQ_ROTATES},
+	{"smooth", 0, VQ_OPT_STR, "X", &smooth, "off",
+	 "share of the inputs' ranges that weights take over: off, search or 0..1", 0, 0, NULL},
+	{"clip", 0, VQ_OPT_CHOICE, "HOW", &clip, "off",
+	 "whether clips of inputs are searched; layerwise and qvlm always do", 0, 0, "off|search"},
+	{"w-clip", 0, VQ_OPT_CHOICE, "HOW", &w_clip, "off",
+	 "whether ranges of weights shrink to the least squared error (gptq)", 0, 0, "off|mse"},
 	{"act-order", 0, VQ_OPT_FLAG, NULL, &act_order, NULL,
 	 "columns in the order of their second moments (gptq)", 0, 0, NULL},
 	{"gptaq", 0, VQ_OPT_F64, "ALPHA", &gptaq, "0",
@@ -87,7 +100,9 @@ static const struct vq_tool tool = {
 		 "second moments\n"
 		 "  awq        inputs that are large on average get larger weights; then where "
 		 "each group\n"
-		 "             of weights does best (AWQ)\n",
+		 "             of weights does best (AWQ)\n"
+		 "  best       gptq with --rotate wush --clip search --act-order --gptaq 0.25 "
+		 "--polish 3\n",
 	.examples =
 		"  vqlm-calib -m DIR -n 0 | vqlm-search --method rtn -w 4 -a 8 | vqlm-pack -o "
 		"x.vqm\n"
@@ -117,6 +132,41 @@ static int parse_blocks(const char *text, struct vq_search_opts *o)
 	return o->last_unit < o->first_unit ? -1 : 0;
 }
 
+static int parse_smooth(const char *text, struct vq_search_opts *o)
+{
+	o->smooth = VQ_SMOOTH_OFF;
+	if (strcmp(text, "off") == 0)
+		return 0;
+	o->smooth = VQ_SMOOTH_SEARCH;
+	if (strcmp(text, "search") == 0)
+		return 0;
+	o->smooth = VQ_SMOOTH_FIXED;
+	return vq_parse_f64(&o->smooth_exponent, text, 0, 1);
+}
+
+/* Method best is gptq with other defaults: the table's are replaced, and the line is read again. */
+static void parse(int argc, char **argv)
+{
+	static const char *const best[][2] = {{"rotate", "wush"},
+					      {"clip", "search"},
+					      {"gptaq", "0.25"},
+					      {"polish", "3"},
+					      {NULL, NULL}};
+	struct vq_opt *o;
+	int i;
+
+	vq_cli_parse(&tool, argc, argv);
+	if (method != VQ_METHOD_BEST)
+		return;
+	for (o = opts; o->name; o++)
+		for (i = 0; best[i][0]; i++)
+			if (strcmp(o->name, best[i][0]) == 0)
+				o->dflt = best[i][1];
+	optind = 0;
+	vq_cli_parse(&tool, argc, argv);
+	act_order = 1;
+}
+
 static int fill(struct vq_search_opts *o)
 {
 	struct vq_err err = {0};
@@ -141,8 +191,24 @@ static int fill(struct vq_search_opts *o)
 		.awq_duo = awq_duo,
 		.token_weights = (enum vq_token_weights)token_weights,
 		.vision_weight = -1,
+		.w_clip = w_clip,
+		.rotate = (enum vq_rotate)rotate,
+		.clip = clip && method != VQ_METHOD_LAYERWISE && method != VQ_METHOD_QVLM,
 		.seed = common.seed,
 	};
+	if (parse_smooth(smooth, o) < 0)
+		return vq_cli_usage(&tool,
+				    "--smooth wants 'off', 'search' or a number of 0..1, got '%s'",
+				    smooth);
+	if (o->method == VQ_METHOD_AWQ &&
+	    (o->smooth != VQ_SMOOTH_OFF || o->rotate != VQ_ROTATE_NONE || o->clip))
+		return vq_cli_usage(&tool,
+				    "awq has scales and clips of its own: no --rotate, --smooth, "
+				    "--clip");
+	if (o->smooth == VQ_SMOOTH_SEARCH && vq_search_clips_weights(o))
+		return vq_cli_usage(&tool,
+				    "--smooth search is for rtn, gptq and best; layerwise and qvlm "
+				    "search clips of weights in its place, and want a number");
 	if (strcmp(vision_weight, "measured") != 0 &&
 	    vq_parse_f64(&o->vision_weight, vision_weight, 0, 1e6) < 0)
 		return vq_cli_usage(&tool,
@@ -185,7 +251,7 @@ int main(int argc, char **argv)
 	char *aside = NULL;
 	int rc;
 
-	vq_cli_parse(&tool, argc, argv);
+	parse(argc, argv);
 	rc = fill(&o);
 	if (rc != 0)
 		return rc;

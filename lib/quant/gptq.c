@@ -129,7 +129,7 @@ int vq_gptq_prepare(struct vq_gptq *g, const struct vq_hessian *h, const struct 
 	double *diag = vq_alloc(n, sizeof(*diag), err), mean = 0;
 	int rc = VQ_E_SYS;
 
-	*g = (struct vq_gptq){.n = h->n, .damp = o->damp};
+	*g = (struct vq_gptq){.n = h->n, .damp = o->damp, .diag = diag};
 	g->perm = vq_alloc(n, sizeof(*g->perm), err);
 	g->dead = g->perm ? vq_alloc(n, 1, err) : NULL;
 	g->u = g->dead ? vq_alloc(n * n, sizeof(*g->u), err) : NULL;
@@ -155,7 +155,6 @@ int vq_gptq_prepare(struct vq_gptq *g, const struct vq_hessian *h, const struct 
 	if (rc == VQ_OK && o->polish)
 		rc = make_objective(g, h, diag, g->damp * mean, o->alpha, err);
 out:
-	vq_free(diag);
 	if (rc < 0)
 		vq_gptq_free(g);
 	return rc;
@@ -165,6 +164,7 @@ void vq_gptq_free(struct vq_gptq *g)
 {
 	vq_free(g->perm);
 	vq_free(g->dead);
+	vq_free(g->diag);
 	vq_free(g->u);
 	vq_free(g->p);
 	vq_free(g->h);
@@ -192,13 +192,14 @@ static struct vq_gptq_step authors_step(const struct vq_wgrid *grid, double min,
 	return p;
 }
 
-static struct vq_gptq_step make_step(const struct vq_gptq_opts *o, double min, double max)
+static struct vq_gptq_step make_step(const struct vq_gptq_opts *o, double min, double max,
+				     double clip)
 {
 	struct vq_wstep p;
 
 	if (o->rule == VQ_GPTQ_AUTHORS)
-		return authors_step(&o->grid, min, max);
-	p = vq_grid_step(&o->grid, (float)min, (float)max, 1);
+		return authors_step(&o->grid, clip * min, clip * max);
+	p = vq_grid_step(&o->grid, (float)min, (float)max, (float)clip);
 	return (struct vq_gptq_step){(double)p.s, (double)p.z};
 }
 
@@ -213,17 +214,48 @@ static uint8_t code_of(const struct vq_wgrid *grid, struct vq_gptq_step p, doubl
 	return (uint8_t)(u < top ? u : top);
 }
 
-/* The grid of weights w[0..n), which are not permuted or lie in one group. */
-static struct vq_gptq_step fit_step(const struct vq_gptq_opts *o, const double *w, uint32_t n)
+static double step_error(const struct vq_gptq_opts *o, struct vq_gptq_step s, const double *w,
+			 const double *diag, uint32_t n)
 {
-	double min = 0, max = 0;
+	double sum = 0;
+	uint32_t i;
+
+	for (i = 0; i < n; i++) {
+		double d = s.s * ((double)code_of(&o->grid, s, w[i]) - s.z) - w[i];
+
+		sum += diag[i] * d * d;
+	}
+	return sum;
+}
+
+#define CLIPS     25
+#define CLIP_STEP .02
+
+/* The grid of weights w[0..n), which lie in one group, in natural order as diag. */
+static struct vq_gptq_step fit_step(const struct vq_gptq_opts *o, const double *w,
+				    const double *diag, uint32_t n)
+{
+	double min = 0, max = 0, least, e;
+	struct vq_gptq_step best, s;
 	uint32_t i;
 
 	for (i = 0; i < n; i++) {
 		min = w[i] < min ? w[i] : min;
 		max = w[i] > max ? w[i] : max;
 	}
-	return make_step(o, min, max);
+	best = make_step(o, min, max, 1);
+	if (!o->clip)
+		return best;
+	least = step_error(o, best, w, diag, n);
+	for (i = 1; i <= CLIPS; i++) {
+		s = make_step(o, min, max, 1 - i * CLIP_STEP);
+		e = step_error(o, s, w, diag, n);
+		if (e < least) {
+			least = e;
+			best = s;
+		}
+	}
+	return best;
 }
 
 /* --- rows --- */
@@ -252,7 +284,8 @@ static void fit_groups(struct rows *r, uint32_t first, uint32_t end)
 	for (c = vq_ceil_div(first, r->group) * r->group; c < end; c += r->group)
 		for (row = 0; row < r->rows; row++)
 			r->steps[(size_t)row * r->n_groups + c / r->group] =
-				fit_step(r->o, r->w + (size_t)row * n + c, group_end(r, c) - c);
+				fit_step(r->o, r->w + (size_t)row * n + c, r->g->diag + c,
+					 group_end(r, c) - c);
 }
 
 /* Rounds column c, and gives its error to the columns up to end. */

@@ -12,6 +12,9 @@
  * GPTAQ (Li et al., ICML 2025): aims at the output of the full-precision input,
  *   P = alpha striu(D U^T) U,   w_j += w_c P_cj  for j > c, w_c before rounding
  *
+ * Clip: the range of each group shrinks by the factor of 1, .98 .. .5 with the least sum of H_jj (q(w_j) - w_j)^2, the
+ * first of equals.
+ *
  * Polish: coordinate descent on the same objective with the grids fixed (QuantEase, Behdin et al. 2023),
  *   q_j <- round((B_j - (Q H)_j + q_j H_jj) / H_jj),   B = W (H + alpha D) */
 #ifndef VQ_QUANT_GPTQ_H
@@ -33,6 +36,7 @@ struct vq_gptq_opts {
 	uint32_t block; /* columns between updates of all the rest: 128; changes the speed alone */
 	int act_order;
 	int stale; /* ranges of groups inside a block as they were at its start: the authors' code */
+	int clip;
 	double alpha;    /* of GPTAQ; 0 without */
 	uint32_t polish; /* rounds of coordinate descent */
 };
@@ -43,6 +47,7 @@ struct vq_gptq {
 	double damp;    /* that the factorization succeeded with */
 	uint32_t *perm; /* [n] column at each step */
 	uint8_t *dead;  /* [n] */
+	double *diag;   /* [n] H_jj, natural order; 1 for a dead input */
 	double *u;      /* [n, n] upper triangle, in the order of steps; below it 0 */
 	double *p;      /* [n, n] in the order of steps; NULL without alpha */
 	double *h;      /* [n, n] damped, whole, natural order; NULL without polish */

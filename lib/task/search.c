@@ -74,14 +74,51 @@ int vq_search_parts(const char *text, unsigned *parts, struct vq_err *err)
 	return VQ_OK;
 }
 
+int vq_search_is_gptq(const struct vq_search_opts *o)
+{
+	return o->method == VQ_METHOD_GPTQ || o->method == VQ_METHOD_BEST;
+}
+
+int vq_search_clips_weights(const struct vq_search_opts *o)
+{
+	return o->method == VQ_METHOD_LAYERWISE || o->method == VQ_METHOD_QVLM;
+}
+
+int vq_search_clips_inputs(const struct vq_search_opts *o)
+{
+	return vq_search_clips_weights(o) || o->clip;
+}
+
+int vq_search_chooses(const struct vq_search_opts *o)
+{
+	return vq_search_clips_inputs(o) || o->smooth == VQ_SMOOTH_SEARCH;
+}
+
+int vq_search_descends(const struct vq_search_opts *o)
+{
+	return o->sweeps &&
+	       (o->method == VQ_METHOD_QVLM || (vq_search_is_gptq(o) && vq_search_chooses(o)));
+}
+
 int vq_search_calibrates(const struct vq_search_opts *o)
 {
-	return o->method != VQ_METHOD_RTN;
+	return o->method != VQ_METHOD_RTN || o->clip || o->smooth != VQ_SMOOTH_OFF ||
+	       o->rotate == VQ_ROTATE_WUSH;
 }
 
 int vq_search_by_block(const struct vq_search_opts *o)
 {
-	return vq_search_calibrates(o);
+	return vq_search_calibrates(o) || o->rotate != VQ_ROTATE_NONE;
+}
+
+static json_t *transform_params(const struct vq_search_opts *o)
+{
+	static const char *const rotates[] = {"none", "hadamard", "wush"};
+	json_t *smooth = o->smooth == VQ_SMOOTH_FIXED
+				 ? json_real(o->smooth_exponent)
+				 : json_string(o->smooth == VQ_SMOOTH_OFF ? "off" : "search");
+
+	return json_pack("{s:s,s:o}", "rotate", rotates[o->rotate], "smooth", smooth);
 }
 
 static json_t *token_weights(const struct vq_search_opts *o)
@@ -95,7 +132,7 @@ static json_t *token_weights(const struct vq_search_opts *o)
 
 json_t *vq_search_params(const struct vq_search_opts *o, struct vq_err *err)
 {
-	static const char *const methods[] = {"rtn", "layerwise", "qvlm", "gptq", "awq"};
+	static const char *const methods[] = {"rtn", "layerwise", "qvlm", "gptq", "awq", "best"};
 	json_t *j = json_object();
 	int bad = !j;
 
@@ -117,18 +154,24 @@ json_t *vq_search_params(const struct vq_search_opts *o, struct vq_err *err)
 	bad = bad || json_object_set_new(j, "seed", json_integer((json_int_t)o->seed)) < 0;
 	if (vq_search_calibrates(o))
 		bad = bad || json_object_set_new(j, "rows", json_integer(o->rows)) < 0;
-	if (o->method == VQ_METHOD_GPTQ)
-		bad = bad || json_object_set_new(j, "gptq",
-						 json_pack("{s:b,s:f,s:I}", "act_order",
-							   o->act_order, "gptaq", o->gptaq,
-							   "polish", (json_int_t)o->polish)) < 0;
+	if (vq_search_is_gptq(o))
+		bad = bad ||
+		      json_object_set_new(j, "gptq",
+					  json_pack("{s:b,s:b,s:f,s:I}", "act_order", o->act_order,
+						    "w_clip", o->w_clip, "gptaq", o->gptaq,
+						    "polish", (json_int_t)o->polish)) < 0;
 	if (o->method == VQ_METHOD_AWQ)
 		bad = bad || json_object_set_new(j, "awq",
 						 json_pack("{s:s,s:b}", "loss",
 							   o->awq_joint ? "joint" : "weight-only",
 							   "duo", o->awq_duo)) < 0;
-	if (o->method == VQ_METHOD_QVLM) {
+	if (o->rotate != VQ_ROTATE_NONE || o->smooth != VQ_SMOOTH_OFF)
+		bad = bad || json_object_set_new(j, "transform", transform_params(o)) < 0;
+	if (o->clip)
+		bad = bad || json_object_set_new(j, "clip", json_true()) < 0;
+	if (vq_search_descends(o))
 		bad = bad || json_object_set_new(j, "sweeps", json_integer(o->sweeps)) < 0;
+	if (o->method == VQ_METHOD_QVLM) {
 		bad = bad || json_object_set_new(j, "veo", json_boolean(o->veo)) < 0;
 		if (o->veo)
 			bad = bad || json_object_set_new(j, "eta", json_real(o->eta)) < 0;

@@ -14,18 +14,25 @@
 #include "model/config.h"
 #include "quant/grid.h"
 
+/* best is gptq, with other defaults on the command line. */
 enum vq_method {
 	VQ_METHOD_RTN,
 	VQ_METHOD_LAYERWISE,
 	VQ_METHOD_QVLM,
 	VQ_METHOD_GPTQ,
-	VQ_METHOD_AWQ
+	VQ_METHOD_AWQ,
+	VQ_METHOD_BEST
 };
-#define VQ_METHODS "rtn|layerwise|qvlm|gptq|awq"
+#define VQ_METHODS "rtn|layerwise|qvlm|gptq|awq|best"
 
 /* Weights of calibration tokens, see task/search_tokens.h. */
 enum vq_token_weights { VQ_TOKENS_NONE, VQ_TOKENS_VISION, VQ_TOKENS_ATTENTION };
 #define VQ_TOKEN_WEIGHTS "none|vision|attention"
+
+/* What inputs go through before they are quantized: task/search_transform.h. */
+enum vq_rotate { VQ_ROTATE_NONE, VQ_ROTATE_HADAMARD, VQ_ROTATE_WUSH };
+#define VQ_ROTATES "none|hadamard|wush"
+enum vq_smooth { VQ_SMOOTH_OFF, VQ_SMOOTH_FIXED, VQ_SMOOTH_SEARCH };
 
 enum { VQ_PART_LLM = 1, VQ_PART_VISION = 2, VQ_PART_PROJECTOR = 4, VQ_PART_ALL = 7 };
 
@@ -44,16 +51,29 @@ struct vq_search_opts {
 	uint32_t rows;   /* rows of activations that errors are measured on, about; 0 = all */
 	int act_order;   /* gptq: columns by falling second moment */
 	double gptaq;    /* gptq: alpha of the full-precision input's term; 0 without */
+	int w_clip;      /* gptq: ranges of weights shrink to the least squared error */
 	uint32_t polish; /* gptq: rounds of coordinate descent on the codes */
 	int awq_joint;   /* awq: losses with quantized inputs */
 	int awq_duo;     /* awq: scales by the weights too */
 	enum vq_token_weights token_weights;
 	double vision_weight; /* of VQ_TOKENS_VISION; < 0: as calib measured it */
-	uint64_t seed;
+	enum vq_rotate rotate;
+	enum vq_smooth smooth;
+	double smooth_exponent; /* VQ_SMOOTH_FIXED: 0..1 */
+	int clip; /* rtn, gptq and best: clips of inputs are searched; the others always do that */
+	uint64_t seed; /* of the signs of a rotation */
 };
 
 /* Whether a search reads calibration inputs. */
 int vq_search_calibrates(const struct vq_search_opts *o);
+/* Whether it is gptq, by that name or as best. */
+int vq_search_is_gptq(const struct vq_search_opts *o);
+/* What is chosen by errors: clips of inputs, clips of weights; these or the smoothing. */
+int vq_search_clips_inputs(const struct vq_search_opts *o);
+int vq_search_clips_weights(const struct vq_search_opts *o);
+int vq_search_chooses(const struct vq_search_opts *o);
+/* Whether that is done by the error of a block's output. */
+int vq_search_descends(const struct vq_search_opts *o);
 /* Whether it wants all weights of a block at once; if not, they pass one tensor at a time. */
 int vq_search_by_block(const struct vq_search_opts *o);
 

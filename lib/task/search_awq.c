@@ -315,7 +315,7 @@ int vq_sblock_awq_codes(struct vq_sblock *b, uint32_t i, const float *xf, struct
 		if (rc == VQ_OK)
 			rc = vq_awq_fit(&c, &w, clipped ? x : NULL, tokens, &error, &clip, err);
 		if (rc == VQ_OK)
-			rc = vq_place_take(p, k, &c, error, err);
+			rc = vq_place_take(p, k, 0, &c, error, err);
 		vq_codes_free(&c);
 		if (rc == VQ_OK && clipped) {
 			sum += clip;

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "task/search_sblock.h"
+#include "task/search_transform.h"
 
 /* --- which linears --- */
 
@@ -154,29 +155,34 @@ void vq_sblock_close(struct vq_sblock *b)
 
 /* --- searching --- */
 
-static int gptq_place(struct vq_sblock *b, uint32_t i, const float *xq, const float *xf,
-		      struct vq_err *err)
+/* What is done at a place when both streams come to it. */
+enum { CHOOSE = 1, CODE = 2 };
+
+static int at_place(struct vq_sblock *b, uint32_t i, unsigned what, const float *xq,
+		    const float *xf, struct vq_err *err)
 {
 	struct vq_place *p = &b->places[i];
-	int rc = vq_place_gptq(p, b->o, xq, xf, b->tokens.r, b->cost.n_rows, &b->cost.gptq, err);
+	uint8_t *c = b->choice + 2 * (size_t)i;
+	int rc;
 
+	if (b->o->method == VQ_METHOD_AWQ)
+		return vq_sblock_awq_codes(b, i, xf, err);
+	rc = vq_place_prepare(p, b->o, xq, b->cost.n_rows, err);
+	if (rc == VQ_OK && (what & CHOOSE))
+		rc = vq_sblock_layerwise(b, i, xq, xf, err);
+	if (rc == VQ_OK && (what & CODE))
+		rc = vq_place_gptq(p, b->o, c, xq, xf, b->tokens.r, b->cost.n_rows, &b->cost.gptq,
+				   err);
+	else if (rc == VQ_OK)
+		rc = vq_place_build(p, c[1], err);
 	if (rc == VQ_OK)
-		vq_place_set(p, 0, 0);
+		vq_place_set(p, c[0], c[1]);
 	return rc;
 }
 
-static int choose(struct vq_sblock *b, uint32_t i, const float *xq, const float *xf,
-		  struct vq_err *err)
-{
-	switch (b->o->method) {
-	case VQ_METHOD_GPTQ: return gptq_place(b, i, xq, xf, err);
-	case VQ_METHOD_AWQ: return vq_sblock_awq_codes(b, i, xf, err);
-	default: return vq_sblock_layerwise(b, i, xq, xf, err);
-	}
-}
-
 /* Both streams through the block, place by place.  Leaves the choice, the target and the choice's error. */
-static int in_order(struct vq_sblock *b, const float *full_in, struct vq_err *err)
+static int in_order(struct vq_sblock *b, unsigned what, const float *full_in, double *error,
+		    struct vq_err *err)
 {
 	struct vq_walk f = {0}, q = {0};
 	uint32_t i;
@@ -193,17 +199,17 @@ static int in_order(struct vq_sblock *b, const float *full_in, struct vq_err *er
 					     vq_walk_input(&f), err);
 		if (rc < 0)
 			break;
-		rc = choose(b, i, vq_walk_input(&q), vq_walk_input(&f), err);
+		rc = at_place(b, i, what, vq_walk_input(&q), vq_walk_input(&f), err);
 		if (rc == VQ_OK)
 			rc = vq_walk_next(&f, err);
 		if (rc == VQ_OK)
 			rc = vq_walk_next(&q, err);
 	}
 	b->score.r = b->tokens.block;
-	if (rc == VQ_OK)
+	if (rc == VQ_OK && !b->score.target)
 		rc = vq_score_target(&b->score, vq_walk_output(&f), err);
 	if (rc == VQ_OK)
-		rc = vq_score_of(&b->score, vq_walk_output(&q), &b->cost.layerwise, err);
+		rc = vq_score_of(&b->score, vq_walk_output(&q), error, err);
 	b->cost.n_places += 2 * (uint64_t)b->n_places;
 	b->cost.n_evals++;
 	vq_walk_end(&f);
@@ -236,36 +242,53 @@ out:
 	return rc;
 }
 
-int vq_sblock_search(struct vq_sblock *b, struct vq_err *err)
+/* With activations.  Clips and smoothing are chosen with weights rounded to nearest; when all of the block's are, GPTQ
+ * makes the codes for them.  Without descent it does so at each place at once. */
+static int search(struct vq_sblock *b, struct vq_err *err)
 {
+	int gptq = vq_search_is_gptq(b->o), descend = vq_search_descends(b->o), rc;
+	unsigned what = vq_search_chooses(b->o) ? CHOOSE : 0;
 	uint8_t *plain = vq_calloc(b->n_places, 2, err);
 	float *full_in = NULL;
+
+	if (!plain)
+		return VQ_E_SYS;
+	vq_score_begin(&b->score, b->o, b->acts, &b->full->cfg, b->first, b->last);
+	rc = choose_rows(b, &full_in, err);
+	if (rc == VQ_OK && b->o->method == VQ_METHOD_AWQ)
+		rc = vq_sblock_awq_scales(b, full_in, err);
+	if (rc == VQ_OK)
+		rc = in_order(b, gptq && !descend ? what | CODE : what, full_in, &b->cost.layerwise,
+			      err);
+	b->cost.error = b->cost.layerwise;
+	b->cost.veo = b->score.veo;
+	/* What layer-wise chose must survive the plain trial: it keeps only what it is told to. */
+	if (rc == VQ_OK && (descend || (!gptq && b->o->method != VQ_METHOD_AWQ)))
+		rc = vq_sblock_error(b, plain, &b->cost.plain, err);
+	if (rc == VQ_OK && descend)
+		rc = vq_sblock_blockwise(b, err);
+	if (rc == VQ_OK && descend && gptq)
+		rc = in_order(b, CODE, full_in, &b->cost.error, err);
+	vq_free(full_in);
+	vq_free(plain);
+	return rc;
+}
+
+int vq_sblock_search(struct vq_sblock *b, struct vq_err *err)
+{
 	double t0 = vq_now();
 	uint32_t i;
-	int rc = plain ? VQ_OK : VQ_E_SYS;
+	int rc = VQ_OK;
 
-	if (rc == VQ_OK && b->active && b->acts->n_rows > 0) {
-		vq_score_begin(&b->score, b->o, b->acts, &b->full->cfg, b->first, b->last);
-		rc = choose_rows(b, &full_in, err);
-		if (rc == VQ_OK && b->o->method == VQ_METHOD_AWQ)
-			rc = vq_sblock_awq_scales(b, full_in, err);
-		if (rc == VQ_OK)
-			rc = in_order(b, full_in, err);
-		vq_free(full_in);
-		b->cost.error = b->cost.layerwise;
-		b->cost.veo = b->score.veo;
-		/* What layer-wise chose must survive the plain trial: it keeps only what it is told to. */
-		if (rc == VQ_OK && b->o->method != VQ_METHOD_GPTQ && b->o->method != VQ_METHOD_AWQ)
-			rc = vq_sblock_error(b, plain, &b->cost.plain, err);
-		if (rc == VQ_OK && b->o->method == VQ_METHOD_QVLM)
-			rc = vq_sblock_blockwise(b, err);
-	}
+	if (b->active && b->acts->n_rows > 0)
+		rc = search(b, err);
+	for (i = 0; rc == VQ_OK && i < b->n_places; i++)
+		rc = vq_place_prepare(&b->places[i], b->o, NULL, 0, err);
 	if (rc == VQ_OK)
 		rc = vq_sblock_set(b, b->choice, err);
 	for (i = 0; rc == VQ_OK && i < b->n_places; i++)
 		vq_place_keep(&b->places[i], b->choice[2 * i + 1]);
 	end_search(b);
-	vq_free(plain);
 	b->cost.seconds = vq_now() - t0;
 	return rc;
 }

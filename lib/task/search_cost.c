@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "quant/awq.h"
+#include "quant/hadamard.h"
 #include "task/search_place.h"
 
 #define BASE_BYTES (8u << 20)
@@ -155,14 +156,45 @@ static uint64_t awq_place(const struct shapes *s, const struct tower *t, const s
 	return t->l ? u64max(scales, clips) : clips;
 }
 
+/* One of the linears that share an input. */
+static int leads(const struct vq_name *n)
+{
+	return !strstr(n->name, ".k_proj.") && !strstr(n->name, ".v_proj.") &&
+	       !strstr(n->name, ".gate_proj.");
+}
+
+/* Bytes of the transforms of its input, with their duals. */
+static uint64_t transforms(const struct shapes *s, const struct vq_name *n)
+{
+	uint64_t each =
+		1 + (s->o->rotate == VQ_ROTATE_WUSH ? vq_hadamard_block((uint32_t)n->dims[1]) : 0);
+
+	if (!leads(n) || (s->o->rotate == VQ_ROTATE_NONE && s->o->smooth == VQ_SMOOTH_OFF))
+		return 0;
+	return (s->o->smooth == VQ_SMOOTH_SEARCH ? VQ_QVLM_VALUES : 1) * 2 * each * n->dims[1] *
+	       sizeof(float);
+}
+
+/* What making one takes meanwhile: five squares of doubles a block, and rows. */
+static uint64_t transform_work(const struct shapes *s, const struct vq_name *n)
+{
+	uint64_t block = vq_hadamard_block((uint32_t)n->dims[1]);
+
+	return s->o->rotate == VQ_ROTATE_WUSH ? (5 * block + 256 * 2) * 8 * n->dims[1] : 0;
+}
+
 /* Weights, their candidates, trials and walks of one block. */
 static uint64_t block_peak(const struct shapes *s, const struct vq_block *b, int level)
 {
 	struct tower t = tower_of(s, b->first);
 	uint64_t held = 0, chosen = 0, widest = 0, place = 0, kept = 0, search, run, fit = 0,
 		 trial = 0;
-	int qvlm = s->o->method == VQ_METHOD_QVLM, gptq = s->o->method == VQ_METHOD_GPTQ,
+	int descend = vq_search_descends(s->o), gptq = vq_search_is_gptq(s->o),
 	    awq = s->o->method == VQ_METHOD_AWQ;
+	int rotate = s->o->rotate != VQ_ROTATE_NONE || s->o->smooth != VQ_SMOOTH_OFF;
+	uint64_t n_values = vq_search_clips_weights(s->o) || s->o->smooth == VQ_SMOOTH_SEARCH
+				    ? VQ_QVLM_VALUES
+				    : 1;
 	size_t i;
 
 	for (i = 0; i < s->n_names; i++) {
@@ -174,24 +206,26 @@ static uint64_t block_peak(const struct shapes *s, const struct vq_block *b, int
 		widest = u64max(widest, elements(n) * s->size / (level ? 1 : 8));
 		if (!quantized(s, n))
 			continue;
-		chosen += candidate(s, n) * (qvlm ? 2 : 1);
+		chosen += candidate(s, n) * (descend ? 2 : 1) + transforms(s, n);
+		fit = u64max(fit, coded(s, n) + (rotate ? elements(n) * sizeof(float) : 0));
+		place = u64max(place, transform_work(s, n));
 		if (gptq) {
 			chosen += coded(s, n);
-			place = u64max(place, gptq_squares(s, n) + gptq_rows(s, n));
+			place = u64max(place, gptq_squares(s, n) + gptq_rows(s, n) +
+						      (rotate ? elements(n) * sizeof(float) : 0));
 			if (8 * n->dims[1] * n->dims[1] < KEPT_BYTES)
 				kept = u64max(kept, gptq_squares(s, n));
-			continue;
 		}
 		if (awq) {
 			chosen += coded(s, n);
 			place = u64max(place, awq_place(s, &t, n));
-			continue;
 		}
-		place = u64max(place, candidate(s, n) * VQ_QVLM_VALUES *
+		if (awq || (gptq && !vq_search_chooses(s->o)))
+			continue;
+		place = u64max(place, candidate(s, n) * n_values *
 					      (n->dims[0] > n->dims[1] || !t.l ? 2 : 1));
-		fit = u64max(fit, coded(s, n));
-		trial = u64max(trial, n->dims[0] * (VQ_QVLM_VALUES + 1) *
-					      (n->dims[0] > n->dims[1] ? 2 : 1));
+		trial = u64max(trial,
+			       n->dims[0] * (n_values + 1) * (n->dims[0] > n->dims[1] ? 2 : 1));
 	}
 	run = walk_floats(&t, t.rows < CHUNK_ROWS ? t.rows : CHUNK_ROWS, 1) * sizeof(float);
 	search = 3 * t.chosen * t.width + walk_floats(&t, t.chosen, 1) +
@@ -250,25 +284,31 @@ static double unit_flop(const struct shapes *s, uint32_t unit)
 	return f;
 }
 
-/* Layer-wise: 25 trials and a walk of both streams.  AWQ: every linear runs 21 times, o and down once more for the modules
- * that end in them, and three walks; clips are tried on fewer rows.  Block-wise: each sweep tries 4 values of 8 coordinates a layer, each
+/* Layer-wise: up to 25 trials and a walk of both streams.  AWQ: every linear runs 21 times, o and down once more for the modules
+ * that end in them, and three walks; clips are tried on fewer rows.  Block-wise: each sweep tries 4 values of up to 8 coordinates a layer, each
  * of which runs half of the block on average.  Then both streams go through. */
 static double block_flop(const struct shapes *s, const struct vq_block *b)
 {
 	struct tower t = tower_of(s, b->first);
 	double flop = 0, moments = 0, layers = b->last - b->first + 1, runs;
+	int clips_w = vq_search_clips_weights(s->o), clips_a = vq_search_clips_inputs(s->o);
+	int smooth = s->o->smooth == VQ_SMOOTH_SEARCH;
 	uint32_t unit;
 
 	for (unit = b->first; unit <= b->last; unit++) {
 		flop += unit_flop(s, unit);
-		if (s->o->method == VQ_METHOD_GPTQ)
+		if (vq_search_is_gptq(s->o))
 			moments += gptq_flop(s, unit, t.chosen);
 	}
-	runs = s->o->method == VQ_METHOD_GPTQ ? 2 : VQ_QVLM_VALUES * VQ_QVLM_VALUES + 4;
+	runs = vq_search_is_gptq(s->o) ? 2 : 4;
 	if (s->o->method == VQ_METHOD_AWQ)
 		runs = 2 * (VQ_AWQ_RATIOS + 1) + VQ_AWQ_CLIPS + 3;
-	if (s->o->method == VQ_METHOD_QVLM)
-		runs += s->o->sweeps * (VQ_QVLM_VALUES - 1) * 8 * layers / 2;
+	if (vq_search_chooses(s->o))
+		runs += (clips_a ? VQ_QVLM_VALUES : 1) * (clips_w || smooth ? VQ_QVLM_VALUES : 1);
+	if (vq_search_descends(s->o))
+		runs += s->o->sweeps * (VQ_QVLM_VALUES - 1) * 4 * (clips_a + (clips_w || smooth)) *
+				layers / 2 +
+			(vq_search_is_gptq(s->o) ? 4 : 0);
 	return moments + flop * (runs * (double)t.chosen + 2.0 * (double)t.rows);
 }
 
@@ -294,10 +334,10 @@ void vq_search_cost(struct vq_search_cost *c, const struct vq_search_opts *o,
 			continue;
 		c->stream += quantized(&s, &names[i]) ? coded(&s, &names[i])
 						      : elements(&names[i]) * s.size;
-		if (!vq_search_calibrates(o))
+		if (!vq_search_by_block(o))
 			peak = u64max(peak, tensor_peak(&s, &names[i], level));
 	}
-	for (i = 0; vq_search_calibrates(o) && i < plan->n_blocks; i++) {
+	for (i = 0; vq_search_by_block(o) && i < plan->n_blocks; i++) {
 		const struct vq_block *b = &plan->blocks[i];
 
 		if (b->first < o->first_unit || b->last > o->last_unit)

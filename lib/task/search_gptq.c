@@ -23,8 +23,9 @@ static void weigh(float *x, const float *r, size_t n_rows, size_t n)
 }
 
 /* The second moments of the input, as means over tokens. */
-static int measure(struct vq_hessian *h, const struct vq_place *p, const float *x,
-		   const float *x_full, const float *r, size_t n_rows, struct vq_err *err)
+static int measure(struct vq_hessian *h, const struct vq_place *p, const uint8_t *choice,
+		   const float *x, const float *x_full, const float *r, size_t n_rows,
+		   struct vq_err *err)
 {
 	size_t n = h->n, at, i;
 	float *q = vq_alloc_f32(CHUNK * n, err), *f = vq_alloc_f32(CHUNK * n, err);
@@ -33,8 +34,8 @@ static int measure(struct vq_hessian *h, const struct vq_place *p, const float *
 	for (at = 0; rc == VQ_OK && at < n_rows; at += CHUNK) {
 		size_t rows = n_rows - at < CHUNK ? n_rows - at : CHUNK;
 
-		vq_place_see(p, 0, 0, x + at * n, rows, q);
-		vq_place_see(p, VQ_QVLM_VALUES, 0, x_full + at * n, rows, f);
+		vq_place_see(p, choice[0], choice[1], x + at * n, rows, q);
+		vq_place_see(p, VQ_QVLM_VALUES, choice[1], x_full + at * n, rows, f);
 		weigh(q, r ? r + at : NULL, rows, n);
 		weigh(f, r ? r + at : NULL, rows, n);
 		rc = vq_hessian_add(h, q, f, rows, err);
@@ -49,7 +50,7 @@ static int measure(struct vq_hessian *h, const struct vq_place *p, const float *
 	return rc;
 }
 
-static int fit(struct vq_place *p, uint32_t i, const struct vq_gptq *g,
+static int fit(struct vq_place *p, uint32_t i, uint32_t v, const struct vq_gptq *g,
 	       const struct vq_gptq_opts *o, struct vq_gptq_cost *cost, struct vq_err *err)
 {
 	const struct vq_linear *l = p->lin[i].full;
@@ -60,20 +61,20 @@ static int fit(struct vq_place *p, uint32_t i, const struct vq_gptq *g,
 	int rc = vq_codes_alloc(&c, &p->w, l->n_out, l->n_in, err);
 
 	if (rc == VQ_OK)
-		rc = vq_place_weight(p, i, 0, &w, &buf, err);
+		rc = vq_place_weight(p, i, v, &w, &buf, err);
 	if (rc == VQ_OK)
 		rc = vq_gptq_fit(&c, w.data, w.dtype, g, o, &loss, &error, err);
 	vq_free(buf);
 	if (rc == VQ_OK)
-		rc = vq_place_take(p, i, &c, error, err);
+		rc = vq_place_take(p, i, v, &c, error, err);
 	cost->loss += loss;
 	vq_codes_free(&c);
 	return rc;
 }
 
-int vq_place_gptq(struct vq_place *p, const struct vq_search_opts *o, const float *x,
-		  const float *x_full, const float *r, size_t n_rows, struct vq_gptq_cost *cost,
-		  struct vq_err *err)
+int vq_place_gptq(struct vq_place *p, const struct vq_search_opts *o, const uint8_t *choice,
+		  const float *x, const float *x_full, const float *r, size_t n_rows,
+		  struct vq_gptq_cost *cost, struct vq_err *err)
 {
 	uint32_t n_in = p->lin[0].full->n_in, i;
 	int few = n_rows < (size_t)FEW * n_in;
@@ -82,6 +83,7 @@ int vq_place_gptq(struct vq_place *p, const struct vq_search_opts *o, const floa
 				  .damp = few ? DAMP_FEW : DAMP,
 				  .block = BLOCK,
 				  .act_order = o->act_order,
+				  .clip = o->w_clip,
 				  .alpha = o->gptaq,
 				  .polish = o->polish};
 	struct vq_hessian h = {0};
@@ -92,7 +94,7 @@ int vq_place_gptq(struct vq_place *p, const struct vq_search_opts *o, const floa
 		return VQ_OK;
 	rc = vq_hessian_new(&h, n_in, go.alpha > 0, err);
 	if (rc == VQ_OK)
-		rc = measure(&h, p, x, x_full, r, n_rows, err);
+		rc = measure(&h, p, choice, x, x_full, r, n_rows, err);
 	if (rc == VQ_OK)
 		cost->cross += vq_hessian_cross(&h);
 	if (rc == VQ_OK)
@@ -104,7 +106,7 @@ int vq_place_gptq(struct vq_place *p, const struct vq_search_opts *o, const floa
 		cost->damp = g.damp > cost->damp ? g.damp : cost->damp;
 	}
 	for (i = 0; rc == VQ_OK && i < p->n; i++)
-		rc = fit(p, i, &g, &go, cost, err);
+		rc = fit(p, i, choice[1], &g, &go, cost, err);
 	if (rc < 0)
 		vq_err_prefix(err, "'%s'", p->lin[0].rec->rec.name);
 	vq_gptq_free(&g);

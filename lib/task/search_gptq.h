@@ -14,10 +14,12 @@ struct vq_gptq_cost {
 	uint32_t n_raised; /* places where the factorization wanted more damping */
 };
 
-/* Chooses and builds the codes of p from its input x [n_rows, n_in], which is quantized here as the place does it, and
+/* Chooses and builds the codes of p for choice [2], its values of the input's clip and of the weights, from its input
+ * x [n_rows, n_in], which is transformed and quantized here as the place does it, and
  * from what full precision has there.  r [n_rows]: weights of the rows, mean 1; NULL: all 1.  Adds to cost. */
-VQ_MUST_CHECK int vq_place_gptq(struct vq_place *p, const struct vq_search_opts *o, const float *x,
-				const float *x_full, const float *r, size_t n_rows,
-				struct vq_gptq_cost *cost, struct vq_err *err);
+VQ_MUST_CHECK int vq_place_gptq(struct vq_place *p, const struct vq_search_opts *o,
+				const uint8_t *choice, const float *x, const float *x_full,
+				const float *r, size_t n_rows, struct vq_gptq_cost *cost,
+				struct vq_err *err);
 
 #endif

@@ -107,9 +107,12 @@ int vq_sblock_layerwise(struct vq_sblock *b, uint32_t i, const float *xq, const 
 	uint32_t v, a = 0, w = 0;
 	int rc;
 
-	rc = vq_place_measure_input(p, xq, b->cost.n_rows, err);
-	if (rc == VQ_OK)
+	rc = vq_search_clips_inputs(b->o) ? vq_place_measure_input(p, xq, b->cost.n_rows, err)
+					  : VQ_OK;
+	if (rc == VQ_OK && vq_search_clips_weights(b->o))
 		rc = vq_place_measure_weights(p, err);
+	else
+		vq_place_values_transform(p);
 	for (v = 0; rc == VQ_OK && v < VQ_QVLM_VALUES; v++)
 		if (p->w_usable[v])
 			rc = vq_place_build(p, v, err);

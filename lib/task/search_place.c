@@ -163,6 +163,17 @@ int vq_place_measure_weights(struct vq_place *p, struct vq_err *err)
 	return VQ_OK;
 }
 
+void vq_place_values_transform(struct vq_place *p)
+{
+	uint32_t i, v;
+
+	for (v = 0; v < VQ_QVLM_VALUES; v++)
+		p->w_usable[v] = v == 0 || v < p->n_transforms;
+	for (i = 0; i < p->n; i++)
+		for (v = 0; v < VQ_QVLM_VALUES; v++)
+			p->lin[i].cand[v].ratio = 1;
+}
+
 static void drop(struct vq_cand *c)
 {
 	vq_free(c->planes);
@@ -299,13 +310,15 @@ void vq_place_set(struct vq_place *p, uint32_t a, uint32_t w)
 	}
 }
 
-int vq_place_take(struct vq_place *p, uint32_t i, struct vq_codes *c, double error,
+int vq_place_take(struct vq_place *p, uint32_t i, uint32_t v, struct vq_codes *c, double error,
 		  struct vq_err *err)
 {
+	vq_codes_free(&p->lin[i].codes);
 	p->lin[i].codes = *c;
 	p->lin[i].error = error;
 	memset(c, 0, sizeof(*c));
-	return form(&p->lin[i].cand[0], p, &p->lin[i].codes, err);
+	drop(&p->lin[i].cand[v]);
+	return form(&p->lin[i].cand[v], p, &p->lin[i].codes, err);
 }
 
 static void drop_transforms(struct vq_place *p)

@@ -62,6 +62,8 @@ VQ_MUST_CHECK int vq_place_weight(const struct vq_place *p, uint32_t i, uint32_t
 VQ_MUST_CHECK int vq_place_measure_input(struct vq_place *p, const float *x, size_t n_rows,
 					 struct vq_err *err);
 VQ_MUST_CHECK int vq_place_measure_weights(struct vq_place *p, struct vq_err *err);
+/* Instead: every ratio is 1, and the values of the weights are the transforms of the input. */
+void vq_place_values_transform(struct vq_place *p);
 
 /* Builds the candidates of value v of all linears. */
 VQ_MUST_CHECK int vq_place_build(struct vq_place *p, uint32_t v, struct vq_err *err);
@@ -73,9 +75,9 @@ struct vq_linear vq_place_linear_of(const struct vq_place *p, uint32_t i, uint32
 /* Gives the quantized model's linears the clips a and w. */
 void vq_place_set(struct vq_place *p, uint32_t a, uint32_t w);
 
-/* Takes c over as the codes of linear i, and builds value 0 from them. */
-VQ_MUST_CHECK int vq_place_take(struct vq_place *p, uint32_t i, struct vq_codes *c, double error,
-				struct vq_err *err);
+/* Takes c over as the codes of linear i, and builds value v from them. */
+VQ_MUST_CHECK int vq_place_take(struct vq_place *p, uint32_t i, uint32_t v, struct vq_codes *c,
+				double error, struct vq_err *err);
 
 /* Rounds linear i with clips a and w for the stream, once: codes are given (vq_codes_free). */
 VQ_MUST_CHECK int vq_place_round(struct vq_place *p, uint32_t i, uint32_t a, uint32_t w,

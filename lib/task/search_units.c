@@ -55,7 +55,7 @@ static void warn_about(const struct vq_units *u)
 		vq_warn("the plan was made for %u-bit activations, this search is for %u; "
 			"vqlm-entropy -a %u makes one for them",
 			u->plan.bits, o->a.bits, o->a.bits);
-	if (u->acts.n_samples < FEW_SAMPLES && o->method != VQ_METHOD_GPTQ)
+	if (u->acts.n_samples < FEW_SAMPLES && vq_search_chooses(o))
 		vq_warn("%u calibration samples are few to choose clips by; vqlm-calib -n 64 is "
 			"usual",
 			u->acts.n_samples);

@@ -119,7 +119,7 @@ codes() { vqlm-pack -q <"$1" | tar xO decoder.layers.2.down_proj.weight | sha256
 	run -0 --separate-stderr bash -c "vqlm-search -v --method gptq -a 16 --rows 300 <'$(P)' >gptq.vqs"
 	[[ "$stderr" == *"error 0."*", loss "*", damping 0.1, "* ]]
 	[[ "$stderr" == *"warning: at "*" places there were fewer than 8 tokens per input"* ]]
-	for o in "--act-order" "--gptaq 0.25" "--polish 3" "--w-sym"; do
+	for o in "--act-order" "--gptaq 0.25" "--polish 3" "--w-sym" "--w-clip mse" "--rotate hadamard" "--smooth 0.5"; do
 		# shellcheck disable=SC2086
 		vqlm-search -q --method gptq -a 16 --rows 300 $o <"$(P)" >other.vqs
 		[ "$(codes gptq.vqs)" != "$(codes other.vqs)" ]
@@ -182,6 +182,37 @@ codes() { vqlm-pack -q <"$1" | tar xO decoder.layers.2.down_proj.weight | sha256
 	jq -ne "$n >= 0 and $n < 0.001"
 }
 
+# The errors of blocks that -v names, as chosen.
+errors() {
+	run -0 --separate-stderr bash -c "vqlm-search -v $1 -w 4 -a 4 --rows 1000 <'$2' >/dev/null"
+	sed -n 's/.*: error \([^ ]* -> \)\{0,1\}\([0-9.e-]*\).*/\2/p' <<<"$stderr"
+}
+
+@test "transforms leave less error in every block, best the least" {
+	local raw smooth best
+	vqlm-calib -q -m "$DEMO/mini-llava-outlier" -n 32 -d "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" >in.vqs
+	raw=$(errors "--method layerwise" in.vqs)
+	smooth=$(errors "--method rtn --rotate hadamard --smooth 0.5" in.vqs)
+	best=$(errors "--method best" in.vqs)
+	figure "errors of blocks at W4A4: layerwise $(tr '\n' ' ' <<<"$raw")rtn --rotate hadamard --smooth 0.5 $(tr '\n' ' ' \
+		<<<"$smooth")best $(tr '\n' ' ' <<<"$best")"
+	[ "$(wc -l <<<"$raw")" -eq 10 ]
+	paste <(echo "$raw") <(echo "$smooth") <(echo "$best") \
+		| awk '!($3 > 0 && $3 * 2 < $2 && $2 < $1) { bad = 1 } END { exit bad }'
+}
+
+@test "best is gptq with other defaults, of which each can be given" {
+	vqlm-search -q --method best --rows 300 --clip off --polish 0 -t 2 <"$(P)" >best.vqs
+	vqlm-search -q --method gptq --rotate wush --act-order --gptaq 0.25 --rows 300 <"$(P)" >gptq.vqs
+	[ "$(codes best.vqs)" = "$(codes gptq.vqs)" ]
+	run -0 vqlm-ls best.vqs
+	[[ "$output" == *"decoder.layers.2.down_proj.transform_matrix"* ]]
+	run -2 --separate-stderr vqlm-search --method qvlm --smooth search </dev/null
+	[[ "$stderr" == *"--smooth search is for rtn, gptq and best"* ]]
+	run -2 --separate-stderr vqlm-search --smooth 1.5 </dev/null
+	[[ "$stderr" == *"--smooth wants 'off', 'search' or a number of 0..1, got '1.5'"* ]]
+}
+
 @test "gptq needs no plan, and resumes to the same bytes" {
 	local n
 	vqlm-calib -q -m "$DEMO/mini-llava" -n 8 -d "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" >in.vqs
@@ -197,7 +228,8 @@ codes() { vqlm-pack -q <"$1" | tar xO decoder.layers.2.down_proj.weight | sha256
 
 @test "one thread and two give the same bytes" {
 	local m
-	for m in rtn layerwise qvlm gptq "awq --awq-loss joint --awq-duo" "gptq --act-order --gptaq 0.25 --polish 2"; do
+	for m in rtn layerwise qvlm gptq "awq --awq-loss joint --awq-duo" "gptq --act-order --gptaq 0.25 --polish 2" best \
+		"rtn --rotate hadamard" "layerwise --rotate hadamard --smooth 0.5"; do
 		# shellcheck disable=SC2086
 		cmp <(vqlm-search -q -t 1 --rows 300 --method $m <"$(P)") \
 			<(vqlm-search -q -t 2 --rows 300 --method $m <"$(P)")
@@ -213,7 +245,8 @@ codes() { vqlm-pack -q <"$1" | tar xO decoder.layers.2.down_proj.weight | sha256
 		vqlm-entropy -q >plan.vqs
 	for o in "--method rtn -l 0" "--method layerwise --rows 256" "--method qvlm --rows 64 --sweeps 1" \
 		"--method gptq --rows 256" "--method gptq --rows 256 --gptaq 0.25" \
-		"--method awq --rows 256" "--method awq --rows 0 -a 16"; do
+		"--method awq --rows 256" "--method awq --rows 0 -a 16" \
+		"--method rtn --rotate hadamard" "--method best --rows 256 --sweeps 0"; do
 		# shellcheck disable=SC2086
 		run -0 --separate-stderr vqlm-search $o --dry-run <plan.vqs
 		[ -z "$stderr" ]

@@ -417,6 +417,77 @@ static void fresh_cases_agree_with_the_independent_reference(void **state)
 
 /* --- invariants --- */
 
+/* sum H_jj (q(w_j) - w_j)^2 when all of w is rounded to nearest with the steps of r. */
+static double nearest_error(const struct result *r, const struct matrix *w,
+			    const struct vq_hessian *h, uint32_t bits, uint32_t group)
+{
+	double sum = 0, top = (double)((1u << bits) - 1);
+	uint32_t row, j;
+
+	for (row = 0; row < w->rows; row++)
+		for (j = 0; j < w->cols; j++) {
+			struct vq_gptq_step s = r->steps[row * (w->cols / group) + j / group];
+			double v = w->a[row * w->cols + j], u = rint(v / s.s) + s.z;
+			double d = s.s * (fmin(fmax(u, 0), top) - s.z) - v;
+
+			sum += h->h[(size_t)j * w->cols + j] * d * d;
+		}
+	return sum;
+}
+
+static void clipped_ranges_have_the_least_weighted_error_of_26(void **state)
+{
+	struct matrix w = random_matrix(8, 64, 31), x = random_matrix(200, 64, 32);
+	struct vq_hessian h = moments(&x, NULL);
+	struct vq_gptq_opts o = authors(3, 16, 0);
+	double least[2] = {0, 0}, clipped, plain;
+	uint32_t row, g, i, j;
+	struct result r;
+
+	(void)state;
+	o.rule = VQ_GPTQ_STREAM;
+	o.act_order = 1; /* grids of the original weights */
+	r = solve(&w, &h, &o);
+	plain = nearest_error(&r, &w, &h, 3, 16);
+	result_free(&r);
+	o.clip = 1;
+	r = solve(&w, &h, &o);
+	clipped = nearest_error(&r, &w, &h, 3, 16);
+	/* Each group by itself, by quant/grid.h's own clip. */
+	for (row = 0; row < 8; row++)
+		for (g = 0; g < 4; g++) {
+			const double *v = w.a + row * 64 + g * 16;
+			float min = 0, max = 0;
+
+			for (j = 0; j < 16; j++) {
+				min = fminf(min, (float)v[j]);
+				max = fmaxf(max, (float)v[j]);
+			}
+			for (i = 0; i < 26; i++) {
+				struct vq_wstep s =
+					vq_grid_step(&o.grid, min, max, (float)(1 - i * .02));
+				double e = 0;
+
+				for (j = 0; j < 16; j++) {
+					double u = rint(v[j] / (double)s.s) + (double)s.z;
+					double d =
+						(double)s.s * (fmin(fmax(u, 0), 7) - (double)s.z) -
+						v[j];
+
+					e += h.h[(size_t)(g * 16 + j) * 65] * d * d;
+				}
+				least[1] = i == 0 || e < least[1] ? e : least[1];
+			}
+			least[0] += least[1];
+		}
+	assert_true(fabs(clipped - least[0]) < 1e-9 * clipped);
+	assert_true(clipped < .95 * plain);
+	result_free(&r);
+	vq_hessian_free(&h);
+	vq_free(w.a);
+	vq_free(x.a);
+}
+
 static void codes_depend_neither_on_the_block_nor_on_the_scale_of_h(void **state)
 {
 	static const uint32_t groups[] = {0, 8, 12};
@@ -749,6 +820,7 @@ int main(void)
 		cmocka_unit_test(gptaq_gives_the_authors_matrix_and_codes),
 		cmocka_unit_test(polish_goes_down_as_the_reference_does),
 		cmocka_unit_test(fresh_cases_agree_with_the_independent_reference),
+		cmocka_unit_test(clipped_ranges_have_the_least_weighted_error_of_26),
 		cmocka_unit_test(codes_depend_neither_on_the_block_nor_on_the_scale_of_h),
 		cmocka_unit_test(the_loss_is_half_the_trace_of_the_error_in_h),
 		cmocka_unit_test(the_factor_gives_what_a_fresh_inverse_for_each_column_gives),

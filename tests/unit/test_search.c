@@ -38,6 +38,42 @@ static struct vq_search_opts defaults(void)
 	};
 }
 
+/* Every method, and transforms of every kind. */
+enum { N_VARIANTS = 9 };
+
+static struct vq_search_opts variant(int i)
+{
+	struct vq_search_opts o = defaults();
+
+	o.method = i <= VQ_METHOD_AWQ ? (enum vq_method)i : VQ_METHOD_GPTQ;
+	switch (i) {
+	case 5:
+		o.method = VQ_METHOD_RTN;
+		o.rotate = VQ_ROTATE_HADAMARD;
+		break;
+	case 6:
+		o.method = VQ_METHOD_QVLM;
+		o.rotate = VQ_ROTATE_WUSH;
+		o.smooth = VQ_SMOOTH_FIXED;
+		o.smooth_exponent = .5;
+		break;
+	case 7: /* best */
+		o.method = VQ_METHOD_BEST;
+		o.rotate = VQ_ROTATE_WUSH;
+		o.clip = o.act_order = 1;
+		o.gptaq = .25;
+		o.polish = 3;
+		break;
+	case 8:
+		o.rotate = VQ_ROTATE_HADAMARD;
+		o.smooth = VQ_SMOOTH_SEARCH;
+		o.clip = o.w_clip = 1;
+		break;
+	default: break;
+	}
+	return o;
+}
+
 static int run(const struct vq_search_opts *o, const char *in, const char *out, struct vq_err *err)
 {
 	int a = open(in, O_RDONLY), b = open(out, O_WRONLY | O_CREAT | O_TRUNC, 0666), rc;
@@ -227,11 +263,10 @@ static void the_output_does_not_depend_on_the_threads(void **state)
 	int m, n;
 
 	(void)state;
-	for (m = 0; m <= VQ_METHOD_AWQ; m++) {
-		struct vq_search_opts o = defaults();
+	for (m = 0; m < N_VARIANTS; m++) {
+		struct vq_search_opts o = variant(m);
 		struct vq_err err = {0};
 
-		o.method = (enum vq_method)m;
 		omp_set_num_threads(1);
 		search_usual(&o);
 		for (n = 2; n <= 4; n++) {
@@ -248,14 +283,13 @@ static void an_interrupted_run_is_resumed_to_the_same_bytes(void **state)
 	int m;
 
 	(void)state;
-	for (m = 0; m <= VQ_METHOD_AWQ; m++) {
-		struct vq_search_opts o = defaults(), again;
+	for (m = 0; m < N_VARIANTS; m++) {
+		struct vq_search_opts o = variant(m), again;
 		struct vq_rng r = vq_rng_new((uint64_t)m, "cuts");
 		size_t n;
 		char *p;
 		int i;
 
-		o.method = (enum vq_method)m;
 		search_usual(&o);
 		p = bytes_of(file("out"), &n);
 		again = o;
@@ -270,6 +304,70 @@ static void an_interrupted_run_is_resumed_to_the_same_bytes(void **state)
 			assert_true(same_files(file("out"), file("again")));
 		}
 		vq_free(p);
+	}
+}
+
+/* The largest difference of W'(T e_i) from W e_i over the unit vectors, relative to the largest weight. */
+static double product_error(const struct vq_held *h, const struct vq_searched *q)
+{
+	uint32_t n = q->codes.n_in, rows = q->codes.n_out, i, j, k;
+	float *w = vq_alloc_f32((size_t)rows * n, NULL),
+	      *back = vq_alloc_f32((size_t)rows * n, NULL);
+	float *x = vq_calloc(n, sizeof(*x), NULL);
+	double worst = 0, most = 0;
+
+	vq_f16_to_f32_n(w, h->data, (size_t)rows * n);
+	vq_grid_dequant(&q->codes, back);
+	for (i = 0; i < n; i++) {
+		memset(x, 0, n * sizeof(*x));
+		x[i] = 1;
+		if (q->transform.n)
+			vq_transform_rows(&q->transform, x, 1, x);
+		for (j = 0; j < rows; j++) {
+			double y = 0;
+
+			for (k = 0; k < n; k++)
+				y += (double)x[k] * (double)back[(size_t)j * n + k];
+			worst = fmax(worst, fabs(y - (double)w[(size_t)j * n + i]));
+			most = fmax(most, fabs((double)w[(size_t)j * n + i]));
+		}
+	}
+	vq_free(w);
+	vq_free(back);
+	vq_free(x);
+	return worst / most;
+}
+
+static void transformed_weights_and_inputs_give_the_products_of_the_originals(void **state)
+{
+	int m;
+
+	(void)state;
+	for (m = VQ_METHOD_AWQ + 1; m < N_VARIANTS; m++) {
+		struct vq_search_opts o = variant(m);
+		struct vq_held_list in = {0}, out = {0};
+		struct vq_err err = {0};
+		size_t i, n = 0, n_transforms = 0;
+
+		o.method = VQ_METHOD_RTN; /* weights are neither clipped nor moved */
+		o.w = (struct vq_wgrid){8, 32, 0};
+		search_usual(&o);
+		load(file("in"), &in);
+		load(file("out"), &out);
+		for (i = 0; i < in.n; i++) {
+			const struct vq_held *h = &in.items[i];
+			struct vq_searched q;
+
+			if (!json_is_true(json_object_get(h->rec.attrs, "linear")))
+				continue;
+			assert_int_equal(vq_held_searched(&out, h->rec.name, &q, &err), VQ_OK);
+			assert_true(product_error(h, &q) < .05);
+			n_transforms += q.transform.n != 0;
+			n++;
+		}
+		assert_true(n > 20 && n_transforms == n);
+		vq_held_clear(&in);
+		vq_held_clear(&out);
 	}
 }
 
@@ -799,6 +897,7 @@ int main(void)
 		cmocka_unit_test(qvlm_is_never_worse_than_layerwise_and_rtn),
 		cmocka_unit_test(the_output_does_not_depend_on_the_threads),
 		cmocka_unit_test(an_interrupted_run_is_resumed_to_the_same_bytes),
+		cmocka_unit_test(transformed_weights_and_inputs_give_the_products_of_the_originals),
 		cmocka_unit_test(resuming_another_run_is_refused),
 		cmocka_unit_test(pieces_at_checkpoints_are_what_one_run_gives),
 		cmocka_unit_test(a_piece_begins_at_a_block_and_a_checkpoint),
