@@ -16,6 +16,8 @@ static const struct vq_opt opts[] = {
 	{"depth", 0, VQ_OPT_U32, "N", &o.depth, "3", "layers a block at most", 1, 64, NULL},
 	{"partition", 0, VQ_OPT_CHOICE, "NAME", &partition, "entropy", "how blocks are cut", 0, 0,
 	 VQ_PARTITIONS},
+	{"offset", 0, VQ_OPT_U32, "N", &o.offset, "0",
+	 "layers of each tower's first block (fixed); 0 is as the others", 0, 64, NULL},
 	{"proxy", 0, VQ_OPT_CHOICE, "NAME", &proxy, "entropy", "what stands for the dependency", 0,
 	 0, VQ_PROXIES},
 	{"acts", 'a', VQ_OPT_U32, "BITS", &o.bits, "4", "bits of the levels; those of the search",

@@ -39,6 +39,11 @@ static int begin_segment(struct filter *f, struct vq_err *err)
 			   "depth", (json_int_t)o->depth, "partition", part_names[o->partition],
 			   "proxy", proxy_names[o->proxy], "space", space_names[o->space], "seed",
 			   (json_int_t)o->seed, "h0", o->h0 < 0 ? json_null() : json_real(o->h0));
+	if (params && o->offset &&
+	    json_object_set_new(params, "offset", json_integer(o->offset)) < 0) {
+		json_decref(params);
+		params = NULL;
+	}
 	if (params)
 		header = vq_header_derive(vq_reader_header(f->r), "vqlm-entropy", params, NULL,
 					  NULL, err);
@@ -109,6 +114,7 @@ static int put_plan(struct filter *f, struct vq_err *err)
 	const char *label = vq_reader_label(f->r);
 	struct vq_plan p = {.h0 = o->h0,
 			    .depth = o->depth,
+			    .offset = o->offset,
 			    .bits = o->bits,
 			    .seed = o->seed,
 			    .partition = o->partition,

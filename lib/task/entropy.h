@@ -15,8 +15,9 @@ struct vq_entropy_opts {
 	enum vq_partition partition;
 	enum vq_proxy proxy;
 	enum vq_space space;
-	uint64_t seed; /* of --partition random */
-	int table;     /* numbers as TSV instead of the stream */
+	uint32_t offset; /* of --partition fixed: layers of each tower's first block; 0: depth */
+	uint64_t seed;   /* of --partition random */
+	int table;       /* numbers as TSV instead of the stream */
 	const char *output;
 	int level;
 };

@@ -62,6 +62,8 @@ static uint32_t block_end(const struct vq_plan *p, const struct vq_plan_bounds *
 	if (p->partition == VQ_PART_RANDOM)
 		depth = 1 +
 			(uint32_t)(vq_rng_uniform(vq_rng_new(p->seed, "partition"), first) * depth);
+	if (p->partition == VQ_PART_FIXED && p->offset && (first == 0 || first == b->projector + 1))
+		depth = p->offset < depth ? p->offset : depth;
 	while (last - first + 1 < depth && vq_plan_may_join(b, last)) {
 		if (p->partition == VQ_PART_ENTROPY) {
 			if (p->d[last] < 0)

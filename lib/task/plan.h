@@ -33,6 +33,8 @@ struct vq_plan {
 	double *d;               /* [n_units - 1]; negative: no pair there */
 	double h0;
 	uint32_t depth, bits;
+	uint32_t
+		offset; /* fixed: layers of the first block of each tower; 0: depth; not in the JSON */
 	uint64_t seed;
 	enum vq_partition partition;
 	enum vq_proxy proxy;
@@ -55,7 +57,7 @@ struct vq_plan_bounds vq_plan_bounds_of(const struct vq_config *c, const struct 
 /* 1 when unit k and k+1 may share a block. */
 int vq_plan_may_join(const struct vq_plan_bounds *b, uint32_t k);
 
-/* Cuts the units into blocks.  In p: partition, proxy, space, bits, depth (>= 1), seed and h0 are the caller's
+/* Cuts the units into blocks.  In p: partition, proxy, space, bits, depth (>= 1), offset, seed and h0 are the caller's
  * (h0 < 0: the mean of d) and d [n_units - 1] too (NULL: unknown, then `entropy` gives one-layer blocks; taken over
  * by p otherwise).  Greedy as in the paper's Eq 7 with pairs k = first..last-1: a block grows while it has fewer
  * than depth units and the mean of its d, the new pair included, is above h0.  Given: vq_plan_free. */

@@ -57,6 +57,20 @@ static void a_block_grows_while_the_mean_of_its_pairs_is_above_h0(void **state)
 	vq_plan_free(&p);
 }
 
+static void an_offset_moves_the_fixed_blocks_of_each_tower(void **state)
+{
+	struct vq_plan p = {.partition = VQ_PART_FIXED, .depth = 2, .offset = 1, .bits = 4};
+
+	(void)state;
+	assert_int_equal(vq_plan_cut(&p, &seven, NULL), VQ_OK);
+	assert_blocks(&p, 6, (uint32_t[][2]){{0, 0}, {1, 1}, {2, 2}, {3, 3}, {4, 5}, {6, 6}});
+	vq_plan_free(&p);
+	p = (struct vq_plan){.partition = VQ_PART_FIXED, .depth = 2, .offset = 3, .bits = 4};
+	assert_int_equal(vq_plan_cut(&p, &seven, NULL), VQ_OK);
+	assert_blocks(&p, 4, (uint32_t[][2]){{0, 1}, {2, 2}, {3, 4}, {5, 6}});
+	vq_plan_free(&p);
+}
+
 static void h0_is_the_mean_of_the_pairs_that_exist(void **state)
 {
 	const double d[] = {2, -1, -1, 3, 1, 4};
@@ -227,6 +241,7 @@ int main(void)
 		cmocka_unit_test(a_plan_survives_its_json),
 		cmocka_unit_test(a_bad_plan_is_refused_and_says_where),
 		cmocka_unit_test(meta_calib_survives_its_json_and_bad_ones_are_refused),
+		cmocka_unit_test(an_offset_moves_the_fixed_blocks_of_each_tower),
 	};
 
 	return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
