@@ -15,6 +15,9 @@ static const struct vq_opt opts[] = {
 	{"check", 'c', VQ_OPT_FLAG, NULL, &ls.check, NULL,
 	 "read everything, verify every hash, print one summary line", 0, 0, NULL},
 	{"json", 0, VQ_OPT_FLAG, NULL, &ls.json, NULL, "one JSON object a line", 0, 0, NULL},
+	{"cat", 0, VQ_OPT_STR, "NAME", &ls.cat, NULL,
+	 "write the payloads of the records of a stream whose names match NAME, which may hold *",
+	 0, 0, NULL},
 	{0},
 };
 
@@ -30,7 +33,8 @@ static const struct vq_tool tool = {
 		"refused (3); --check also reads and verifies every payload.\n",
 	.examples = "  vqlm-ls llava-w4a4.vqm\n"
 		    "  vqlm-calib -m llava-1.5-7b -n 0 | vqlm-ls\n"
-		    "  vqlm-ls --check part-*.vqs\n",
+		    "  vqlm-ls --check part-*.vqs\n"
+		    "  vqlm-ls --cat 'search/block/*' llava-w4a4.vqs\n",
 	.opts = opts,
 	.common = &common,
 };

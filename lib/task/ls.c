@@ -1,6 +1,7 @@
 /* Listing and checking. */
 #include "task/ls.h"
 
+#include <fnmatch.h>
 #include <string.h>
 
 #include "base/io.h"
@@ -88,10 +89,31 @@ static int check_payload(struct vq_reader *r, struct vq_err *err)
 	return rc;
 }
 
+/* A payload as it is; JSON and other bytes as a line. */
+static int cat_payload(const struct vq_ls *o, struct vq_reader *r, const struct vq_record *rec,
+		       FILE *out, uint64_t *n, struct vq_err *err)
+{
+	void *p = NULL;
+	int rc;
+
+	if (fnmatch(o->cat, rec->name, 0) != 0)
+		return VQ_OK;
+	rc = vq_reader_load(r, &p, err);
+	if (rc < 0)
+		return rc;
+	fwrite(p, 1, rec->raw_bytes, out);
+	if (rec->dtype == VQ_BYTES)
+		fputc('\n', out);
+	vq_free(p);
+	++*n;
+	return VQ_OK;
+}
+
 static int ls_stream(const struct vq_ls *o, int fd, const char *label, const void *head, size_t n,
 		     FILE *out, struct vq_err *err)
 {
 	unsigned long long n_segments = 0, n_records = 0, raw = 0, stored = 0;
+	uint64_t n_cat = 0;
 	struct vq_reader *r = NULL;
 	struct vq_record rec;
 	int rc = vq_reader_open_head(&r, fd, label, head, n, err);
@@ -100,15 +122,16 @@ static int ls_stream(const struct vq_ls *o, int fd, const char *label, const voi
 		return rc;
 	while ((rc = vq_reader_segment(r, err)) > 0) {
 		n_segments++;
-		if (o->json && !o->check)
+		if (o->json && !o->check && !o->cat)
 			rc = print_json(json_pack("{s:O}", "header", vq_reader_header(r)), out,
 					err) < 0
 				     ? VQ_E_SYS
 				     : 1;
 		while (rc > 0 && (rc = vq_reader_next(r, &rec, err)) > 0) {
-			int got = o->check  ? check_payload(r, err)
-				  : o->json ? print_json(record_json(&rec), out, err)
-					    : print_record(o, &rec, out, err);
+			int got = o->cat     ? cat_payload(o, r, &rec, out, &n_cat, err)
+				  : o->check ? check_payload(r, err)
+				  : o->json  ? print_json(record_json(&rec), out, err)
+					     : print_record(o, &rec, out, err);
 
 			if (got < 0)
 				rc = got;
@@ -120,7 +143,9 @@ static int ls_stream(const struct vq_ls *o, int fd, const char *label, const voi
 			break;
 	}
 	vq_reader_close(r);
-	if (rc == VQ_OK && o->check)
+	if (rc == VQ_OK && o->cat && !n_cat)
+		return vq_fail(err, VQ_E_DATA, "%s: no record's name matches '%s'", label, o->cat);
+	if (rc == VQ_OK && o->check && !o->cat)
 		fprintf(out,
 			"%s: stream ok: %llu segment%s, %llu records, %llu raw bytes, %llu "
 			"stored\n",
@@ -168,6 +193,11 @@ int vq_ls_run(const struct vq_ls *o, int fd, const char *label, FILE *out, struc
 
 	if (rc < 0)
 		return rc;
+	if (vq_vqm_is_tar(head, n) && o->cat)
+		return vq_fail(
+			err, VQ_E_DATA,
+			"%s: want a tensor stream, got a packed model; tar xO reads its members",
+			label);
 	if (vq_vqm_is_tar(head, n))
 		return ls_vqm(o, fd, label, head, n, out, err);
 	if (n >= 4 && vq_get_u32(head) != VQ_SKIP_MAGIC)

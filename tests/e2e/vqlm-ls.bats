@@ -40,6 +40,21 @@ stream() {
 	cmp out out2
 }
 
+@test "--cat writes the payloads of the records that match, and of no other" {
+	stream good
+	run -0 --separate-stderr vqlm-ls --cat 'conf*' good.vqs
+	[ "$output" = '{"arch":"no"}' ]
+	[ -z "$stderr" ]
+	vqlm-ls --cat a.weight good.vqs >weight
+	[ "$(od -An -tf4 weight | wc -w)" -eq 6 ]
+	run -3 --separate-stderr vqlm-ls --cat b.weight good.vqs
+	[ -z "$output" ]
+	[[ "$stderr" == "vqlm-ls: good.vqs: no record's name matches 'b.weight'" ]]
+	printf X | dd of=good.vqs bs=1 seek=$(($(grep -abo '{"arch' good.vqs | cut -d: -f1) + 1)) conv=notrunc status=none
+	run -3 --separate-stderr vqlm-ls --cat config good.vqs
+	[ -z "$output" ]
+}
+
 @test "segments in a row are one stream, and kinds from the future are listed" {
 	stream two
 	stream unknown-kind
