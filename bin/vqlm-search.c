@@ -22,6 +22,7 @@ static int token_weights;
 static const char *vision_weight;
 static int rotate, clip, w_clip;
 static const char *smooth;
+static double mixed;
 
 static struct vq_opt opts[] = {
 	{"method", 0, VQ_OPT_CHOICE, "NAME", &method, "qvlm", "how rounding functions are chosen",
@@ -55,6 +56,8 @@ static struct vq_opt opts[] = {
 	 "whether clips of inputs are searched; layerwise and qvlm always do", 0, 0, "off|search"},
 	{"w-clip", 0, VQ_OPT_CHOICE, "HOW", &w_clip, "off",
 	 "whether ranges of weights shrink to the least squared error (gptq)", 0, 0, "off|mse"},
+	{"mixed", 0, VQ_OPT_F64, "X", &mixed, "0",
+	 "share of layers, those of the highest entropy, whose inputs keep 8 bits", 0, 1, NULL},
 	{"act-order", 0, VQ_OPT_FLAG, NULL, &act_order, NULL,
 	 "columns in the order of their second moments (gptq)", 0, 0, NULL},
 	{"gptaq", 0, VQ_OPT_F64, "ALPHA", &gptaq, "0",
@@ -191,6 +194,7 @@ static int fill(struct vq_search_opts *o)
 		.awq_duo = awq_duo,
 		.token_weights = (enum vq_token_weights)token_weights,
 		.vision_weight = -1,
+		.mixed = mixed,
 		.w_clip = w_clip,
 		.rotate = (enum vq_rotate)rotate,
 		.clip = clip && method != VQ_METHOD_LAYERWISE && method != VQ_METHOD_QVLM,

@@ -33,6 +33,16 @@ int vq_entropy_stat_wants(const struct vq_entropy_opts *o, const struct vq_recor
 		strcmp(rec->name, "stat/influence") == 0);
 }
 
+void vq_entropy_stat_config(struct vq_entropy_stat *s, const struct vq_config *c)
+{
+	s->cfg = *c;
+	s->have_config = 1;
+	s->n_units = vq_config_n_units(c);
+	s->n_pairs = c->decoder.n_layers - 1;
+	if (c->has_vision)
+		s->n_pairs += c->vision.n_layers - 1;
+}
+
 static int take_meta(struct vq_entropy_stat *s, const struct vq_record *rec, const void *data,
 		     const char *label, struct vq_err *err)
 {
@@ -42,14 +52,11 @@ static int take_meta(struct vq_entropy_stat *s, const struct vq_record *rec, con
 	if (!j)
 		return vq_err_prefix(err, "record '%s'", rec->name);
 	if (is_config) {
-		rc = vq_config_parse(&s->cfg, j, label, err);
-		s->have_config = rc >= 0;
-		if (rc >= 0) {
-			s->n_units = vq_config_n_units(&s->cfg);
-			s->n_pairs = s->cfg.decoder.n_layers - 1;
-			if (s->cfg.has_vision)
-				s->n_pairs += s->cfg.vision.n_layers - 1;
-		}
+		struct vq_config c;
+
+		rc = vq_config_parse(&c, j, label, err);
+		if (rc >= 0)
+			vq_entropy_stat_config(s, &c);
 	} else {
 		vq_calib_meta_free(&s->meta);
 		rc = vq_calib_meta_parse(&s->meta, j, label, err);

@@ -21,6 +21,9 @@ VQ_MUST_CHECK int vq_entropy_stat_take(struct vq_entropy_stat *s, const struct v
 				       const struct vq_record *rec, const void *data,
 				       const char *label, struct vq_err *err);
 
+/* What META `config` tells it, for those who have read that themselves. */
+void vq_entropy_stat_config(struct vq_entropy_stat *s, const struct vq_config *c);
+
 /* 1 when vq_entropy_stat_take wants the payload. */
 int vq_entropy_stat_wants(const struct vq_entropy_opts *o, const struct vq_record *rec);
 

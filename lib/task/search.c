@@ -16,6 +16,7 @@
 #include "quant/rtn.h"
 #include "stream/history.h"
 #include "task/search_cost.h"
+#include "task/search_mixed.h"
 #include "task/search_units.h"
 
 struct search {
@@ -29,6 +30,7 @@ struct search {
 	uint8_t *seen;         /* [n_names] */
 	size_t n_names;
 	struct vq_units units; /* all methods but rtn */
+	struct vq_entropy_stat entropy;
 	struct sha256_ctx sum; /* over the records ahead of the weights */
 	int in_weights;
 	uint32_t unit; /* of the last tensor that belongs to the model */
@@ -108,7 +110,7 @@ int vq_search_calibrates(const struct vq_search_opts *o)
 
 int vq_search_by_block(const struct vq_search_opts *o)
 {
-	return vq_search_calibrates(o) || o->rotate != VQ_ROTATE_NONE;
+	return vq_search_calibrates(o) || o->rotate != VQ_ROTATE_NONE || o->mixed > 0;
 }
 
 static json_t *transform_params(const struct vq_search_opts *o)
@@ -167,6 +169,8 @@ json_t *vq_search_params(const struct vq_search_opts *o, struct vq_err *err)
 							   "duo", o->awq_duo)) < 0;
 	if (o->rotate != VQ_ROTATE_NONE || o->smooth != VQ_SMOOTH_OFF)
 		bad = bad || json_object_set_new(j, "transform", transform_params(o)) < 0;
+	if (o->mixed > 0)
+		bad = bad || json_object_set_new(j, "mixed", json_real(o->mixed)) < 0;
 	if (o->clip)
 		bad = bad || json_object_set_new(j, "clip", json_true()) < 0;
 	if (vq_search_descends(o))
@@ -285,6 +289,9 @@ static int input_record(struct search *s, const struct vq_record *rec, struct vq
 
 	if (vq_search_calibrates(o) && !s->have_cfg)
 		return vq_fail(err, VQ_E_DATA, "want META 'config' ahead of it");
+	if (s->have_cfg && vq_mixed_wants(o, rec))
+		return vq_mixed_record(&s->entropy, o, &s->cfg, s->in, rec,
+				       o->keep_inputs ? s->out : NULL, err);
 	if (!vq_search_calibrates(o) || !vq_acts_wants(rec, o))
 		return o->keep_inputs ? vq_reader_pass(s->in, s->out, err) : VQ_OK;
 	return vq_acts_record(&s->units.acts, s->in, rec, o->keep_inputs ? s->out : NULL, err);
@@ -336,6 +343,8 @@ static int start_weights(struct search *s, struct vq_err *err)
 	s->units.out = s->out;
 	s->units.o = s->o;
 	s->units.label = vq_reader_label(s->in);
+	if (rc == VQ_OK)
+		rc = vq_mixed_units(&s->units.acts.wide, &s->entropy, s->o, s->units.label, err);
 	if (rc == VQ_OK && vq_search_by_block(s->o))
 		rc = vq_units_begin(&s->units, &s->cfg, err);
 	s->in_weights = 1;
@@ -573,6 +582,7 @@ static int run(const struct vq_search_opts *o, int in_fd, const char *in_label, 
 		rc = walk(&s, err);
 	vq_progress_end(&s.progress);
 	vq_units_free(&s.units);
+	vq_entropy_stat_free(&s.entropy);
 	vq_resume_close(s.resume);
 	vq_writer_close(s.out);
 	vq_reader_close(s.in);

@@ -602,6 +602,7 @@ void vq_acts_free(struct vq_acts *a)
 	}
 	for (i = 0; i < a->n_points; i++)
 		vq_free(a->points[i].h);
+	vq_free(a->wide);
 	vq_free(a->samples);
 	vq_free(a->points);
 	vq_free(a->vision_weight);

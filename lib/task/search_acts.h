@@ -35,6 +35,8 @@ struct vq_acts {
 	uint32_t n_points, points_room;
 	float *vision_weight; /* stat/vision_weight: [n_units]; NULL without */
 
+	uint8_t *wide; /* --mixed: [n_units] 1: inputs keep 8 bits; NULL: none do */
+
 	int entered; /* the streams below hold what enters `unit` */
 	uint32_t unit;
 	float *full, *quant; /* [n_rows, width] */

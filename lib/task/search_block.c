@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "task/search_mixed.h"
 #include "task/search_sblock.h"
 #include "task/search_transform.h"
 
@@ -42,6 +43,8 @@ static int add_linear(struct vq_sblock *b, struct vq_place *p, struct vq_linear 
 	if (b->o->parts & vq_search_part_of(l->rec->rec.name)) {
 		p->w = b->o->w;
 		p->a = b->o->a;
+		if (b->acts->wide && b->acts->wide[p->unit] && p->a.bits < VQ_MIXED_BITS)
+			p->a.bits = VQ_MIXED_BITS;
 	}
 	p->a.clip = 1;
 	b->active = b->active || p->w.bits != 16 || p->a.bits != VQ_ACT_FLOAT;

@@ -112,6 +112,8 @@ void vq_sblock_say(const struct vq_sblock *b)
 	const struct vq_block_cost *c = &b->cost;
 	struct vq_str s = {0};
 
+	if (!vq_search_calibrates(b->o))
+		return; /* nothing was measured */
 	if (b->o->method == VQ_METHOD_AWQ) {
 		vq_sblock_awq_say(b);
 		return;

@@ -16,7 +16,7 @@ P() { echo "$BATS_FILE_TMPDIR/plan.vqs"; }
 
 @test "options out of range are a wrong command line (2), and the range is said" {
 	local bad
-	for bad in "-w 9" "-w 1" "-a 12" "--group 100" "--act-group 7" "--method best" "--sweeps 0" \
+	for bad in "-w 9" "-w 1" "-a 12" "--group 100" "--act-group 7" "--method worst" "--sweeps 101" "--rotate x" "--smooth 2" "--mixed 1.1" "--clip all" \
 		"--parts llm,head" "--parts ," "--blocks 5-3" "--blocks x" "--veo maybe" "--eta -1" \
 		"--gptaq 1.5" "--gptaq x" "--polish -1" "--awq-loss all" \
 		"--token-weights some" "--vision-weight much" "--vision-weight -1" "--veo-lambda -1"; do
@@ -211,6 +211,16 @@ errors() {
 	[[ "$stderr" == *"--smooth search is for rtn, gptq and best"* ]]
 	run -2 --separate-stderr vqlm-search --smooth 1.5 </dev/null
 	[[ "$stderr" == *"--smooth wants 'off', 'search' or a number of 0..1, got '1.5'"* ]]
+}
+
+@test "--mixed keeps 8 bits in the layers of the highest entropy" {
+	local want
+	want=$(vqlm-entropy -q --space hadamard --table <"$(P)" | awk '$4 + 0 > 0 {print $4, $1}' | sort -rn | head -3 |
+		awk '{print $2}' | sort -n | tr '\n' ' ')
+	vqlm-search -q --method rtn --rotate hadamard --mixed 0.34 <"$(P)" >mixed.vqs
+	[ "$(vqlm-ls --json mixed.vqs | jq -r 'select(.attrs.act.bits == 8) | .attrs.unit' | sort -nu | tr '\n' ' ')" = "$want" ]
+	run -3 --separate-stderr vqlm-search --method rtn --mixed 0.5 <"$BATS_FILE_TMPDIR/weights.vqs"
+	[[ "$stderr" == *"--mixed wants record 'stat/joint/raw/4'"* ]]
 }
 
 @test "gptq needs no plan, and resumes to the same bytes" {
