@@ -232,25 +232,23 @@ static size_t n_bytes(const struct vq_tile_plan *pl)
 	return pl->p->w->bits == 8 ? 0 : (size_t)pl->n_steps * VQ_STEP;
 }
 
-static struct vq_tile_segment prepared(const struct vq_tile_plan *pl, uint32_t panel, uint32_t s,
-				       const struct vq_tile_panel *buf)
+/* g is segment s of a panel that prepare has seen. */
+static inline void set_prepared(struct vq_tile_segment *g, const struct vq_tile_plan *pl,
+				uint32_t s, const struct vq_tile_panel *buf)
 {
-	struct vq_tile_segment g = vq_tile_segment_of(pl, panel, s);
-
 	if (pl->p->w->bits != 8)
-		g.w = buf->bytes + (size_t)s * pl->seg_steps * VQ_STEP;
-	g.corr = buf->corr + (size_t)s * VQ_PANEL;
-	return g;
+		g->w = buf->bytes + (size_t)s * pl->seg_steps * VQ_STEP;
+	g->corr = buf->corr + (size_t)s * VQ_PANEL;
 }
 
 TARGET static void prepare(const struct vq_tile_plan *pl, uint32_t panel, uint32_t s,
 			   const struct vq_tile_panel *buf)
 {
-	struct vq_tile_segment raw = vq_tile_segment_of(pl, panel, s);
-	struct vq_tile_segment g = prepared(pl, panel, s, buf);
+	struct vq_tile_segment raw = vq_tile_segment_of(pl, panel, s), g = raw;
 	uint8_t *bytes = buf->bytes + (size_t)s * pl->seg_steps * VQ_STEP;
 	int32_t *su = buf->corr + (size_t)s * VQ_PANEL;
 
+	set_prepared(&g, pl, s, buf);
 	if (kind_of(pl->p->w) == TABLE)
 		look_up(pl->p->w->bits, raw.w, raw.n_steps, raw.byte, bytes);
 	else
@@ -263,9 +261,18 @@ TARGET static void prepare(const struct vq_tile_plan *pl, uint32_t panel, uint32
 		sum_codes(&g, 0, su);
 }
 
+/* What memset does, which gcc makes of rep stos: too slow for a tile of a narrow layer. */
+TARGET static void clear_tile(uint32_t nt, float *y)
+{
+	uint32_t i;
+
+	for (i = 0; i < nt * VQ_PANEL; i += 8)
+		_mm256_store_ps(y + i, _mm256_setzero_ps());
+}
+
 /* y of a tile into the matrix, bias last. */
-static void store_tile(const struct vq_product *p, uint32_t panel, uint32_t t0, uint32_t nt,
-		       const float *y)
+TARGET static void store_tile(const struct vq_product *p, uint32_t panel, uint32_t t0, uint32_t nt,
+			      const float *y)
 {
 	uint32_t o = panel * VQ_PANEL, n = p->w->n_out - o, t, r;
 
@@ -273,7 +280,14 @@ static void store_tile(const struct vq_product *p, uint32_t panel, uint32_t t0, 
 	for (t = 0; t < nt; t++, y += VQ_PANEL) {
 		float *out = p->y + (size_t)(t0 + t) * p->w->n_out + o;
 
-		for (r = 0; r < n; r++)
+		for (r = 0; r + 8 <= n; r += 8) {
+			__m256 v = _mm256_load_ps(y + r);
+
+			if (p->bias)
+				v = _mm256_add_ps(v, _mm256_loadu_ps(p->bias + o + r));
+			_mm256_storeu_ps(out + r, v);
+		}
+		for (; r < n; r++)
 			out[r] = p->bias ? y[r] + p->bias[o + r] : y[r];
 	}
 }
@@ -291,14 +305,14 @@ static void job(const struct vq_tile_plan *pl, uint32_t panel, uint32_t chunk,
 		uint32_t nt = end - t0 < TILE ? end - t0 : TILE;
 		float y[TILE * VQ_PANEL] __attribute__((aligned(64)));
 
-		memset(y, 0, nt * VQ_PANEL * sizeof(*y));
+		clear_tile(nt, y);
 		for (s = 0; s < p->n_segs; s++) {
 			size_t at = (size_t)t0 * p->n_segs + (size_t)s * nt;
-			struct vq_tile_segment g;
+			struct vq_tile_segment g = vq_tile_segment_of(pl, panel, s);
 
 			if (single)
 				prepare(pl, panel, s, buf);
-			g = prepared(pl, panel, s, buf);
+			set_prepared(&g, pl, s, buf);
 			segment_fns[kind_of(p->w)][nt - 1](
 				&g,
 				pl->a.q + (size_t)t0 * pl->n_steps + (size_t)s * pl->seg_steps * nt,
