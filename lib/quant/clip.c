@@ -101,15 +101,24 @@ static int ascending(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-void vq_clip_bounds(float *x, size_t n, double p, float *lo, float *hi)
+void vq_clip_ranks(size_t n, double p, size_t *lo, size_t *hi)
 {
 	/* .995 has no exact double: a whole number of values must not fall short by a rounding. */
 	double a = floor((double)n * (1 - p) + 1e-6), b = floor((double)n * p + 1e-6);
 
+	*lo = a < (double)n - 1 ? (size_t)a : n - 1;
+	*hi = b < (double)n - 1 ? (size_t)b : n - 1;
+}
+
+void vq_clip_bounds(float *x, size_t n, double p, float *lo, float *hi)
+{
+	size_t a, b;
+
 	*lo = *hi = 0;
 	if (n == 0)
 		return;
+	vq_clip_ranks(n, p, &a, &b);
 	qsort(x, n, sizeof(*x), ascending);
-	*lo = x[a < (double)(n - 1) ? (size_t)a : n - 1];
-	*hi = x[b < (double)(n - 1) ? (size_t)b : n - 1];
+	*lo = x[a];
+	*hi = x[b];
 }

@@ -37,6 +37,9 @@ void vq_clip_add(struct vq_clip_hist *h, const float *x, size_t rows, uint32_t n
 /* The ratio for p in (.5, 1], in (0, 1]; 1 for an empty histogram. */
 float vq_clip_ratio(const struct vq_clip_hist *h, double p);
 
+/* The ranks of percentile p among n > 0 values sorted, from 0: floor(n (1 - p)) and floor(n p), at most n - 1. */
+void vq_clip_ranks(size_t n, double p, size_t *lo, size_t *hi);
+
 /* Percentile bounds of a whole tensor, for grids with stored ranges: of the n values sorted,
  * lo = x[floor(n (1 - p))], hi = x[min(floor(n p), n - 1)].  Sorts x; 0, 0 when n is 0. */
 void vq_clip_bounds(float *x, size_t n, double p, float *lo, float *hi);
