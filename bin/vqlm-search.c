@@ -11,12 +11,13 @@
 #include "base/stop.h"
 #include "cli.h"
 #include "task/search.h"
+#include "task/search_scheme.h"
 
 static struct vq_common common;
 static int method, w_bits, a_bits, w_group, a_group, w_sym, a_sym, veo, keep_inputs, dry_run;
-static int act_order, awq_joint, awq_duo;
+static int act_order, awq_joint, awq_duo, acts;
 static const char *parts, *blocks, *resume;
-static double eta, veo_lambda, gptaq;
+static double eta, veo_lambda, gptaq, act_lp;
 static uint32_t sweeps, rows, polish;
 static int token_weights;
 static const char *vision_weight;
@@ -33,8 +34,14 @@ static struct vq_opt opts[] = {
 	 "bits of activations, 16 leaves them", 0, 0, "2|3|4|5|6|7|8|16"},
 	{"group", 0, VQ_OPT_CHOICE, "N", &w_group, "128",
 	 "weights that share a scale, 0 is the whole row", 0, 0, "32|64|128|0"},
-	{"act-group", 0, VQ_OPT_CHOICE, "N", &a_group, "128",
-	 "activations that share a scale, 0 is the whole token", 0, 0, "32|64|128|0"},
+	{"acts", 0, VQ_OPT_CHOICE, "SCHEME", &acts, "group",
+	 "where the ranges of activations come from", 0, 0, VQ_ACTS},
+	{"act-group", 0, VQ_OPT_CHOICE, "N", &a_group, "auto",
+	 "activations that share a scale, 0 is all of the token; auto is 128, or what --acts says",
+	 0, 0, "auto|32|64|128|0"},
+	{"act-lp", 0, VQ_OPT_F64, "X", &act_lp, "2",
+	 "exponent of the distance by which stored ranges are clipped (--acts static, paper)", 0.1,
+	 8, NULL},
 	{"w-sym", 0, VQ_OPT_FLAG, NULL, &w_sym, NULL, "symmetric weight grids", 0, 0, NULL},
 	{"a-sym", 0, VQ_OPT_FLAG, NULL, &a_sym, NULL, "symmetric activation grids", 0, 0, NULL},
 	{"parts", 0, VQ_OPT_STR, "LIST", &parts, "llm,vision,projector",
@@ -118,6 +125,20 @@ static const struct vq_tool tool = {
 static const uint32_t bits_of[] = {2, 3, 4, 5, 6, 7, 8, 16};
 static const uint32_t group_of[] = {32, 64, 128, 0};
 
+enum { GROUP_AUTO, GROUP_WHOLE = 4 };
+
+/* The group of activations; -1 where --act-group contradicts --acts. */
+static int act_group(uint32_t *group)
+{
+	int fixed = acts == VQ_ACTS_TOKEN || acts == VQ_ACTS_PAPER; /* by the scheme */
+
+	if ((acts == VQ_ACTS_PAPER && a_group != GROUP_AUTO) ||
+	    (acts == VQ_ACTS_TOKEN && a_group != GROUP_AUTO && a_group != GROUP_WHOLE))
+		return -1;
+	*group = fixed ? 0 : a_group == GROUP_AUTO ? 128 : group_of[a_group - 1];
+	return 0;
+}
+
 /* "A-B" or "A". */
 static int parse_blocks(const char *text, struct vq_search_opts *o)
 {
@@ -173,11 +194,17 @@ static void parse(int argc, char **argv)
 static int fill(struct vq_search_opts *o)
 {
 	struct vq_err err = {0};
+	uint32_t group = 0;
 
+	if (act_group(&group) < 0)
+		return vq_cli_usage(&tool, "--acts %s goes without --act-group",
+				    acts == VQ_ACTS_TOKEN ? "token" : "paper");
 	*o = (struct vq_search_opts){
 		.method = (enum vq_method)method,
 		.w = {bits_of[w_bits], group_of[w_group], w_sym},
-		.a = {.bits = bits_of[a_bits], .group = group_of[a_group], .sym = a_sym, .clip = 1},
+		.a = {.bits = bits_of[a_bits], .group = group, .sym = a_sym, .clip = 1},
+		.acts = (enum vq_acts_scheme)acts,
+		.act_lp = act_lp,
 		.veo = veo,
 		.eta = eta,
 		.veo_lambda = veo_lambda,
@@ -219,7 +246,7 @@ static int fill(struct vq_search_opts *o)
 				    "--vision-weight wants a number of 0..1000000 or 'measured', "
 				    "got '%s'",
 				    vision_weight);
-	if (vq_search_parts(parts, &o->parts, &err) < 0)
+	if (vq_search_parts(parts, &o->parts, &err) < 0 || vq_scheme_check(o, &err) < 0)
 		return vq_cli_usage(&tool, "%s", err.text);
 	if (blocks && parse_blocks(blocks, o) < 0)
 		return vq_cli_usage(&tool, "--blocks wants units A-B of 0..65535, got '%s'",

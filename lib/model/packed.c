@@ -249,6 +249,30 @@ static int bind_packed(struct vq_model *m, const struct entry *e, struct vq_err 
 	return VQ_OK;
 }
 
+/* The ranges that the grid of an input stores: member X.range, f32 [2, n]. */
+static int bind_ranges(struct vq_model *m, const struct entry *e, struct vq_linear *l,
+		       struct vq_err *err)
+{
+	int vision = strncmp(e->name->name, "vision.", 7) == 0;
+	char name[VQ_NAME_MAX + 1];
+	const struct vq_vqm_member *r;
+
+	if (l->act.bits == VQ_ACT_FLOAT || l->act.range == VQ_RANGE_TOKEN)
+		return VQ_OK;
+	if (l->act.range == VQ_RANGE_POSITION && !vision)
+		return vq_fail(err, VQ_E_DATA,
+			       "%s: act: ranges by position outside the vision tower", e->label);
+	snprintf(name, sizeof(name), "%.*s.range", (int)(strlen(e->name->name) - strlen(".weight")),
+		 e->name->name);
+	r = vq_vqm_find(e->v, name);
+	if (!r || r->n % (2 * sizeof(float)) != 0)
+		return vq_fail(err, VQ_E_DATA, "%s: want member '%s', f32 [2, ranges]", e->label,
+			       name);
+	return vq_agrid_set_ranges(&l->act, (const float *)(const void *)r->data,
+				   r->n / (2 * sizeof(float)), l->n_in,
+				   vision ? vq_vision_positions(&m->cfg) : 0, e->label, err);
+}
+
 /* Makes e the tensor of that name: its two members. */
 static int open_entry(struct entry *e, const char *name, const char **layout, struct vq_err *err)
 {
@@ -376,7 +400,9 @@ static int set_input(struct loader *o, const struct entry *e, struct vq_err *err
 	if (!l)
 		return vq_fail(err, VQ_E_DATA, "%s: has an activation grid but is no linear layer",
 			       e->label);
-	return vq_agrid_parse(&l->act, act, e->label, err);
+	if (vq_agrid_parse(&l->act, act, e->label, err) < 0)
+		return VQ_E_DATA;
+	return bind_ranges(o->m, e, l, err);
 }
 
 static int bind_entry(struct loader *o, struct entry *e, struct vq_err *err)

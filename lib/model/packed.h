@@ -4,7 +4,8 @@
  *   {"layout": "plain", "dtype": "f16", "shape": [...], "attrs": {...}}
  *   {"layout": "r32k4", "shape": [n_out, n_in], "attrs": {"grid": {...}, "act": {...}, ...},
  *    "parts": {"planes": [offset, bytes], "scale": [offset, bytes], "zero": [offset, bytes]}}
- * Transforms of inputs are plain members too (quant/transform_attr.h). */
+ * Where "act" says that its ranges are stored they are a plain member Y.range, f32 [2, n], X being
+ * Y.weight.  Transforms of inputs are plain members too (quant/transform_attr.h). */
 #ifndef VQ_MODEL_PACKED_H
 #define VQ_MODEL_PACKED_H
 
@@ -33,7 +34,8 @@ VQ_MUST_CHECK int vq_vqm_config(struct vq_config *c, const struct vq_vqm *v, str
 VQ_MUST_CHECK int vq_vqm_tokenizer(struct vq_tokenizer **t, const struct vq_vqm *v,
 				   struct vq_err *err);
 
-/* The whole model.  v must outlive it: codes, scales, zero points, transforms, plain weights and the embedding point into v.
+/* The whole model.  v must outlive it: codes, scales, zero points, ranges, transforms, plain weights and the embedding
+ * point into v.
  * Quantized linears have packed and act set, others w (and act where search gave them one).  Errors name the file
  * and the member. */
 VQ_MUST_CHECK int vq_model_from_vqm(struct vq_model *m, const struct vq_vqm *v, struct vq_err *err);

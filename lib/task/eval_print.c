@@ -103,6 +103,7 @@ static void put_model(struct vq_str *o, const json_t *m)
 	const char *method = json_string_value(json_object_get(m, "method"));
 	const json_t *w = json_object_get(json_object_get(m, "w"), "bits");
 	const json_t *a = json_object_get(json_object_get(m, "a"), "bits");
+	const char *scheme = json_string_value(json_object_get(json_object_get(m, "a"), "scheme"));
 
 	if (!name)
 		return;
@@ -112,6 +113,8 @@ static void put_model(struct vq_str *o, const json_t *m)
 	if (w && a)
 		vq_str_printf(o, ", W%lldA%lld", (long long)json_integer_value(w),
 			      (long long)json_integer_value(a));
+	if (scheme && strcmp(scheme, "group") != 0)
+		vq_str_printf(o, ", activations %s", scheme);
 	vq_str_puts(o, "\n");
 }
 

@@ -171,18 +171,33 @@ static int write_head(struct vq_pack *k, struct vq_err *err)
 	return rc;
 }
 
-static int one_record(struct vq_pack *k, const struct vq_record *rec, struct vq_err *err)
+/* All grids of the last linear have come ahead of rec, or of the end (NULL). */
+static int check_grids(const struct vq_pack *k, const struct vq_record *rec, struct vq_err *err)
 {
 	char want[VQ_NAME_MAX + 32];
+	const char *name = k->ranges.name[0] ? k->ranges.name : vq_pack_transform_wants(k, want);
+
+	if (k->p.stem[0] && rec)
+		return vq_fail(err, VQ_E_DATA,
+			       "%s: want the grids of '%s.weight' after it, got '%s'", k->label,
+			       k->p.stem, rec->name);
+	if (k->p.stem[0])
+		return vq_fail(err, VQ_E_DATA, "%s: the grids of '%s.weight' are missing", k->label,
+			       k->p.stem);
+	if (name && rec)
+		return vq_fail(err, VQ_E_DATA, "%s: want '%s', got '%s'", k->label, name,
+			       rec->name);
+	return name ? vq_fail(err, VQ_E_DATA, "%s: '%s' is missing", k->label, name) : VQ_OK;
+}
+
+static int one_record(struct vq_pack *k, const struct vq_record *rec, struct vq_err *err)
+{
 	int rc = VQ_OK, weight = rec->kind == VQ_KIND_TENSOR || rec->kind == VQ_KIND_GRID;
 
 	if (weight && !k->head_written)
 		rc = write_head(k, err);
-	if (rc == VQ_OK && k->p.stem[0] && rec->kind != VQ_KIND_GRID)
-		rc = vq_fail(err, VQ_E_DATA, "%s: want the grids of '%s.weight' after it, got '%s'",
-			     k->label, k->p.stem, rec->name);
-	if (rc == VQ_OK && rec->kind != VQ_KIND_GRID && vq_pack_transform_wants(k, want))
-		rc = vq_fail(err, VQ_E_DATA, "%s: want '%s', got '%s'", k->label, want, rec->name);
+	if (rc == VQ_OK && rec->kind != VQ_KIND_GRID)
+		rc = check_grids(k, rec, err);
 	if (rc < 0)
 		return rc;
 	if (rec->kind == VQ_KIND_META || rec->kind == VQ_KIND_PLAN)
@@ -218,13 +233,8 @@ static int start_segment(struct vq_pack *k, struct vq_err *err)
 
 static int end_segment(struct vq_pack *k, struct vq_err *err)
 {
-	char want[VQ_NAME_MAX + 32];
-
-	if (k->p.stem[0])
-		return vq_fail(err, VQ_E_DATA, "%s: the grids of '%s.weight' are missing", k->label,
-			       k->p.stem);
-	if (vq_pack_transform_wants(k, want))
-		return vq_fail(err, VQ_E_DATA, "%s: '%s' is missing", k->label, want);
+	if (check_grids(k, NULL, err) < 0)
+		return VQ_E_DATA;
 	if (k->segment > 1 && k->n_repeated != k->n_sides)
 		return vq_fail(err, VQ_E_DATA,
 			       "%s: segment %u has %zu of the %zu META and PLAN records of the "

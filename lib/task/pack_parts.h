@@ -3,6 +3,7 @@
 #define VQ_TASK_PACK_PARTS_H
 
 #include "format/vqm.h"
+#include "kernel/qact.h"
 #include "model/names.h"
 #include "quant/grid.h"
 #include "quant/transform_attr.h"
@@ -38,6 +39,13 @@ struct vq_pack_transform {
 	uint32_t n_parts, n_seen; /* records that it has, and that have come */
 };
 
+/* A linear whose input's ranges are still to come. */
+struct vq_pack_ranges {
+	char name[VQ_NAME_MAX + 16]; /* "X.range"; empty when there is none */
+	const struct vq_name *linear;
+	struct vq_agrid act;
+};
+
 struct vq_pack {
 	const struct vq_pack_opts *o;
 	struct vq_reader *in;
@@ -58,6 +66,7 @@ struct vq_pack {
 	struct vq_pack_transform *transforms; /* the last may still want records */
 	size_t n_transforms, room_transforms;
 	uint32_t n_transformed[VQ_TRANSFORM_N_KINDS]; /* linears */
+	struct vq_pack_ranges ranges;
 	struct vq_pack_size sizes[VQ_PACK_N_PARTS];
 };
 
@@ -80,6 +89,12 @@ VQ_MUST_CHECK int vq_pack_transform_part(struct vq_pack *k, const struct vq_reco
 /* A plain member: its description and what the record holds, which was loaded. */
 VQ_MUST_CHECK int vq_pack_put(struct vq_pack *k, const struct vq_record *rec, const void *data,
 			      struct vq_err *err);
+/* What attribute "act" of a tensor says: where its ranges are stored, their record must follow; and that record. */
+VQ_MUST_CHECK int vq_pack_note_ranges(struct vq_pack *k, const struct vq_record *rec,
+				      const struct vq_name *name, struct vq_err *err);
+VQ_MUST_CHECK int vq_pack_take_ranges(struct vq_pack *k, const struct vq_record *rec,
+				      struct vq_err *err);
+
 void vq_pack_drop(struct vq_pack_pending *p);
 
 #endif

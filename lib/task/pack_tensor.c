@@ -113,13 +113,9 @@ static int parse_grid(struct vq_pack *k, const struct vq_record *rec, struct vq_
 		      struct vq_err *err)
 {
 	const json_t *j = json_object_get(rec->attrs, "grid");
-	struct vq_agrid act;
 	char where[VQ_NAME_MAX + 100];
 
 	snprintf(where, sizeof(where), "%.80s: '%s'", k->label, rec->name);
-	if (json_object_get(rec->attrs, "act") &&
-	    vq_agrid_parse(&act, json_object_get(rec->attrs, "act"), where, err) < 0)
-		return VQ_E_DATA;
 	if (!json_is_object(j))
 		return vq_fail(err, VQ_E_DATA, "%s: codes without attribute 'grid'", where);
 	if (vq_json_u32(j, "bits", 0, &g->bits, where, err) < 0 ||
@@ -373,7 +369,7 @@ static int take_zero(struct vq_pack *k, const struct vq_record *rec, const uint8
 	return rc;
 }
 
-/* X.scale or X.zero, the one that the linear before wants; or else a part of its transform. */
+/* X.scale, X.zero or X.range, the one that the linear before wants; or else a part of its transform. */
 int vq_pack_grid(struct vq_pack *k, const struct vq_record *rec, struct vq_err *err)
 {
 	struct vq_pack_pending *p = &k->p;
@@ -382,6 +378,8 @@ int vq_pack_grid(struct vq_pack *k, const struct vq_record *rec, struct vq_err *
 	void *data = NULL;
 	int rc;
 
+	if (!p->stem[0] && k->ranges.name[0])
+		return vq_pack_take_ranges(k, rec, err);
 	if (!p->stem[0])
 		return vq_pack_transform_part(k, rec, err);
 	snprintf(want, sizeof(want), "%s.%s", p->stem, zero ? "zero" : "scale");
@@ -405,6 +403,9 @@ int vq_pack_tensor(struct vq_pack *k, const struct vq_record *rec, struct vq_err
 	int rc = identify(k, rec, &name, err);
 
 	if (rc < 0 || !name)
+		return rc;
+	rc = vq_pack_note_ranges(k, rec, name, err);
+	if (rc < 0)
 		return rc;
 	if (rec->dtype == VQ_U8)
 		return start_linear(k, rec, name, err);

@@ -17,6 +17,7 @@
 #include "stream/history.h"
 #include "task/search_cost.h"
 #include "task/search_mixed.h"
+#include "task/search_scheme.h"
 #include "task/search_units.h"
 
 struct search {
@@ -105,7 +106,7 @@ int vq_search_descends(const struct vq_search_opts *o)
 int vq_search_calibrates(const struct vq_search_opts *o)
 {
 	return o->method != VQ_METHOD_RTN || o->clip || o->smooth != VQ_SMOOTH_OFF ||
-	       o->rotate == VQ_ROTATE_WUSH;
+	       o->rotate == VQ_ROTATE_WUSH || vq_scheme_stores(o);
 }
 
 int vq_search_by_block(const struct vq_search_opts *o)
@@ -121,6 +122,18 @@ static json_t *transform_params(const struct vq_search_opts *o)
 				 : json_string(o->smooth == VQ_SMOOTH_OFF ? "off" : "search");
 
 	return json_pack("{s:s,s:o}", "rotate", rotates[o->rotate], "smooth", smooth);
+}
+
+static json_t *act_params(const struct vq_search_opts *o)
+{
+	json_t *a = json_pack("{s:I,s:I,s:b}", "bits", (json_int_t)o->a.bits, "group",
+			      (json_int_t)o->a.group, "sym", o->a.sym);
+
+	if (a && vq_scheme_name(o))
+		json_object_set_new(a, "scheme", json_string(vq_scheme_name(o)));
+	if (a && vq_scheme_stores(o))
+		json_object_set_new(a, "lp", json_real(o->act_lp));
+	return a;
 }
 
 static json_t *token_weights(const struct vq_search_opts *o)
@@ -143,10 +156,7 @@ json_t *vq_search_params(const struct vq_search_opts *o, struct vq_err *err)
 	      json_object_set_new(j, "w",
 				  json_pack("{s:I,s:I,s:b}", "bits", (json_int_t)o->w.bits, "group",
 					    (json_int_t)o->w.group, "sym", o->w.sym)) < 0;
-	bad = bad ||
-	      json_object_set_new(j, "a",
-				  json_pack("{s:I,s:I,s:b}", "bits", (json_int_t)o->a.bits, "group",
-					    (json_int_t)o->a.group, "sym", o->a.sym)) < 0;
+	bad = bad || json_object_set_new(j, "a", act_params(o)) < 0;
 	bad = bad ||
 	      json_object_set_new(j, "parts",
 				  json_pack("{s:b,s:b,s:b}", "llm", !!(o->parts & VQ_PART_LLM),
@@ -393,13 +403,14 @@ static int wanted(const struct search *s, const struct vq_name *name)
 }
 
 /* Rounds one linear to nearest; the records go to out. */
-static int round_linear(const struct vq_search_opts *o, const struct vq_held *in,
-			struct vq_held_list *out, struct vq_err *err)
+static int round_linear(const struct search *s, const struct vq_held *in, struct vq_held_list *out,
+			struct vq_err *err)
 {
-	struct vq_searched q = {.act = o->a, .clip = 1};
+	const struct vq_search_opts *o = s->o;
+	struct vq_searched q = {.clip = 1};
 	int rc = VQ_OK;
 
-	q.act.clip = 1;
+	q.act = vq_scheme_grid(o, &s->cfg, in->rec.name, (uint32_t)in->rec.dims[1]);
 	if (o->w.bits != 16) {
 		rc = vq_codes_alloc(&q.codes, &o->w, (uint32_t)in->rec.dims[0],
 				    (uint32_t)in->rec.dims[1], err);
@@ -431,7 +442,7 @@ static int rtn_tensor(struct search *s, const struct vq_record *rec, const struc
 
 		memcpy(t.dims, rec->dims, sizeof(t.dims));
 		if (name && name->linear && (vq_search_part_of(name->name) & s->o->parts)) {
-			rc = round_linear(s->o, &in.items[0], &out, err);
+			rc = round_linear(s, &in.items[0], &out, err);
 		} else {
 			rc = vq_tensor_count(&t, &count);
 			if (rc == VQ_OK)

@@ -34,13 +34,19 @@ enum vq_rotate { VQ_ROTATE_NONE, VQ_ROTATE_HADAMARD, VQ_ROTATE_WUSH };
 #define VQ_ROTATES "none|hadamard|wush"
 enum vq_smooth { VQ_SMOOTH_OFF, VQ_SMOOTH_FIXED, VQ_SMOOTH_SEARCH };
 
+/* Where the ranges of activation grids come from, see task/search_scheme.h. */
+enum vq_acts_scheme { VQ_ACTS_GROUP, VQ_ACTS_TOKEN, VQ_ACTS_STATIC, VQ_ACTS_PAPER };
+#define VQ_ACTS "group|token|static|paper"
+
 enum { VQ_PART_LLM = 1, VQ_PART_VISION = 2, VQ_PART_PROJECTOR = 4, VQ_PART_ALL = 7 };
 
 struct vq_search_opts {
 	enum vq_method method;
 	struct vq_wgrid w; /* bits 16: weights stay as they are */
 	struct vq_agrid a; /* bits 16: activations stay float; clip is ignored */
-	unsigned parts;    /* VQ_PART_* */
+	enum vq_acts_scheme acts;
+	double act_lp;  /* exponent of the distance by which stored ranges are clipped */
+	unsigned parts; /* VQ_PART_* */
 	int veo;
 	double eta;
 	double veo_lambda; /* weight of the decoder's entropies in scores of vision clips; 0: none */

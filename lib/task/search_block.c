@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "task/search_mixed.h"
 #include "task/search_sblock.h"
+#include "task/search_scheme.h"
 #include "task/search_transform.h"
 
 /* --- which linears --- */
@@ -39,14 +40,11 @@ static int add_linear(struct vq_sblock *b, struct vq_place *p, struct vq_linear 
 		return vq_fail(err, VQ_E_DATA, "unit %u: the weight of a linear layer is missing",
 			       p->unit);
 	p->w.bits = 16;
-	p->a.bits = VQ_ACT_FLOAT;
-	if (b->o->parts & vq_search_part_of(l->rec->rec.name)) {
+	if (b->o->parts & vq_search_part_of(l->rec->rec.name))
 		p->w = b->o->w;
-		p->a = b->o->a;
-		if (b->acts->wide && b->acts->wide[p->unit] && p->a.bits < VQ_MIXED_BITS)
-			p->a.bits = VQ_MIXED_BITS;
-	}
-	p->a.clip = 1;
+	p->a = vq_scheme_grid(b->o, &b->full->cfg, l->rec->rec.name, full->n_in);
+	if (b->acts->wide && b->acts->wide[p->unit] && p->a.bits < VQ_MIXED_BITS)
+		p->a.bits = VQ_MIXED_BITS;
 	b->active = b->active || p->w.bits != 16 || p->a.bits != VQ_ACT_FLOAT;
 	return VQ_OK;
 }
@@ -166,11 +164,13 @@ static int at_place(struct vq_sblock *b, uint32_t i, unsigned what, const float 
 {
 	struct vq_place *p = &b->places[i];
 	uint8_t *c = b->choice + 2 * (size_t)i;
-	int rc;
+	int awq = b->o->method == VQ_METHOD_AWQ, rc;
 
-	if (b->o->method == VQ_METHOD_AWQ)
+	rc = awq ? VQ_OK : vq_place_prepare(p, b->o, xq, b->cost.n_rows, err);
+	if (rc == VQ_OK && p->a.n_ranges && !vq_search_clips_inputs(b->o))
+		rc = vq_place_measure_ranges(p, xq, b->cost.n_rows, b->o->act_lp, err);
+	if (rc == VQ_OK && awq)
 		return vq_sblock_awq_codes(b, i, xf, err);
-	rc = vq_place_prepare(p, b->o, xq, b->cost.n_rows, err);
 	if (rc == VQ_OK && (what & CHOOSE))
 		rc = vq_sblock_layerwise(b, i, xq, xf, err);
 	if (rc == VQ_OK && (what & CODE))
@@ -277,13 +277,28 @@ static int search(struct vq_sblock *b, struct vq_err *err)
 	return rc;
 }
 
+/* Without rows a clip can be left alone; a range that is stored cannot. */
+static int check_ranges(const struct vq_sblock *b, struct vq_err *err)
+{
+	uint32_t i;
+
+	for (i = 0; i < b->n_places; i++)
+		if (b->places[i].a.n_ranges)
+			return vq_fail(err, VQ_E_DATA,
+				       "'%s': no calibration sample has a picture, and --acts %s "
+				       "wants its ranges; run vqlm-calib with pictures, or search "
+				       "with --acts group or --parts llm",
+				       b->places[i].lin[0].rec->rec.name, vq_scheme_name(b->o));
+	return VQ_OK;
+}
+
 int vq_sblock_search(struct vq_sblock *b, struct vq_err *err)
 {
 	double t0 = vq_now();
 	uint32_t i;
-	int rc = VQ_OK;
+	int rc = b->acts->n_rows ? VQ_OK : check_ranges(b, err);
 
-	if (b->active && b->acts->n_rows > 0)
+	if (rc == VQ_OK && b->active && b->acts->n_rows > 0)
 		rc = search(b, err);
 	for (i = 0; rc == VQ_OK && i < b->n_places; i++)
 		rc = vq_place_prepare(&b->places[i], b->o, NULL, 0, err);

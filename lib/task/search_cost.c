@@ -8,6 +8,7 @@
 #include "quant/awq.h"
 #include "quant/hadamard.h"
 #include "task/search_place.h"
+#include "task/search_scheme.h"
 
 #define BASE_BYTES (8u << 20)
 #define KEPT_BYTES \
@@ -45,6 +46,17 @@ static int quantized(const struct shapes *s, const struct vq_name *n)
 	return n->linear && (vq_search_part_of(n->name) & s->o->parts) && s->o->w.bits != 16;
 }
 
+static struct vq_agrid act_grid(const struct shapes *s, const struct vq_name *n)
+{
+	return vq_scheme_grid(s->o, s->c, n->name, (uint32_t)n->dims[1]);
+}
+
+/* Bytes of the ranges of a linear's input. */
+static uint64_t ranges(const struct shapes *s, const struct vq_name *n)
+{
+	return n->linear ? act_grid(s, n).n_ranges * 2 * sizeof(float) : 0;
+}
+
 /* Bytes of a linear in the stream. */
 static uint64_t coded(const struct shapes *s, const struct vq_name *n)
 {
@@ -57,8 +69,9 @@ static uint64_t coded(const struct shapes *s, const struct vq_name *n)
 static uint64_t candidate(const struct shapes *s, const struct vq_name *n)
 {
 	uint64_t groups = vq_grid_n_groups(&s->o->w, (uint32_t)n->dims[1]);
+	struct vq_agrid a = act_grid(s, n);
 
-	if (s->o->a.bits == VQ_ACT_FLOAT)
+	if (!vq_agrid_is_integer(&a))
 		return elements(n) * sizeof(float);
 	return elements(n) * s->o->w.bits / 8 + n->dims[0] * groups * 3;
 }
@@ -188,7 +201,7 @@ static uint64_t block_peak(const struct shapes *s, const struct vq_block *b, int
 {
 	struct tower t = tower_of(s, b->first);
 	uint64_t held = 0, chosen = 0, widest = 0, place = 0, kept = 0, search, run, fit = 0,
-		 trial = 0;
+		 trial = 0, tails = 0;
 	int descend = vq_search_descends(s->o), gptq = vq_search_is_gptq(s->o),
 	    awq = s->o->method == VQ_METHOD_AWQ;
 	int rotate = s->o->rotate != VQ_ROTATE_NONE || s->o->smooth != VQ_SMOOTH_OFF;
@@ -204,6 +217,10 @@ static uint64_t block_peak(const struct shapes *s, const struct vq_block *b, int
 			continue;
 		held += elements(n) * (n->linear || n->n_dims > 1 ? s->size : s->size + 8);
 		widest = u64max(widest, elements(n) * s->size / (level ? 1 : 8));
+		chosen += ranges(s, n) * VQ_QVLM_VALUES;
+		if (ranges(s, n)) /* the tails of the rows, and some rows twice */
+			tails = u64max(tails, n->dims[1] * (t.chosen / 12 + 2 * TRIAL_ROWS) *
+						      sizeof(float));
 		if (!quantized(s, n))
 			continue;
 		chosen += candidate(s, n) * (descend ? 2 : 1) + transforms(s, n);
@@ -230,7 +247,8 @@ static uint64_t block_peak(const struct shapes *s, const struct vq_block *b, int
 	run = walk_floats(&t, t.rows < CHUNK_ROWS ? t.rows : CHUNK_ROWS, 1) * sizeof(float);
 	search = 3 * t.chosen * t.width + walk_floats(&t, t.chosen, 1) +
 		 walk_floats(&t, t.chosen, 0);
-	search = search * sizeof(float) + place + u64max(fit, TRIAL_ROWS * trial * sizeof(float));
+	search = search * sizeof(float) + place +
+		 u64max(u64max(fit, tails), TRIAL_ROWS * trial * sizeof(float));
 	return held + chosen + kept + u64max(u64max(run, search), fit + widest);
 }
 
@@ -334,6 +352,7 @@ void vq_search_cost(struct vq_search_cost *c, const struct vq_search_opts *o,
 			continue;
 		c->stream += quantized(&s, &names[i]) ? coded(&s, &names[i])
 						      : elements(&names[i]) * s.size;
+		c->stream += ranges(&s, &names[i]);
 		if (!vq_search_by_block(o))
 			peak = u64max(peak, tensor_peak(&s, &names[i], level));
 	}

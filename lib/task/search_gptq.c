@@ -9,7 +9,7 @@
 #define DAMP     .01 /* the authors' */
 #define DAMP_FEW .1  /* for fewer than FEW tokens per input, which the codes would fit too well */
 #define FEW      8
-#define CHUNK    512u /* rows quantized at a time */
+#define CHUNK    512u /* rows quantized at a time, about */
 #define BLOCK    128u
 
 /* Rows times sqrt(r): their second moments are then weighted by r. */
@@ -27,12 +27,12 @@ static int measure(struct vq_hessian *h, const struct vq_place *p, const uint8_t
 		   const float *x, const float *x_full, const float *r, size_t n_rows,
 		   struct vq_err *err)
 {
-	size_t n = h->n, at, i;
-	float *q = vq_alloc_f32(CHUNK * n, err), *f = vq_alloc_f32(CHUNK * n, err);
+	size_t n = h->n, step = vq_agrid_chunk(&p->a, CHUNK), at, i;
+	float *q = vq_alloc_f32(step * n, err), *f = vq_alloc_f32(step * n, err);
 	int rc = q && f ? VQ_OK : VQ_E_SYS;
 
-	for (at = 0; rc == VQ_OK && at < n_rows; at += CHUNK) {
-		size_t rows = n_rows - at < CHUNK ? n_rows - at : CHUNK;
+	for (at = 0; rc == VQ_OK && at < n_rows; at += step) {
+		size_t rows = n_rows - at < step ? n_rows - at : step;
 
 		vq_place_see(p, choice[0], choice[1], x + at * n, rows, q);
 		vq_place_see(p, VQ_QVLM_VALUES, choice[1], x_full + at * n, rows, f);

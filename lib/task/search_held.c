@@ -170,15 +170,15 @@ static json_t *linear_attrs(const struct vq_held *in, const struct vq_searched *
 	return a;
 }
 
-/* A grid record of the linear: scale or zero.  data is taken over. */
+/* A grid record of the linear, [n_rows, n]: scale, zero or range.  data is taken over. */
 static int add_grid(struct vq_held_list *l, const struct vq_held *in, const char *suffix,
-		    enum vq_dtype type, uint32_t n_groups, void *data, struct vq_err *err)
+		    enum vq_dtype type, uint64_t n_rows, uint32_t n, void *data, struct vq_err *err)
 {
 	struct vq_record r = {.kind = VQ_KIND_GRID, .dtype = type, .n_dims = 2};
 	json_t *unit = json_object_get(in->rec.attrs, "unit");
 
-	r.dims[0] = in->rec.dims[0];
-	r.dims[1] = n_groups;
+	r.dims[0] = n_rows;
+	r.dims[1] = n;
 	if (sibling(r.name, in->rec.name, suffix, err) < 0) {
 		vq_free(data);
 		return VQ_E_DATA;
@@ -220,6 +220,22 @@ static int add_transform(struct vq_held_list *l, const struct vq_held *in, enum 
 	return vq_held_take(l, &r, data, err);
 }
 
+/* X.range: lows, then highs. */
+static int add_ranges(struct vq_held_list *l, const struct vq_held *in, const struct vq_agrid *g,
+		      struct vq_err *err)
+{
+	float *both;
+
+	if (g->bits == VQ_ACT_FLOAT || g->range == VQ_RANGE_TOKEN)
+		return VQ_OK;
+	both = vq_alloc_f32(2 * (size_t)g->n_ranges, err);
+	if (!both)
+		return VQ_E_SYS;
+	memcpy(both, g->lo, g->n_ranges * sizeof(float));
+	memcpy(both + g->n_ranges, g->hi, g->n_ranges * sizeof(float));
+	return add_grid(l, in, ".range", VQ_F32, 2, g->n_ranges, both, err);
+}
+
 /* The weight as it came, with attributes of ours. */
 static int add_copy(struct vq_held_list *l, const struct vq_held *in, json_t *attrs,
 		    struct vq_err *err)
@@ -249,8 +265,10 @@ int vq_held_linear(struct vq_held_list *l, const struct vq_held *in, struct vq_s
 	r.attrs = linear_attrs(in, q, err);
 	if (!r.attrs)
 		return VQ_E_SYS;
-	if (!c->codes)
-		return add_copy(l, in, r.attrs, err);
+	if (!c->codes) {
+		rc = add_copy(l, in, r.attrs, err);
+		return rc < 0 ? rc : add_ranges(l, in, &q->act, err);
+	}
 	n_groups = vq_grid_n_groups(&c->grid, c->n_in);
 	r.dtype = VQ_U8;
 	r.raw_bytes = (uint64_t)c->n_out * c->n_in;
@@ -258,13 +276,15 @@ int vq_held_linear(struct vq_held_list *l, const struct vq_held *in, struct vq_s
 	rc = vq_held_take(l, &r, c->codes, err);
 	c->codes = NULL;
 	if (rc == VQ_OK) {
-		rc = add_grid(l, in, ".scale", VQ_F16, n_groups, c->scale, err);
+		rc = add_grid(l, in, ".scale", VQ_F16, c->n_out, n_groups, c->scale, err);
 		c->scale = NULL;
 	}
 	if (rc == VQ_OK && c->zero) {
-		rc = add_grid(l, in, ".zero", VQ_U8, n_groups, c->zero, err);
+		rc = add_grid(l, in, ".zero", VQ_U8, c->n_out, n_groups, c->zero, err);
 		c->zero = NULL;
 	}
+	if (rc == VQ_OK)
+		rc = add_ranges(l, in, &q->act, err);
 	if (q->transform.n && strcmp(q->transform_from, in->rec.name) == 0) {
 		if (rc == VQ_OK)
 			rc = add_transform(l, in, VQ_TRANSFORM_PART_SCALE, &q->transform, err);
@@ -360,6 +380,25 @@ static int find_transform(const struct vq_held_list *l, const struct vq_held *h,
 	return VQ_OK;
 }
 
+/* X.range, as many as the grid wants; of a sequence's positions, as many as there are. */
+static int find_ranges(const struct vq_held_list *l, const char *weight, uint64_t n_in,
+		       struct vq_agrid *g, struct vq_err *err)
+{
+	char name[VQ_NAME_MAX + 1];
+	const struct vq_held *h;
+
+	if (g->bits == VQ_ACT_FLOAT || g->range == VQ_RANGE_TOKEN)
+		return VQ_OK;
+	if (sibling(name, weight, ".range", err) < 0)
+		return VQ_E_DATA;
+	h = vq_held_find(l, name);
+	if (!h || h->rec.dtype != VQ_F32 || h->rec.n_dims != 2 || h->rec.dims[0] != 2 ||
+	    h->rec.dims[1] > UINT32_MAX || n_in > UINT32_MAX)
+		return vq_fail(err, VQ_E_DATA, "'%s': want '%s', f32 [2, ranges]", weight, name);
+	return vq_agrid_set_ranges(g, h->data, (size_t)h->rec.dims[1], (uint32_t)n_in,
+				   (uint32_t)h->rec.dims[1], name, err);
+}
+
 int vq_held_searched(const struct vq_held_list *l, const char *name, struct vq_searched *q,
 		     struct vq_err *err)
 {
@@ -371,7 +410,8 @@ int vq_held_searched(const struct vq_held_list *l, const char *name, struct vq_s
 	if (!h)
 		return vq_fail(err, VQ_E_DATA, "'%s' is missing", name);
 	if (vq_json_obj(h->rec.attrs, "act", &act, name, err) < 0 ||
-	    (act && vq_agrid_parse(&q->act, act, name, err) < 0))
+	    (act && vq_agrid_parse(&q->act, act, name, err) < 0) ||
+	    find_ranges(l, name, h->rec.n_dims == 2 ? h->rec.dims[1] : 0, &q->act, err) < 0)
 		return VQ_E_DATA;
 	if (h->rec.dtype != VQ_U8)
 		return json_object_get(h->rec.attrs, "transform")

@@ -37,7 +37,7 @@ const struct vq_held *vq_held_find(const struct vq_held_list *l, const char *nam
 /* What search decided for one linear layer. */
 struct vq_searched {
 	struct vq_codes codes; /* codes NULL: the weight keeps its type */
-	struct vq_agrid act;   /* bits 16: no activation grid */
+	struct vq_agrid act;   /* bits 16: no activation grid; ranges borrowed */
 	float clip;            /* of the weight's ranges */
 	double error;          /* ||W' - W||^2 / ||W||^2 */
 	/* Of the input, with codes only; n 0: none; its arrays are borrowed.  They go out with the weight called
@@ -47,7 +47,7 @@ struct vq_searched {
 };
 
 /* Appends the records of a linear layer: codes and grids, which are taken over from q, or the weight of in itself,
- * which is copied.  in is its record as it came. */
+ * which is copied; and stored ranges, copied too.  in is its record as it came. */
 VQ_MUST_CHECK int vq_held_linear(struct vq_held_list *l, const struct vq_held *in,
 				 struct vq_searched *q, struct vq_err *err);
 

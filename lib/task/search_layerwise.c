@@ -6,7 +6,7 @@
 #include "quant/layerwise.h"
 #include "task/search_sblock.h"
 
-/* Rows that trials multiply at once: bounds the memory of all candidates' outputs. */
+/* Rows that trials multiply at once, about: bounds the memory of all candidates' outputs. */
 #define TRIAL_ROWS 512u
 
 /* The buffers of one trial: outputs in full precision, and with every clip of the weights. */
@@ -15,6 +15,7 @@ struct trial {
 	struct vq_linear lin[3 * VQ_QVLM_VALUES];
 	uint8_t value[3 * VQ_QVLM_VALUES], of[3 * VQ_QVLM_VALUES];
 	uint32_t n;
+	size_t rows; /* at once */
 };
 
 static void trial_free(struct trial *t)
@@ -32,8 +33,9 @@ static int trial_new(struct trial *t, const struct vq_place *p, struct vq_err *e
 	uint32_t i, w;
 
 	memset(t, 0, sizeof(*t));
+	t->rows = vq_agrid_chunk(&p->a, TRIAL_ROWS);
 	for (i = 0; i < p->n; i++) {
-		t->ref[i] = vq_alloc_f32((size_t)TRIAL_ROWS * p->lin[i].full->n_out, err);
+		t->ref[i] = vq_alloc_f32(t->rows * p->lin[i].full->n_out, err);
 		if (!t->ref[i])
 			return VQ_E_SYS;
 	}
@@ -42,7 +44,7 @@ static int trial_new(struct trial *t, const struct vq_place *p, struct vq_err *e
 		for (i = 0; p->w_usable[w] && i < p->n; i++) {
 			t->of[t->n] = (uint8_t)i;
 			t->value[t->n] = (uint8_t)w;
-			t->y[t->n] = vq_alloc_f32((size_t)TRIAL_ROWS * p->lin[i].full->n_out, err);
+			t->y[t->n] = vq_alloc_f32(t->rows * p->lin[i].full->n_out, err);
 			if (!t->y[t->n++])
 				return VQ_E_SYS;
 		}
@@ -85,8 +87,8 @@ static int pair_errors(struct vq_sblock *b, const struct vq_place *p, const floa
 			errors[a * VQ_QVLM_VALUES + w] = use ? 0 : INFINITY;
 			b->cost.n_places += (uint64_t)use;
 		}
-	for (at = 0; rc == VQ_OK && at < n_rows; at += TRIAL_ROWS) {
-		size_t n = n_rows - at < TRIAL_ROWS ? n_rows - at : TRIAL_ROWS;
+	for (at = 0; rc == VQ_OK && at < n_rows; at += t.rows) {
+		size_t n = n_rows - at < t.rows ? n_rows - at : t.rows;
 
 		for (i = 0; rc == VQ_OK && i < p->n; i++)
 			rc = vq_linear_one(p->lin[i].full, xf + at * n_in, n, t.ref[i], err);

@@ -53,12 +53,12 @@ void vq_place_see(const struct vq_place *p, uint32_t a, uint32_t v, const float 
 {
 	const struct vq_transform *t = vq_place_transform_of(p, v);
 	uint32_t n_in = p->lin[0].full->n_in;
-	struct vq_agrid g = p->a;
+	struct vq_agrid g = {.bits = VQ_ACT_FLOAT};
 
 	if (t)
 		vq_transform_rows(t, x, n_rows, out);
-	g.clip = a < VQ_QVLM_VALUES ? p->a_ratio[a] : 1;
-	g.bits = a < VQ_QVLM_VALUES ? g.bits : VQ_ACT_FLOAT;
+	if (a < VQ_QVLM_VALUES)
+		g = vq_place_grid(p, a, v);
 	vq_act_fake(&g, t ? out : x, n_rows, n_in, out);
 }
 
@@ -101,6 +101,8 @@ int vq_place_measure_input(struct vq_place *p, const float *x, size_t n_rows, st
 
 	for (v = 0; v < VQ_QVLM_VALUES; v++)
 		p->a_ratio[v] = 1;
+	if (p->a.bits != VQ_ACT_FLOAT && p->a.range != VQ_RANGE_TOKEN)
+		return vq_place_measure_ranges(p, x, n_rows, 0, err);
 	if (p->a.bits != VQ_ACT_FLOAT) {
 		buf = vq_alloc_f32((size_t)STEP * n_in, err);
 		if (!buf)
@@ -218,7 +220,7 @@ static int form(struct vq_cand *c, const struct vq_place *p, const struct vq_cod
 {
 	int rc = VQ_OK;
 
-	if (p->a.bits != VQ_ACT_FLOAT) {
+	if (vq_agrid_is_integer(&p->a)) {
 		rc = pack(c, k, err);
 	} else {
 		c->w = vq_alloc_f32((size_t)k->n_out * k->n_in, err);
@@ -285,8 +287,7 @@ struct vq_linear vq_place_linear_of(const struct vq_place *p, uint32_t i, uint32
 	const struct vq_cand *c = &p->lin[i].cand[w];
 	struct vq_linear l = *p->lin[i].full;
 
-	l.act = p->a;
-	l.act.clip = p->a_ratio[a];
+	l.act = vq_place_grid(p, a, w);
 	l.transform = vq_place_transform_of(p, w);
 	if (c->planes) {
 		l.packed = &c->packed;
@@ -336,6 +337,8 @@ void vq_place_free(struct vq_place *p)
 	vq_place_keep(p, VQ_QVLM_VALUES);
 	for (i = 0; i < p->n; i++)
 		vq_codes_free(&p->lin[i].codes);
+	for (i = 0; i < VQ_QVLM_VALUES; i++)
+		vq_free(p->ranges[i]);
 	drop_transforms(p);
 }
 
@@ -353,8 +356,7 @@ static const char *first_weight(const struct vq_place *p)
 int vq_place_round(struct vq_place *p, uint32_t i, uint32_t a, uint32_t w, struct vq_searched *q,
 		   struct vq_err *err)
 {
-	*q = (struct vq_searched){.act = p->a, .clip = p->lin[i].cand[w].ratio};
-	q->act.clip = p->a_ratio[a];
+	*q = (struct vq_searched){.act = vq_place_grid(p, a, w), .clip = p->lin[i].cand[w].ratio};
 	if (p->n_transforms) {
 		q->transform = *vq_place_transform_of(p, w);
 		q->transform_from = first_weight(p);
@@ -399,7 +401,9 @@ int vq_place_adopt(struct vq_place *p, const struct vq_held_list *done, struct v
 		rc = vq_held_searched(done, name, &q, err);
 		if (rc < 0)
 			return rc;
-		if (q.act.bits != p->a.bits || (q.codes.codes != NULL) != (p->w.bits != 16) ||
+		if (q.act.bits != p->a.bits || q.act.range != p->a.range ||
+		    q.act.n_ranges != p->a.n_ranges ||
+		    (q.codes.codes != NULL) != (p->w.bits != 16) ||
 		    (q.codes.codes &&
 		     (q.codes.grid.bits != p->w.bits || q.codes.n_out != p->lin[i].full->n_out ||
 		      q.codes.n_in != p->lin[i].full->n_in)))
@@ -409,6 +413,8 @@ int vq_place_adopt(struct vq_place *p, const struct vq_held_list *done, struct v
 			drop_transforms(p);
 		if (i == 0 && q.transform.n)
 			rc = adopt_transform(p, &q.transform, err);
+		if (rc == VQ_OK && q.act.n_ranges && i == 0) /* its linears share them */
+			rc = vq_place_take_ranges(p, &q.act, err);
 		if (rc == VQ_OK && q.codes.codes)
 			rc = form(&p->lin[i].cand[0], p, &q.codes, err);
 	}

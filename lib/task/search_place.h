@@ -33,6 +33,8 @@ struct vq_place {
 	struct vq_wgrid w; /* bits 16: the weights stay */
 	struct vq_agrid a; /* bits 16: the input stays */
 	float a_ratio[VQ_QVLM_VALUES];
+	/* Where a stores ranges: [VQ_QVLM_VALUES, 2, a.n_ranges] of each transform, or of the input itself; owned */
+	float *ranges[VQ_QVLM_VALUES];
 	/* Of the input: none, one for all values of the weights, or one for each value.  Arrays owned.  Weights that are
 	 * not quantized have none. */
 	uint32_t n_transforms;
@@ -50,12 +52,23 @@ const struct vq_transform *vq_place_transform_of(const struct vq_place *p,
 						 uint32_t v); /* or NULL */
 
 /* The input x [n_rows, n_in] as the products see it with value v of the weights: transformed; quantized and
- * dequantized too with value a of the input's clip, or not (VQ_QVLM_VALUES).  out = x is fine. */
+ * dequantized too with value a of the input's clip, or not (VQ_QVLM_VALUES).  out = x is fine.  Where ranges are by position the
+ * rows are whole sequences. */
 void vq_place_see(const struct vq_place *p, uint32_t a, uint32_t v, const float *x, size_t n_rows,
 		  float *out);
 /* The weight of linear i with value v before it is rounded: the model's own, or *buf (given), transformed. */
 VQ_MUST_CHECK int vq_place_weight(const struct vq_place *p, uint32_t i, uint32_t v,
 				  struct vq_tensor *w, float **buf, struct vq_err *err);
+
+/* The grid of the input with value a of its clip and value v of the weights. */
+struct vq_agrid vq_place_grid(const struct vq_place *p, uint32_t a, uint32_t v);
+/* Stores the ranges that percentiles stand for, for n_rows rows; where lp is above 0, value 0 gets for each range the
+ * percentile that moves its values least, sum |x' - x|^lp, and is the only usable one. */
+VQ_MUST_CHECK int vq_place_measure_ranges(struct vq_place *p, const float *x, size_t n_rows,
+					  double lp, struct vq_err *err);
+/* Copies the ranges of g to value 0, in room for all values. */
+VQ_MUST_CHECK int vq_place_take_ranges(struct vq_place *p, const struct vq_agrid *g,
+				       struct vq_err *err);
 
 /* The ratios that percentiles stand for: of the input x [n_rows, n_in] of the place; of its weights.  A quantizer that
  * is not there has one usable value, 0. */
@@ -83,7 +96,7 @@ VQ_MUST_CHECK int vq_place_take(struct vq_place *p, uint32_t i, uint32_t v, stru
 VQ_MUST_CHECK int vq_place_round(struct vq_place *p, uint32_t i, uint32_t a, uint32_t w,
 				 struct vq_searched *q, struct vq_err *err);
 
-void vq_place_free(struct vq_place *p); /* candidates and codes */
+void vq_place_free(struct vq_place *p); /* candidates, codes and ranges */
 
 /* Makes value 0 what finished records say, to run them again: candidates are built from their codes. */
 VQ_MUST_CHECK int vq_place_adopt(struct vq_place *p, const struct vq_held_list *done,

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "quant/rtn.h"
+#include "task/search_scheme.h"
 
 /* Fewer samples than this are too few to choose clips by. */
 #define FEW_SAMPLES 8u
@@ -55,7 +56,7 @@ static void warn_about(const struct vq_units *u)
 		vq_warn("the plan was made for %u-bit activations, this search is for %u; "
 			"vqlm-entropy -a %u makes one for them",
 			u->plan.bits, o->a.bits, o->a.bits);
-	if (u->acts.n_samples < FEW_SAMPLES && vq_search_chooses(o))
+	if (u->acts.n_samples < FEW_SAMPLES && (vq_search_chooses(o) || vq_scheme_stores(o)))
 		vq_warn("%u calibration samples are few to choose clips by; vqlm-calib -n 64 is "
 			"usual",
 			u->acts.n_samples);
@@ -65,6 +66,8 @@ static void warn_about(const struct vq_units *u)
 	}
 	if (!u->acts.cfg->has_vision || o->first_unit >= vq_config_projector_unit(u->acts.cfg))
 		return;
+	if (!u->acts.n_images && vq_scheme_stores(o))
+		return; /* refused when it comes to them, if they are quantized */
 	if (!u->acts.n_images)
 		vq_warn("no calibration sample has a picture: vision tower and projector are "
 			"rounded without clipping");
@@ -95,7 +98,13 @@ int vq_units_begin(struct vq_units *u, const struct vq_config *c, struct vq_err 
 		rc = vq_model_new(&u->quant, c, err);
 	if (rc < 0 || !vq_search_calibrates(u->o))
 		return rc;
-	if (u->acts.n_samples == 0)
+	if (u->acts.n_samples == 0 && vq_scheme_stores(u->o))
+		rc = vq_fail(
+			err, VQ_E_DATA,
+			"%s: no calibration inputs, and --acts %s finds its ranges on them; run "
+			"vqlm-calib with -d and -n above 0, or search with --acts group",
+			u->label, vq_scheme_name(u->o));
+	else if (u->acts.n_samples == 0)
 		rc = vq_fail(err, VQ_E_DATA,
 			     "%s: no calibration inputs; run vqlm-calib with -d and -n above 0, or "
 			     "search with --method rtn",
