@@ -45,4 +45,14 @@ CAL_veo         := calib-veo
 CAL_qvlm        := calib-veo
 CAL_error       := calib-error
 
+# How well the proxies foretell the measured dependency of two layers (ded.sh; SUBSETS and SAMPLES are its).
+DED       = $(OUT)/ded/ded.tsv
+MD_FLAGS  = $(if $(wildcard $(DED)),-v ded=$(DED))
+
 include $(HERE)/compare.mk
+
+rows: $(DED)
+$(DED):
+	@echo "$(TABLE): proxies beside the measured dependency of neighbouring layers"
+	@$(HERE)/ded.sh $(BIN) $(@D) $(MODEL_$(firstword $(VARIANTS))) $(CALIB) 4 4
+$(OUT)/$(TABLE).md: $(wildcard $(DED))

@@ -15,9 +15,9 @@ RIGHT  ?= $(SQA)/problems.json
 SEED   ?= 0
 
 VARIANTS ?= outlier plain
-SCHEMES  ?= group
+SCHEMES  ?= group paper
 BITS     ?= w8a8 w6a6 w4a4 w3a4 w3a3 w4a16
-METHODS  ?= rtn layerwise qvlm gptq
+METHODS  ?= rtn awq awq-joint nf4 qvlm gptq best
 # What each row is paired with.
 AGAINST  ?= qvlm
 TABLE    ?= table2
@@ -31,7 +31,12 @@ HOW_rtn       ?= rtn
 HOW_layerwise ?= layerwise
 HOW_qvlm      ?= qvlm
 HOW_gptq      ?= gptq --act-order --gptaq 0
+HOW_awq       ?= awq
+HOW_awq-joint ?= awq --awq-loss joint
+HOW_nf4       ?= nf4
+HOW_best      ?= best
 ACTS_group    ?=
+ACTS_paper    ?= --acts paper
 FLAGS_calib   ?= --bits 3,4,6,8
 CALIB_FLAGS   ?=
 SEARCH_FLAGS  ?=
@@ -109,7 +114,7 @@ $(OUT)/$(TABLE).tsv: $(DONE:%=$(OUT)/%.json) $(wildcard $(QUANT:%=$(OUT)/%.pair)
 	@rm $@.all
 	@mv $@.part $@
 $(OUT)/$(TABLE).md: $(OUT)/$(TABLE).tsv $(HERE)/$(TABLE)-md.awk
-	@awk -f $(HERE)/$(TABLE)-md.awk $< >$@.part && mv $@.part $@
+	@awk $(MD_FLAGS) -f $(HERE)/$(TABLE)-md.awk $< >$@.part && mv $@.part $@
 $(OUT)/$(TABLE).svg: $(OUT)/$(TABLE).tsv $(HERE)/$(TABLE).gp
 	@if command -v gnuplot >/dev/null; then \
 		gnuplot -e "table='$<'; picture='$@.part'" $(HERE)/$(TABLE).gp && mv $@.part $@; \

@@ -67,4 +67,16 @@ END {
 	print "\nEvery row. vs qvlm: points against `qvlm` of the same table and bits on the same questions, with McNemar's mid-p; flips:"
 	print "answers that are not full precision's, and how many of them lost or gained a right answer."
 	for (k = 1; k <= n_tables; k++) { v = heading(tables[k]); long(tables[k], v) }
+	paper()
+}
+function paper() {
+	print "\nThe paper's averages on ScienceQA (4,241 questions; activations simulated, weights of QLoRA and Q-VLM in NF4):\n"
+	print "| method | 7B W6A6 | 7B W4A4 | 13B W6A6 | 13B W4A4 |"
+	print "|---|---|---|---|---|"
+	print "| full precision | 89.81 | 89.81 | 90.00 | 90.00 |"
+	print "| AWQ | 86.23 | 74.02 | 87.57 | 77.91 |"
+	print "| QLoRA | 88.43 | 77.53 | 88.87 | 78.64 |"
+	print "| Q-VLM | 89.34 | 79.79 | 89.70 | 80.78 |"
+	print "\nIt gives no errors; one run of 4,241 questions at 79 % has a standard error of 0.63, and answers were sampled. Six of the"
+	print "21 averages of its Table 2 are not the weighted means of their classes, by up to 0.51."
 }

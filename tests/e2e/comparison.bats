@@ -79,7 +79,7 @@ cell() {
 
 @test "the ablation has every term and partition, and its ratios are those of its rows" {
 	unhurried
-	run -0 "$ROOT/pipelines/ablation.sh" "$(bin)" out "${small[@]}" BITS=w4a4 SEEDS="1 2"
+	run -0 "$ROOT/pipelines/ablation.sh" "$(bin)" out "${small[@]}" BITS=w4a4 SEEDS="1 2" SUBSETS=2 SAMPLES=4
 	local t=out/ablation.tsv
 	[ "$(cut -f4 $t | tail -n +2 | tr '\n' ' ')" = "fp layerwise single cdm veo qvlm entropy error fixed2 fixed3 random1 random2 " ]
 	# The same search twice, as a term and as a partition.
@@ -95,6 +95,10 @@ cell() {
 	want=$(awk "BEGIN { printf \"%.2f\", $(cell $t outlier error W4A4 calib_s) / $(cell $t outlier entropy W4A4 calib_s) }")
 	[[ "$(grep '^- W4A4, error as the proxy' out/ablation.md)" == *"takes $want times as long"* ]]
 	[[ "$(head -c 200 out/ablation.svg)" == *"<svg"* ]]
+	# The correlations are ded.sh's.
+	want=$(awk -F'\t' '$2 == "all" && $3 == "entropy" { print $4 }' out/ded/ded.tsv)
+	[ -n "$want" ]
+	[[ "$(grep '^| all | entropy' out/ablation.md)" == "| all | entropy | $want |"* ]]
 }
 
 @test "table4 has bytes of weights, resident memory and seconds of each method" {
