@@ -52,6 +52,6 @@ int vq_scheme_check(const struct vq_search_opts *o, struct vq_err *err)
 	if (o->awq_joint && vq_scheme_stores(o))
 		return vq_fail(
 			err, VQ_E_USAGE,
-			"--awq-joint wants ranges that are found anew: --acts group or token");
+			"--awq-loss joint wants ranges that are found anew: --acts group or token");
 	return VQ_OK;
 }

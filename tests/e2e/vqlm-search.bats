@@ -18,7 +18,7 @@ P() { echo "$BATS_FILE_TMPDIR/plan.vqs"; }
 	local bad
 	for bad in "-w 9" "-w 1" "-a 12" "--group 100" "--act-group 7" "--method worst" "--sweeps 101" "--rotate x" "--smooth 2" "--mixed 1.1" "--clip all" \
 		"--parts llm,head" "--parts ," "--blocks 5-3" "--blocks x" "--veo maybe" "--eta -1" \
-		"--gptaq 1.5" "--gptaq x" "--polish -1" "--awq-loss all" \
+		"--gptaq 1.5" "--gptaq x" "--polish -1" "--awq-loss all" "--method awq --awq-loss joint --acts paper" \
 		"--token-weights some" "--vision-weight much" "--vision-weight -1" "--veo-lambda -1"; do
 		# shellcheck disable=SC2086
 		run -2 --separate-stderr vqlm-search $bad <"$(W)"
