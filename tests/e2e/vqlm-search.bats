@@ -239,6 +239,8 @@ errors() {
 @test "one thread and two give the same bytes" {
 	local m
 	for m in rtn layerwise qvlm gptq "awq --awq-loss joint --awq-duo" "gptq --act-order --gptaq 0.25 --polish 2" best \
+		"gptq --gptaq 0.25 --token-weights attention" \
+		"qvlm --sweeps 1 --token-weights vision --vision-weight measured --veo-lambda 1" \
 		"rtn --rotate hadamard" "layerwise --rotate hadamard --smooth 0.5"; do
 		# shellcheck disable=SC2086
 		cmp <(vqlm-search -q -t 1 --rows 300 --method $m <"$(P)") \
@@ -254,7 +256,7 @@ errors() {
 	vqlm-calib -q -m ckpt -n 10 -d "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" |
 		vqlm-entropy -q >plan.vqs
 	for o in "--method rtn -l 0" "--method layerwise --rows 256" "--method qvlm --rows 64 --sweeps 1" \
-		"--method gptq --rows 256" "--method gptq --rows 256 --gptaq 0.25" \
+		"--method gptq --rows 256" "--method gptq --rows 256 --gptaq 0.25 --token-weights attention" \
 		"--method awq --rows 256" "--method awq --rows 0 -a 16" \
 		"--method rtn --rotate hadamard" "--method best --rows 256 --sweeps 0"; do
 		# shellcheck disable=SC2086
