@@ -111,8 +111,7 @@ static const struct vq_tool tool = {
 		 "  awq        inputs that are large on average get larger weights; then where "
 		 "each group\n"
 		 "             of weights does best (AWQ)\n"
-		 "  best       gptq with --rotate wush --clip search --act-order --gptaq 0.25 "
-		 "--polish 3\n",
+		 "  best       gptq with --rotate wush --clip search --act-order --gptaq 0.25\n",
 	.examples =
 		"  vqlm-calib -m DIR -n 0 | vqlm-search --method rtn -w 4 -a 8 | vqlm-pack -o "
 		"x.vqm\n"
@@ -174,7 +173,7 @@ static void parse(int argc, char **argv)
 	static const char *const best[][2] = {{"rotate", "wush"},
 					      {"clip", "search"},
 					      {"gptaq", "0.25"},
-					      {"polish", "3"},
+					      {"sweeps", "0"},
 					      {NULL, NULL}};
 	struct vq_opt *o;
 	int i;

@@ -56,6 +56,10 @@ static void warn_about(const struct vq_units *u)
 		vq_warn("the plan was made for %u-bit activations, this search is for %u; "
 			"vqlm-entropy -a %u makes one for them",
 			u->plan.bits, o->a.bits, o->a.bits);
+	if (u->have_plan && vq_search_descends(o) && o->rotate != VQ_ROTATE_NONE &&
+	    u->plan.space == VQ_SPACE_RAW)
+		vq_warn("the plan was made for inputs as they are, this search rotates them; "
+			"vqlm-entropy --space hadamard makes one for that");
 	if (u->acts.n_samples < FEW_SAMPLES && (vq_search_chooses(o) || vq_scheme_stores(o)))
 		vq_warn("%u calibration samples are few to choose clips by; vqlm-calib -n 64 is "
 			"usual",
