@@ -21,7 +21,9 @@ METHODS  ?= rtn awq awq-joint nf4 qvlm gptq best
 # What each row is paired with.
 AGAINST  ?= qvlm
 TABLE    ?= table2
-# METHODS_SCHEME and AGAINST_SCHEME, where set, stand in for METHODS and AGAINST.
+# METHODS_SCHEME and AGAINST_SCHEME, where set, stand in for METHODS and AGAINST.  Joint losses of awq want ranges that
+# are found anew for each token.
+METHODS_paper ?= $(filter-out awq-joint,$(METHODS))
 
 # Name of the row: vqlm-search's method and flags; PLAN_NAME and CAL_NAME, where set, are flags of vqlm-entropy and
 # another calibration than calib.  gptq as AutoGPTQ's users run it.
@@ -35,7 +37,7 @@ HOW_awq       ?= awq
 HOW_awq-joint ?= awq --awq-loss joint
 HOW_nf4       ?= nf4
 HOW_best      ?= best
-ACTS_group    ?=
+ACTS_group    ?= --acts group
 ACTS_paper    ?= --acts paper
 FLAGS_calib   ?= --bits 3,4,6,8
 CALIB_FLAGS   ?=

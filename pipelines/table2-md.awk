@@ -1,8 +1,8 @@
 # The comparison's TSV as Markdown: for each variant and scheme a short table of accuracy and KL, then every row.
 BEGIN {
 	FS = "\t"
-	scheme["group"] = "integer arithmetic: activations per token in groups of 128 (`--acts group`)"
-	scheme["paper"] = "the paper's activations, simulated: per input channel in the decoder, per token in the tower (`--acts paper`)"
+	scheme["group"] = "integer arithmetic: activations by token in groups of 128 (`--acts group`)"
+	scheme["paper"] = "the paper's activations, simulated in float: stored ranges, for each input channel of decoder and projector, for each position of the tower (`--acts paper`)"
 }
 function fixed(x, n) { return x == "" ? "" : sprintf("%.*f", n, x) }
 NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
