@@ -452,6 +452,8 @@ int vq_infer_run(const struct vq_infer *o, struct vq_err *err)
 	rc = vq_loaded_open(&r.l, o->model, o->template, err);
 	if (rc < 0)
 		return rc;
+	if (o->exact)
+		vq_model_exact(&r.l.model);
 	r.t_loaded = vq_now();
 	rc = open_workers(&r, err);
 	if (rc >= 0 && !o->data && !o->question && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)) {

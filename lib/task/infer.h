@@ -17,6 +17,7 @@ struct vq_infer {
 	uint32_t limit;            /* of a data file: the first so many; 0 = all */
 	const char *shard;         /* "i/n": those whose id hashes to part i of 1..n; NULL = all */
 
+	int exact;           /* dequantize packed weights and multiply in float */
 	int score;           /* compare the choices "A. ", "B. " ... instead of generating */
 	uint32_t max_tokens; /* of an answer; 0 = 256 for a single question, else 16 */
 	double temperature;  /* 0: the likeliest token */

@@ -40,6 +40,8 @@ json_t *vq_infer_opening(const struct vq_infer *o, const struct vq_loaded *l,
 		      (json_int_t)o->seed);
 	if (j && a->data_sha256[0])
 		json_object_set_new(j, "data", json_pack("{s:s}", "sha256", a->data_sha256));
+	if (j && o->exact)
+		json_object_set_new(json_object_get(j, "params"), "exact", json_true());
 	if (j && o->shard)
 		json_object_set_new(j, "shard", json_string(o->shard));
 	return j;
