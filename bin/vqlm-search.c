@@ -32,8 +32,9 @@ static struct vq_opt opts[] = {
 	 0, 0, "2|3|4|5|6|7|8|16"},
 	{"act-bits", 'a', VQ_OPT_CHOICE, "BITS", &a_bits, "4",
 	 "bits of activations, 16 leaves them", 0, 0, "2|3|4|5|6|7|8|16"},
-	{"group", 0, VQ_OPT_CHOICE, "N", &w_group, "128",
-	 "weights that share a scale, 0 is the whole row", 0, 0, "32|64|128|0"},
+	{"group", 0, VQ_OPT_CHOICE, "N", &w_group, "auto",
+	 "weights that share a scale, 0 is the whole row; auto is 128, for nf4 64", 0, 0,
+	 "auto|32|64|128|0"},
 	{"acts", 0, VQ_OPT_CHOICE, "SCHEME", &acts, "group",
 	 "where the ranges of activations come from", 0, 0, VQ_ACTS},
 	{"act-group", 0, VQ_OPT_CHOICE, "N", &a_group, "auto",
@@ -111,7 +112,10 @@ static const struct vq_tool tool = {
 		 "  awq        inputs that are large on average get larger weights; then where "
 		 "each group\n"
 		 "             of weights does best (AWQ)\n"
-		 "  best       gptq with --rotate wush --clip search --act-order --gptaq 0.25\n",
+		 "  best       gptq with --rotate wush --clip search --act-order --gptaq 0.25\n"
+		 "  nf4        nowhere: QLoRA's codes in blocks of 64; needs no calibration; -w 4 "
+		 "is "
+		 "NF4,\n             3 is NF3, 6 and 8 are uniform in groups of 64\n",
 	.examples =
 		"  vqlm-calib -m DIR -n 0 | vqlm-search --method rtn -w 4 -a 8 | vqlm-pack -o "
 		"x.vqm\n"
@@ -135,6 +139,24 @@ static int act_group(uint32_t *group)
 	    (acts == VQ_ACTS_TOKEN && a_group != GROUP_AUTO && a_group != GROUP_WHOLE))
 		return -1;
 	*group = fixed ? 0 : a_group == GROUP_AUTO ? 128 : group_of[a_group - 1];
+	return 0;
+}
+
+/* nf4 has its own bits and groups: 0, or the exit status of what contradicts it. */
+static int check_nf4(uint32_t bits)
+{
+	if (method != VQ_METHOD_NF4)
+		return 0;
+	if (bits != 3 && bits != 4 && bits != 6 && bits != 8)
+		return vq_cli_usage(&tool,
+				    "--method nf4 wants -w 4 (NF4), 3 (NF3), 6 or 8 (uniform in "
+				    "groups of 64), got %u",
+				    bits);
+	if (w_group != GROUP_AUTO && group_of[w_group - 1] != 64)
+		return vq_cli_usage(&tool, "--method nf4 has groups of 64, got --group %u",
+				    group_of[w_group - 1]);
+	if (w_sym)
+		return vq_cli_usage(&tool, "--method nf4 goes without --w-sym");
 	return 0;
 }
 
@@ -193,14 +215,18 @@ static void parse(int argc, char **argv)
 static int fill(struct vq_search_opts *o)
 {
 	struct vq_err err = {0};
-	uint32_t group = 0;
+	uint32_t group = 0, w_auto = method == VQ_METHOD_NF4 ? 64 : 128;
+	int rc = check_nf4(bits_of[w_bits]);
 
+	if (rc != 0)
+		return rc;
 	if (act_group(&group) < 0)
 		return vq_cli_usage(&tool, "--acts %s goes without --act-group",
 				    acts == VQ_ACTS_TOKEN ? "token" : "paper");
 	*o = (struct vq_search_opts){
 		.method = (enum vq_method)method,
-		.w = {bits_of[w_bits], group_of[w_group], w_sym},
+		.w = {bits_of[w_bits], w_group == GROUP_AUTO ? w_auto : group_of[w_group - 1],
+		      w_sym},
 		.a = {.bits = bits_of[a_bits], .group = group, .sym = a_sym, .clip = 1},
 		.acts = (enum vq_acts_scheme)acts,
 		.act_lp = act_lp,

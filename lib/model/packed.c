@@ -8,6 +8,7 @@
 #include "model/names.h"
 #include "quant/agrid.h"
 #include "quant/grid.h"
+#include "quant/nf_packed.h"
 #include "quant/transform_attr.h"
 #include "stream/record.h"
 
@@ -31,6 +32,22 @@ int vq_packed_place(struct vq_packed_parts *p, uint32_t bits, uint32_t n_out, ui
 	p->scale = align_up(p->planes_bytes);
 	p->zero = align_up(p->scale + p->scale_bytes);
 	p->bytes = sym ? p->scale + p->scale_bytes : p->zero + p->zero_bytes;
+	return VQ_OK;
+}
+
+int vq_packed_place_nf(struct vq_packed_nf_parts *p, uint32_t bits, uint32_t n_out, uint32_t n_in)
+{
+	memset(p, 0, sizeof(*p));
+	p->planes_bytes = vq_packed_plane_bytes(bits, n_out, n_in);
+	if (p->planes_bytes > SIZE_MAX / 16)
+		return VQ_E_DATA;
+	p->absmax_bytes = vq_nf_n_blocks(n_out, n_in);
+	p->scale_bytes = vq_nf_n_scales(p->absmax_bytes) * sizeof(float);
+	p->offset_bytes = sizeof(float);
+	p->absmax = align_up(p->planes_bytes);
+	p->scale = align_up(p->absmax + p->absmax_bytes);
+	p->offset = align_up(p->scale + p->scale_bytes);
+	p->bytes = p->offset + p->offset_bytes;
 	return VQ_OK;
 }
 
@@ -197,37 +214,54 @@ static int parse_grid(const struct entry *e, struct vq_wgrid *g, struct vq_err *
 	return VQ_OK;
 }
 
-static int bind_packed(struct vq_model *m, const struct entry *e, struct vq_err *err)
+/* The parts of an NF weight of l's shape into p, absmax as floats. */
+static int find_nf(struct vq_model *m, const struct entry *e, const struct vq_linear *l,
+		   uint32_t bits, struct vq_packed *p, struct vq_err *err)
 {
-	int embed = strcmp(e->name->name, "decoder.embed.weight") == 0;
-	struct vq_linear *l = embed ? &m->decoder.head : vq_model_linear(m, e->name->name);
-	struct vq_packed_parts parts;
-	struct vq_wgrid g = {0};
-	struct vq_packed *p;
-	uint64_t dims[VQ_MAX_DIMS];
-	const uint8_t *at = NULL;
-	uint32_t n_dims;
-	int rc = parse_shape(e, &n_dims, dims, err);
+	struct vq_nf_absmax a = {.n = vq_nf_n_blocks(l->n_out, l->n_in)};
+	const uint8_t *planes = NULL, *q = NULL, *scale = NULL, *offset = NULL;
+	struct vq_packed_nf_parts parts;
+	int rc;
 
+	if (vq_packed_place_nf(&parts, bits, l->n_out, l->n_in) < 0)
+		return vq_fail(err, VQ_E_DATA, "%s: too large", e->label);
+	rc = find_part(e, "planes", parts.planes_bytes, &planes, err);
 	if (rc == VQ_OK)
-		rc = parse_grid(e, &g, err);
+		rc = find_part(e, "absmax", parts.absmax_bytes, &q, err);
+	if (rc == VQ_OK)
+		rc = find_part(e, "absmax_scale", parts.scale_bytes, &scale, err);
+	if (rc == VQ_OK)
+		rc = find_part(e, "absmax_offset", parts.offset_bytes, &offset, err);
 	if (rc < 0)
 		return rc;
-	if (!l || n_dims != 2 || dims[0] != l->n_out || dims[1] != l->n_in)
-		return vq_fail(err, VQ_E_DATA, "%s: want a linear layer of shape [%u, %u]",
-			       e->label, l ? l->n_out : 0, l ? l->n_in : 0);
-	p = vq_calloc(1, sizeof(*p), err);
-	if (!p)
-		return VQ_E_SYS;
+	a.q = (uint8_t *)(uintptr_t)q; /* only read, and the floats aligned: find_part saw to it */
+	a.scale = (float *)(uintptr_t)scale;
+	a.offset = *(const float *)(const void *)offset;
+	rc = vq_nf_absmax_check(&a, e->label, err);
+	if (rc == VQ_OK)
+		rc = vq_nf_packed(p, bits, l->n_out, l->n_in, planes, &a, err);
+	if (rc == VQ_OK)
+		rc = vq_model_keep(m, e->name->unit, (void *)(uintptr_t)p->absmax, err);
+	return rc;
+}
+
+/* The parts of a weight on a uniform grid. */
+static int find_uniform(const struct entry *e, const struct vq_linear *l, struct vq_packed *p,
+			struct vq_err *err)
+{
+	struct vq_packed_parts parts;
+	struct vq_wgrid g = {0};
+	const uint8_t *at = NULL;
+	int rc = parse_grid(e, &g, err);
+
+	if (rc < 0)
+		return rc;
 	*p = (struct vq_packed){.n_out = l->n_out,
 				.n_in = l->n_in,
 				.bits = g.bits,
 				.group = g.group,
 				.n_groups = vq_grid_n_groups(&g, l->n_in),
 				.sym = g.sym};
-	rc = vq_model_keep(m, e->name->unit, p, err);
-	if (rc < 0)
-		return rc;
 	if (vq_packed_place(&parts, g.bits, p->n_out, p->n_in, p->n_groups, g.sym) < 0)
 		return vq_fail(err, VQ_E_DATA, "%s: too large", e->label);
 	rc = find_part(e, "planes", parts.planes_bytes, &p->planes, err);
@@ -237,6 +271,30 @@ static int bind_packed(struct vq_model *m, const struct entry *e, struct vq_err 
 		p->scale = (const uint16_t *)(const void *)at; /* aligned: find_part saw to it */
 	if (rc == VQ_OK && !g.sym)
 		rc = find_part(e, "zero", parts.zero_bytes, &p->zero, err);
+	return rc;
+}
+
+static int bind_packed(struct vq_model *m, const struct entry *e, struct vq_err *err)
+{
+	const json_t *grid = json_object_get(json_object_get(e->j, "attrs"), "grid");
+	int embed = strcmp(e->name->name, "decoder.embed.weight") == 0;
+	struct vq_linear *l = embed ? &m->decoder.head : vq_model_linear(m, e->name->name);
+	struct vq_packed *p;
+	uint64_t dims[VQ_MAX_DIMS];
+	uint32_t n_dims, nf = 0;
+	int rc = parse_shape(e, &n_dims, dims, err);
+
+	if (rc == VQ_OK)
+		rc = vq_nf_grid_parse(grid, &nf, e->label, err);
+	if (rc < 0)
+		return rc;
+	if (!l || n_dims != 2 || dims[0] != l->n_out || dims[1] != l->n_in)
+		return vq_fail(err, VQ_E_DATA, "%s: want a linear layer of shape [%u, %u]",
+			       e->label, l ? l->n_out : 0, l ? l->n_in : 0);
+	p = vq_calloc(1, sizeof(*p), err);
+	rc = p ? vq_model_keep(m, e->name->unit, p, err) : VQ_E_SYS;
+	if (rc == VQ_OK)
+		rc = nf ? find_nf(m, e, l, nf, p, err) : find_uniform(e, l, p, err);
 	if (rc < 0)
 		return rc;
 	if (embed)

@@ -4,6 +4,7 @@
  *   {"layout": "plain", "dtype": "f16", "shape": [...], "attrs": {...}}
  *   {"layout": "r32k4", "shape": [n_out, n_in], "attrs": {"grid": {...}, "act": {...}, ...},
  *    "parts": {"planes": [offset, bytes], "scale": [offset, bytes], "zero": [offset, bytes]}}
+ * In NF4 (grid "type": "nf") the parts are planes, absmax, absmax_scale and absmax_offset (quant/nf4.h).
  * Where "act" says that its ranges are stored they are a plain member Y.range, f32 [2, n], X being
  * Y.weight.  Transforms of inputs are plain members too (quant/transform_attr.h). */
 #ifndef VQ_MODEL_PACKED_H
@@ -25,6 +26,16 @@ struct vq_packed_parts {
 /* VQ_E_DATA when the sizes do not fit. */
 VQ_MUST_CHECK int vq_packed_place(struct vq_packed_parts *p, uint32_t bits, uint32_t n_out,
 				  uint32_t n_in, uint32_t n_groups, int sym);
+
+/* The same of an NF weight: u8 [n_blocks], f32 [n_scales], f32 [1]. */
+struct vq_packed_nf_parts {
+	size_t planes, absmax, scale, offset;
+	size_t planes_bytes, absmax_bytes, scale_bytes, offset_bytes;
+	size_t bytes;
+};
+
+VQ_MUST_CHECK int vq_packed_place_nf(struct vq_packed_nf_parts *p, uint32_t bits, uint32_t n_out,
+				     uint32_t n_in);
 
 /* What model.json says.  _json is given; config is what vq_config_parse makes of it. */
 json_t *vq_vqm_model_json(const struct vq_vqm *v, struct vq_err *err);

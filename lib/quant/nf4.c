@@ -199,6 +199,51 @@ void vq_nf_bytes(uint32_t bits, uint8_t *bytes)
 		bytes[i] = (uint8_t)(128 + (int)vq_rne(127 * c[i]));
 }
 
+/* --- records --- */
+
+json_t *vq_nf_grid_json(uint32_t bits)
+{
+	return json_pack("{s:s, s:i, s:i, s:i}", "type", "nf", "bits", (int)bits, "block",
+			 (int)VQ_NF_BLOCK, "double", (int)VQ_NF_DOUBLE);
+}
+
+int vq_nf_grid_parse(const json_t *grid, uint32_t *bits, const char *label, struct vq_err *err)
+{
+	const char *type = NULL;
+	uint32_t b = 0, block = 0, twice = 0;
+
+	*bits = 0;
+	if (!json_object_get(grid, "type"))
+		return VQ_OK;
+	if (vq_json_str(grid, "type", "", &type, label, err) < 0 ||
+	    vq_json_u32(grid, "bits", 0, &b, label, err) < 0 ||
+	    vq_json_u32(grid, "block", 0, &block, label, err) < 0 ||
+	    vq_json_u32(grid, "double", 0, &twice, label, err) < 0)
+		return VQ_E_DATA;
+	if (strcmp(type, "nf") != 0 || !vq_nf_codes(b) || block != VQ_NF_BLOCK ||
+	    twice != VQ_NF_DOUBLE)
+		return vq_fail(err, VQ_E_DATA,
+			       "%s: grid: want type nf of 3 or 4 bits, block %u, double %u; got "
+			       "'%.20s', %u, %u, %u",
+			       label, VQ_NF_BLOCK, VQ_NF_DOUBLE, type, b, block, twice);
+	*bits = b;
+	return VQ_OK;
+}
+
+int vq_nf_absmax_check(const struct vq_nf_absmax *a, const char *label, struct vq_err *err)
+{
+	size_t n = vq_nf_n_scales(a->n), i;
+
+	if (!isfinite(a->offset))
+		return vq_fail(err, VQ_E_DATA, "%s: the offset of absmax is no number", label);
+	for (i = 0; i < n; i++)
+		if (!(isfinite(a->scale[i]) && a->scale[i] >= 0))
+			return vq_fail(err, VQ_E_DATA,
+				       "%s: scale %zu of absmax is no number of 0 or more", label,
+				       i);
+	return VQ_OK;
+}
+
 /* --- a whole weight --- */
 
 int vq_nf_alloc(struct vq_nf *f, uint32_t bits, uint32_t n_out, uint32_t n_in, struct vq_err *err)
@@ -229,6 +274,18 @@ void vq_nf_free(struct vq_nf *f)
 	vq_free(f->absmax.q);
 	vq_free(f->absmax.scale);
 	memset(f, 0, sizeof(*f));
+}
+
+int vq_nf_values(const struct vq_nf *f, float *w, struct vq_err *err)
+{
+	float *absmax = vq_alloc_f32(f->absmax.n, err);
+
+	if (!absmax)
+		return VQ_E_SYS;
+	vq_nf_absmax_dequantize(&f->absmax, absmax);
+	vq_nf_dequantize(f->bits, f->codes, absmax, 0, (size_t)f->n_out * f->n_in, w);
+	vq_free(absmax);
+	return VQ_OK;
 }
 
 struct fit {

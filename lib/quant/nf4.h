@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/json.h"
 #include "stream/tensor.h"
 
 #define VQ_NF_BLOCK  64u  /* weights that share an absmax */
@@ -89,6 +90,20 @@ static inline size_t vq_nf_n_scales(size_t n_blocks)
 VQ_MUST_CHECK int vq_nf_alloc(struct vq_nf *f, uint32_t bits, uint32_t n_out, uint32_t n_in,
 			      struct vq_err *err);
 void vq_nf_free(struct vq_nf *f); /* fine on zeroes */
+
+/* w' [n_out, n_in]. */
+VQ_MUST_CHECK int vq_nf_values(const struct vq_nf *f, float *w, struct vq_err *err);
+
+/* The attribute "grid" of such a matrix: {"type": "nf", "bits", "block": 64, "double": 256}.  Given; NULL without
+ * memory. */
+json_t *vq_nf_grid_json(uint32_t bits);
+/* *bits: 3 or 4, or 0 when grid has no "type" and is a uniform one.  VQ_E_DATA when it is one that is not known here. */
+VQ_MUST_CHECK int vq_nf_grid_parse(const json_t *grid, uint32_t *bits, const char *label,
+				   struct vq_err *err);
+
+/* VQ_E_DATA when an absmax that came from a file holds what is no number. */
+VQ_MUST_CHECK int vq_nf_absmax_check(const struct vq_nf_absmax *a, const char *label,
+				     struct vq_err *err);
 
 /* Fits f (allocated) to w [n_out, n_in] of type F32, F16 or BF16.  VQ_E_DATA names the element when w holds NaN or
  * infinity.  The result does not depend on the number of threads. */

@@ -6,6 +6,7 @@
 #include "kernel/qact.h"
 #include "model/names.h"
 #include "quant/grid.h"
+#include "quant/nf4.h"
 #include "quant/transform_attr.h"
 #include "stream/reader.h"
 #include "task/pack.h"
@@ -28,6 +29,9 @@ struct vq_pack_pending {
 	json_t *attrs;
 	uint8_t *planes;
 	uint16_t *scale; /* packed */
+	uint32_t nf;     /* bits of NF codes instead of that grid, or 0 */
+	uint32_t n_nf;   /* parts of absmax that have come */
+	struct vq_nf_absmax absmax;
 };
 
 /* A transform that came, for the linears after it that name it. */
@@ -95,6 +99,16 @@ VQ_MUST_CHECK int vq_pack_note_ranges(struct vq_pack *k, const struct vq_record 
 VQ_MUST_CHECK int vq_pack_take_ranges(struct vq_pack *k, const struct vq_record *rec,
 				      struct vq_err *err);
 
+/* Adds NAME.json; j is taken over, NULL is a failure. */
+VQ_MUST_CHECK int vq_pack_describe(struct vq_pack *k, const char *name, json_t *j,
+				   struct vq_err *err);
+/* The pending linear is NF4 or NF3: a part of its absmax (pack_nf.c). */
+VQ_MUST_CHECK int vq_pack_nf(struct vq_pack *k, const struct vq_record *rec, struct vq_err *err);
+/* A part of the member begun, *at bytes into it, and what fills up to the next (0: none). */
+VQ_MUST_CHECK int vq_pack_part(struct vq_pack *k, const void *data, size_t n, size_t *at,
+			       size_t next, struct vq_err *err);
+/* The pending linear has been written in so many bytes: counts and drops it. */
+void vq_pack_linear_done(struct vq_pack *k, uint64_t bytes);
 void vq_pack_drop(struct vq_pack_pending *p);
 
 #endif

@@ -43,7 +43,7 @@ static int identify(struct vq_pack *k, const struct vq_record *rec, const struct
 	return VQ_OK;
 }
 
-static int add_member(struct vq_pack *k, const char *name, json_t *j, struct vq_err *err)
+int vq_pack_describe(struct vq_pack *k, const char *name, json_t *j, struct vq_err *err)
 {
 	char json[VQ_NAME_MAX + 8];
 	int rc;
@@ -73,11 +73,11 @@ static int is_float(enum vq_dtype t)
 int vq_pack_put(struct vq_pack *k, const struct vq_record *rec, const void *data,
 		struct vq_err *err)
 {
-	int rc = add_member(k, rec->name,
-			    json_pack("{s:s, s:s, s:o, s:O?}", "layout", "plain", "dtype",
-				      vq_dtype_name(rec->dtype), "shape", shape_json(rec), "attrs",
-				      rec->attrs),
-			    err);
+	int rc = vq_pack_describe(k, rec->name,
+				  json_pack("{s:s, s:s, s:o, s:O?}", "layout", "plain", "dtype",
+					    vq_dtype_name(rec->dtype), "shape", shape_json(rec),
+					    "attrs", rec->attrs),
+				  err);
 
 	return rc < 0 ? rc : vq_vqm_add(k->out, rec->name, data, (size_t)rec->raw_bytes, err);
 }
@@ -106,11 +106,14 @@ void vq_pack_drop(struct vq_pack_pending *p)
 	json_decref(p->attrs);
 	vq_free(p->planes);
 	vq_free(p->scale);
+	vq_free(p->absmax.q);
+	vq_free(p->absmax.scale);
 	memset(p, 0, sizeof(*p));
 }
 
+/* A uniform grid, or *nf and the bits alone. */
 static int parse_grid(struct vq_pack *k, const struct vq_record *rec, struct vq_wgrid *g,
-		      struct vq_err *err)
+		      uint32_t *nf, struct vq_err *err)
 {
 	const json_t *j = json_object_get(rec->attrs, "grid");
 	char where[VQ_NAME_MAX + 100];
@@ -118,6 +121,12 @@ static int parse_grid(struct vq_pack *k, const struct vq_record *rec, struct vq_
 	snprintf(where, sizeof(where), "%.80s: '%s'", k->label, rec->name);
 	if (!json_is_object(j))
 		return vq_fail(err, VQ_E_DATA, "%s: codes without attribute 'grid'", where);
+	if (vq_nf_grid_parse(j, nf, where, err) < 0)
+		return VQ_E_DATA;
+	if (*nf) {
+		g->bits = *nf;
+		return VQ_OK;
+	}
 	if (vq_json_u32(j, "bits", 0, &g->bits, where, err) < 0 ||
 	    vq_json_u32(j, "group", 0, &g->group, where, err) < 0 ||
 	    vq_json_bool(j, "sym", 0, &g->sym, where, err) < 0)
@@ -246,7 +255,7 @@ static int start_linear(struct vq_pack *k, const struct vq_record *rec, const st
 	struct vq_pack_pending *p = &k->p;
 	size_t n = strlen(rec->name), bytes;
 	void *codes = NULL;
-	int rc = parse_grid(k, rec, &p->grid, err);
+	int rc = parse_grid(k, rec, &p->grid, &p->nf, err);
 
 	if (rc < 0)
 		return rc;
@@ -277,9 +286,8 @@ static int start_linear(struct vq_pack *k, const struct vq_record *rec, const st
 	return rc;
 }
 
-/* A part of the member and what fills up to the next. */
-static int put_part(struct vq_pack *k, const void *data, size_t n, size_t *at, size_t next,
-		    struct vq_err *err)
+int vq_pack_part(struct vq_pack *k, const void *data, size_t n, size_t *at, size_t next,
+		 struct vq_err *err)
 {
 	static const uint8_t zeros[VQ_ALIGN];
 	int rc = vq_vqm_data(k->out, data, n, err);
@@ -291,11 +299,24 @@ static int put_part(struct vq_pack *k, const void *data, size_t n, size_t *at, s
 	return rc;
 }
 
-static int finish_linear(struct vq_pack *k, const uint8_t *zero, struct vq_err *err)
+void vq_pack_linear_done(struct vq_pack *k, uint64_t bytes)
 {
 	struct vq_pack_pending *p = &k->p;
 	struct vq_pack_size *s = &k->sizes[vq_pack_part_of(p->name->name)];
 	uint64_t elements = (uint64_t)p->n_out * p->n_in;
+
+	s->elements += elements;
+	s->before += 2 * elements;
+	s->after += bytes;
+	s->q_elements += elements;
+	s->q_after += bytes;
+	s->n_quantized++;
+	vq_pack_drop(p);
+}
+
+static int finish_linear(struct vq_pack *k, const uint8_t *zero, struct vq_err *err)
+{
+	struct vq_pack_pending *p = &k->p;
 	struct vq_packed_parts a;
 	size_t at = 0;
 	json_t *parts;
@@ -310,26 +331,20 @@ static int finish_linear(struct vq_pack *k, const uint8_t *zero, struct vq_err *
 		json_object_set_new(
 			parts, "zero",
 			json_pack("[I,I]", (json_int_t)a.zero, (json_int_t)a.zero_bytes));
-	rc = add_member(k, p->name->name,
-			json_pack("{s:s, s:[I,I], s:o, s:O?}", "layout", VQ_LAYOUT, "shape",
-				  (json_int_t)p->n_out, (json_int_t)p->n_in, "parts", parts,
-				  "attrs", p->attrs),
-			err);
+	rc = vq_pack_describe(k, p->name->name,
+			      json_pack("{s:s, s:[I,I], s:o, s:O?}", "layout", VQ_LAYOUT, "shape",
+					(json_int_t)p->n_out, (json_int_t)p->n_in, "parts", parts,
+					"attrs", p->attrs),
+			      err);
 	if (rc == VQ_OK)
 		rc = vq_vqm_begin(k->out, p->name->name, a.bytes, err);
 	if (rc == VQ_OK)
-		rc = put_part(k, p->planes, a.planes_bytes, &at, a.scale, err);
+		rc = vq_pack_part(k, p->planes, a.planes_bytes, &at, a.scale, err);
 	if (rc == VQ_OK)
-		rc = put_part(k, p->scale, a.scale_bytes, &at, zero ? a.zero : 0, err);
+		rc = vq_pack_part(k, p->scale, a.scale_bytes, &at, zero ? a.zero : 0, err);
 	if (rc == VQ_OK && zero)
-		rc = put_part(k, zero, a.zero_bytes, &at, 0, err);
-	s->elements += elements;
-	s->before += 2 * elements;
-	s->after += a.bytes;
-	s->q_elements += elements;
-	s->q_after += a.bytes;
-	s->n_quantized++;
-	vq_pack_drop(p);
+		rc = vq_pack_part(k, zero, a.zero_bytes, &at, 0, err);
+	vq_pack_linear_done(k, a.bytes);
 	return rc;
 }
 
@@ -382,6 +397,8 @@ int vq_pack_grid(struct vq_pack *k, const struct vq_record *rec, struct vq_err *
 		return vq_pack_take_ranges(k, rec, err);
 	if (!p->stem[0])
 		return vq_pack_transform_part(k, rec, err);
+	if (p->nf)
+		return vq_pack_nf(k, rec, err);
 	snprintf(want, sizeof(want), "%s.%s", p->stem, zero ? "zero" : "scale");
 	if (strcmp(rec->name, want) != 0)
 		return vq_fail(err, VQ_E_DATA, "%s: want '%s' after the codes, got '%s'", k->label,

@@ -17,6 +17,7 @@
 #include "stream/history.h"
 #include "task/search_cost.h"
 #include "task/search_mixed.h"
+#include "task/search_nf.h"
 #include "task/search_scheme.h"
 #include "task/search_units.h"
 
@@ -77,6 +78,16 @@ int vq_search_parts(const char *text, unsigned *parts, struct vq_err *err)
 	return VQ_OK;
 }
 
+int vq_search_rounds(const struct vq_search_opts *o)
+{
+	return o->method == VQ_METHOD_RTN || o->method == VQ_METHOD_NF4;
+}
+
+uint32_t vq_search_nf(const struct vq_search_opts *o)
+{
+	return o->method == VQ_METHOD_NF4 && (o->w.bits == 3 || o->w.bits == 4) ? o->w.bits : 0;
+}
+
 int vq_search_is_gptq(const struct vq_search_opts *o)
 {
 	return o->method == VQ_METHOD_GPTQ || o->method == VQ_METHOD_BEST;
@@ -105,7 +116,7 @@ int vq_search_descends(const struct vq_search_opts *o)
 
 int vq_search_calibrates(const struct vq_search_opts *o)
 {
-	return o->method != VQ_METHOD_RTN || o->clip || o->smooth != VQ_SMOOTH_OFF ||
+	return !vq_search_rounds(o) || o->clip || o->smooth != VQ_SMOOTH_OFF ||
 	       o->rotate == VQ_ROTATE_WUSH || vq_scheme_stores(o);
 }
 
@@ -136,6 +147,14 @@ static json_t *act_params(const struct vq_search_opts *o)
 	return a;
 }
 
+static json_t *weight_params(const struct vq_search_opts *o)
+{
+	if (vq_search_nf(o))
+		return vq_nf_grid_json(vq_search_nf(o));
+	return json_pack("{s:I,s:I,s:b}", "bits", (json_int_t)o->w.bits, "group",
+			 (json_int_t)o->w.group, "sym", o->w.sym);
+}
+
 static json_t *token_weights(const struct vq_search_opts *o)
 {
 	if (o->token_weights == VQ_TOKENS_ATTENTION)
@@ -147,15 +166,13 @@ static json_t *token_weights(const struct vq_search_opts *o)
 
 json_t *vq_search_params(const struct vq_search_opts *o, struct vq_err *err)
 {
-	static const char *const methods[] = {"rtn", "layerwise", "qvlm", "gptq", "awq", "best"};
+	static const char *const methods[] = {"rtn", "layerwise", "qvlm", "gptq",
+					      "awq", "best",      "nf4"};
 	json_t *j = json_object();
 	int bad = !j;
 
 	bad = bad || json_object_set_new(j, "method", json_string(methods[o->method])) < 0;
-	bad = bad ||
-	      json_object_set_new(j, "w",
-				  json_pack("{s:I,s:I,s:b}", "bits", (json_int_t)o->w.bits, "group",
-					    (json_int_t)o->w.group, "sym", o->w.sym)) < 0;
+	bad = bad || json_object_set_new(j, "w", weight_params(o)) < 0;
 	bad = bad || json_object_set_new(j, "a", act_params(o)) < 0;
 	bad = bad ||
 	      json_object_set_new(j, "parts",
@@ -407,11 +424,14 @@ static int round_linear(const struct search *s, const struct vq_held *in, struct
 			struct vq_err *err)
 {
 	const struct vq_search_opts *o = s->o;
+	struct vq_tensor w = {in->rec.dtype, 2, {in->rec.dims[0], in->rec.dims[1]}, in->data};
 	struct vq_searched q = {.clip = 1};
 	int rc = VQ_OK;
 
 	q.act = vq_scheme_grid(o, &s->cfg, in->rec.name, (uint32_t)in->rec.dims[1]);
-	if (o->w.bits != 16) {
+	if (vq_search_nf(o)) {
+		rc = vq_searched_nf(&q, vq_search_nf(o), &w, err);
+	} else if (o->w.bits != 16) {
 		rc = vq_codes_alloc(&q.codes, &o->w, (uint32_t)in->rec.dims[0],
 				    (uint32_t)in->rec.dims[1], err);
 		if (rc == VQ_OK)
@@ -422,7 +442,7 @@ static int round_linear(const struct search *s, const struct vq_held *in, struct
 	}
 	if (rc == VQ_OK)
 		rc = vq_held_linear(out, in, &q, err);
-	vq_codes_free(&q.codes);
+	vq_searched_free(&q);
 	return rc;
 }
 

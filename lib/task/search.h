@@ -3,7 +3,7 @@
  * In: a model stream with (for layerwise, qvlm, gptq and awq) calibration inputs and a plan.  Out: the same stream; lib/README.md
  * has the records of a quantized linear.  Search adds
  *   META `search`            JSON {"input": SHA-256 over the kind, name and hash of every record ahead of the weights}
- *   STAT `search/block/A-B`  JSON after the block of units A..B: parameters, errors and cost (all but rtn)
+ *   STAT `search/block/A-B`  JSON after the block of units A..B: parameters, errors and cost, where weights go by block
  * It holds one planned block of weights and the activations of the calibration set, never the model. */
 #ifndef VQ_TASK_SEARCH_H
 #define VQ_TASK_SEARCH_H
@@ -21,9 +21,10 @@ enum vq_method {
 	VQ_METHOD_QVLM,
 	VQ_METHOD_GPTQ,
 	VQ_METHOD_AWQ,
-	VQ_METHOD_BEST
+	VQ_METHOD_BEST,
+	VQ_METHOD_NF4
 };
-#define VQ_METHODS "rtn|layerwise|qvlm|gptq|awq|best"
+#define VQ_METHODS "rtn|layerwise|qvlm|gptq|awq|best|nf4"
 
 /* Weights of calibration tokens, see task/search_tokens.h. */
 enum vq_token_weights { VQ_TOKENS_NONE, VQ_TOKENS_VISION, VQ_TOKENS_ATTENTION };
@@ -66,11 +67,15 @@ struct vq_search_opts {
 	enum vq_rotate rotate;
 	enum vq_smooth smooth;
 	double smooth_exponent; /* VQ_SMOOTH_FIXED: 0..1 */
-	int clip; /* rtn, gptq and best: clips of inputs are searched; the others always do that */
+	int clip; /* rtn, nf4, gptq and best: clips of inputs are searched; the others always do that */
 	double mixed;  /* share of layers whose inputs keep 8 bits */
 	uint64_t seed; /* of the signs of a rotation */
 };
 
+/* Whether a method looks at the weights alone, each rounded to nearest: rtn, nf4. */
+int vq_search_rounds(const struct vq_search_opts *o);
+/* Bits of the NF codes that weights get, 0: none (nf4 at 6 and 8 bits is uniform). */
+uint32_t vq_search_nf(const struct vq_search_opts *o);
 /* Whether a search reads calibration inputs. */
 int vq_search_calibrates(const struct vq_search_opts *o);
 /* Whether it is gptq, by that name or as best. */

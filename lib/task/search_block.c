@@ -40,8 +40,10 @@ static int add_linear(struct vq_sblock *b, struct vq_place *p, struct vq_linear 
 		return vq_fail(err, VQ_E_DATA, "unit %u: the weight of a linear layer is missing",
 			       p->unit);
 	p->w.bits = 16;
-	if (b->o->parts & vq_search_part_of(l->rec->rec.name))
+	if (b->o->parts & vq_search_part_of(l->rec->rec.name)) {
 		p->w = b->o->w;
+		p->nf = vq_search_nf(b->o);
+	}
 	p->a = vq_scheme_grid(b->o, &b->full->cfg, l->rec->rec.name, full->n_in);
 	if (b->acts->wide && b->acts->wide[p->unit] && p->a.bits < VQ_MIXED_BITS)
 		p->a.bits = VQ_MIXED_BITS;

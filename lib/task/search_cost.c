@@ -57,11 +57,19 @@ static uint64_t ranges(const struct shapes *s, const struct vq_name *n)
 	return n->linear ? act_grid(s, n).n_ranges * 2 * sizeof(float) : 0;
 }
 
+/* Absmax of a linear in NF. */
+static uint64_t blocks(const struct vq_name *n)
+{
+	return vq_nf_n_blocks((uint32_t)n->dims[0], (uint32_t)n->dims[1]);
+}
+
 /* Bytes of a linear in the stream. */
 static uint64_t coded(const struct shapes *s, const struct vq_name *n)
 {
 	uint64_t groups = vq_grid_n_groups(&s->o->w, (uint32_t)n->dims[1]);
 
+	if (vq_search_nf(s->o))
+		return elements(n) + blocks(n) + 4 * (vq_nf_n_scales((size_t)blocks(n)) + 1);
 	return elements(n) + n->dims[0] * groups * (s->o->w.sym ? 2 : 3);
 }
 
@@ -73,6 +81,8 @@ static uint64_t candidate(const struct shapes *s, const struct vq_name *n)
 
 	if (!vq_agrid_is_integer(&a))
 		return elements(n) * sizeof(float);
+	if (vq_search_nf(s->o))
+		return elements(n) * s->o->w.bits / 8 + 2 * sizeof(float) * blocks(n);
 	return elements(n) * s->o->w.bits / 8 + n->dims[0] * groups * 3;
 }
 
@@ -84,6 +94,7 @@ static uint64_t tensor_peak(const struct shapes *s, const struct vq_name *n, int
 	if (quantized(s, n)) {
 		out = coded(s, n);
 		raw += out + (uint64_t)omp_get_max_threads() * 16 * n->dims[1] * sizeof(float);
+		raw += vq_search_nf(s->o) ? sizeof(float) * blocks(n) : 0;
 	}
 	/* A compressed record is whole in memory before it goes out. */
 	return raw + (level ? out + out / 64 : 0);

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "quant/agrid.h"
+#include "task/search_nf.h"
 
 static int make_room(struct vq_held_list *l, struct vq_err *err)
 {
@@ -106,9 +107,8 @@ const struct vq_held *vq_held_find(const struct vq_held_list *l, const char *nam
 	return NULL;
 }
 
-/* "X.weight" -> "X" + suffix. */
-static int sibling(char out[VQ_NAME_MAX + 1], const char *weight, const char *suffix,
-		   struct vq_err *err)
+int vq_held_sibling(char out[VQ_NAME_MAX + 1], const char *weight, const char *suffix,
+		    struct vq_err *err)
 {
 	size_t n = strlen(weight), tail = strlen(".weight");
 
@@ -125,7 +125,7 @@ static json_t *transform_json(const struct vq_searched *q, struct vq_err *err)
 {
 	char stem[VQ_NAME_MAX + 1];
 
-	return sibling(stem, q->transform_from, "", err) < 0
+	return vq_held_sibling(stem, q->transform_from, "", err) < 0
 		       ? NULL
 		       : vq_transform_attr_json(&q->transform, stem);
 }
@@ -139,6 +139,30 @@ static int set_source(json_t *attrs, const struct vq_held *in)
 	return json_object_set_new(attrs, "source", json_string(source));
 }
 
+void vq_searched_free(struct vq_searched *q)
+{
+	vq_codes_free(&q->codes);
+	vq_nf_free(&q->nf);
+}
+
+/* What only a weight of codes has. */
+static int set_grid(json_t *a, const struct vq_held *in, const struct vq_searched *q)
+{
+	const struct vq_wgrid *g = &q->codes.grid;
+	json_t *grid = q->nf.bits ? vq_nf_grid_json(q->nf.bits)
+				  : json_pack("{s:I,s:I,s:b}", "bits", (json_int_t)g->bits, "group",
+					      (json_int_t)g->group, "sym", g->sym);
+	int bad;
+
+	bad = json_object_set_new(a, "grid", grid) < 0;
+	if (q->nf.bits)
+		bad = bad || json_object_set_new(a, "error_bytes", json_real(q->error_bytes)) < 0;
+	else
+		bad = bad || json_object_set_new(a, "clip", json_real((double)q->clip)) < 0;
+	return bad || json_object_set_new(a, "error", json_real(q->error)) < 0 ||
+	       set_source(a, in) < 0;
+}
+
 /* The attributes of a linear: those it came with and ours. */
 static json_t *linear_attrs(const struct vq_held *in, const struct vq_searched *q,
 			    struct vq_err *err)
@@ -148,18 +172,8 @@ static json_t *linear_attrs(const struct vq_held *in, const struct vq_searched *
 
 	if (q->act.bits != 16)
 		bad = bad || json_object_set_new(a, "act", vq_agrid_json(&q->act)) < 0;
-	if (q->codes.codes) {
-		const struct vq_wgrid *g = &q->codes.grid;
-
-		bad = bad ||
-		      json_object_set_new(a, "grid",
-					  json_pack("{s:I,s:I,s:b}", "bits", (json_int_t)g->bits,
-						    "group", (json_int_t)g->group, "sym", g->sym)) <
-			      0 ||
-		      json_object_set_new(a, "clip", json_real((double)q->clip)) < 0 ||
-		      json_object_set_new(a, "error", json_real(q->error)) < 0 ||
-		      set_source(a, in) < 0;
-	}
+	if (q->codes.codes || q->nf.bits)
+		bad = bad || set_grid(a, in, q);
 	if (q->transform.n)
 		bad = bad || json_object_set_new(a, "transform", transform_json(q, err)) < 0;
 	if (bad) {
@@ -170,16 +184,13 @@ static json_t *linear_attrs(const struct vq_held *in, const struct vq_searched *
 	return a;
 }
 
-/* A grid record of the linear, [n_rows, n]: scale, zero or range.  data is taken over. */
-static int add_grid(struct vq_held_list *l, const struct vq_held *in, const char *suffix,
-		    enum vq_dtype type, uint64_t n_rows, uint32_t n, void *data, struct vq_err *err)
+int vq_held_grid(struct vq_held_list *l, const struct vq_held *in, const char *suffix,
+		 struct vq_record r, void *data, struct vq_err *err)
 {
-	struct vq_record r = {.kind = VQ_KIND_GRID, .dtype = type, .n_dims = 2};
 	json_t *unit = json_object_get(in->rec.attrs, "unit");
 
-	r.dims[0] = n_rows;
-	r.dims[1] = n;
-	if (sibling(r.name, in->rec.name, suffix, err) < 0) {
+	r.kind = VQ_KIND_GRID;
+	if (vq_held_sibling(r.name, in->rec.name, suffix, err) < 0) {
 		vq_free(data);
 		return VQ_E_DATA;
 	}
@@ -191,33 +202,32 @@ static int add_grid(struct vq_held_list *l, const struct vq_held *in, const char
 	return vq_held_take(l, &r, data, err);
 }
 
+/* [n_rows, n]: scale, zero or range. */
+static int add_grid(struct vq_held_list *l, const struct vq_held *in, const char *suffix,
+		    enum vq_dtype type, uint64_t n_rows, uint32_t n, void *data, struct vq_err *err)
+{
+	struct vq_record r = {.dtype = type, .n_dims = 2, .dims = {n_rows, n}};
+
+	return vq_held_grid(l, in, suffix, r, data, err);
+}
+
 /* A part of the transform, copied. */
 static int add_transform(struct vq_held_list *l, const struct vq_held *in, enum vq_transform_part p,
 			 const struct vq_transform *t, struct vq_err *err)
 {
-	struct vq_record r = {.kind = VQ_KIND_GRID, .dtype = VQ_F32};
-	json_t *unit = json_object_get(in->rec.attrs, "unit");
+	struct vq_record r = {.dtype = VQ_F32};
 	int matrix = p == VQ_TRANSFORM_PART_MATRIX;
 	size_t n = matrix ? (size_t)t->n * t->block : t->n, i;
-	float *data;
+	float *data = vq_alloc_f32(n, err);
 
-	if (sibling(r.name, in->rec.name, vq_transform_suffix(p), err) < 0)
-		return VQ_E_DATA;
+	if (!data)
+		return VQ_E_SYS;
 	r.n_dims = matrix ? 3 : 1;
 	r.dims[0] = matrix ? t->n / t->block : t->n;
 	r.dims[1] = r.dims[2] = matrix ? t->block : 0;
-	r.raw_bytes = n * sizeof(*data);
-	data = vq_alloc_f32(n, err);
-	if (!data)
-		return VQ_E_SYS;
 	for (i = 0; i < n; i++)
 		data[i] = matrix ? t->matrix[i] : t->scale ? t->scale[i] : 1;
-	r.attrs = unit ? json_pack("{s:O}", "unit", unit) : NULL;
-	if (unit && !r.attrs) {
-		vq_free(data);
-		return vq_fail(err, VQ_E_SYS, "memory: cannot make attributes");
-	}
-	return vq_held_take(l, &r, data, err);
+	return vq_held_grid(l, in, vq_transform_suffix(p), r, data, err);
 }
 
 /* X.range: lows, then highs. */
@@ -252,37 +262,44 @@ static int add_copy(struct vq_held_list *l, const struct vq_held *in, json_t *at
 	return vq_held_take(l, &r, data, err);
 }
 
-int vq_held_linear(struct vq_held_list *l, const struct vq_held *in, struct vq_searched *q,
-		   struct vq_err *err)
+static int add_scales(struct vq_held_list *l, const struct vq_held *in, struct vq_codes *c,
+		      struct vq_err *err)
 {
-	struct vq_codes *c = &q->codes;
-	struct vq_record r = in->rec;
-	uint32_t n_groups;
-	int rc;
+	uint32_t n_groups = vq_grid_n_groups(&c->grid, c->n_in);
+	int rc = add_grid(l, in, ".scale", VQ_F16, c->n_out, n_groups, c->scale, err);
 
-	if (q->transform.n && !c->codes)
-		return vq_fail(err, VQ_E_DATA, "'%s': a transform wants codes", in->rec.name);
-	r.attrs = linear_attrs(in, q, err);
-	if (!r.attrs)
-		return VQ_E_SYS;
-	if (!c->codes) {
-		rc = add_copy(l, in, r.attrs, err);
-		return rc < 0 ? rc : add_ranges(l, in, &q->act, err);
-	}
-	n_groups = vq_grid_n_groups(&c->grid, c->n_in);
-	r.dtype = VQ_U8;
-	r.raw_bytes = (uint64_t)c->n_out * c->n_in;
-	r.hash = 0;
-	rc = vq_held_take(l, &r, c->codes, err);
-	c->codes = NULL;
-	if (rc == VQ_OK) {
-		rc = add_grid(l, in, ".scale", VQ_F16, c->n_out, n_groups, c->scale, err);
-		c->scale = NULL;
-	}
+	c->scale = NULL;
 	if (rc == VQ_OK && c->zero) {
 		rc = add_grid(l, in, ".zero", VQ_U8, c->n_out, n_groups, c->zero, err);
 		c->zero = NULL;
 	}
+	return rc;
+}
+
+int vq_held_linear(struct vq_held_list *l, const struct vq_held *in, struct vq_searched *q,
+		   struct vq_err *err)
+{
+	uint8_t **codes = q->nf.bits ? &q->nf.codes : &q->codes.codes;
+	struct vq_record r = in->rec;
+	int rc;
+
+	if (q->transform.n && !*codes)
+		return vq_fail(err, VQ_E_DATA, "'%s': a transform wants codes", in->rec.name);
+	r.attrs = linear_attrs(in, q, err);
+	if (!r.attrs)
+		return VQ_E_SYS;
+	if (!*codes) {
+		rc = add_copy(l, in, r.attrs, err);
+		return rc < 0 ? rc : add_ranges(l, in, &q->act, err);
+	}
+	r.dtype = VQ_U8;
+	r.raw_bytes = r.dims[0] * r.dims[1];
+	r.hash = 0;
+	rc = vq_held_take(l, &r, *codes, err);
+	*codes = NULL;
+	if (rc == VQ_OK)
+		rc = q->nf.bits ? vq_held_put_absmax(l, in, &q->nf.absmax, err)
+				: add_scales(l, in, &q->codes, err);
 	if (rc == VQ_OK)
 		rc = add_ranges(l, in, &q->act, err);
 	if (q->transform.n && strcmp(q->transform_from, in->rec.name) == 0) {
@@ -337,7 +354,7 @@ static int find_grid(const struct vq_held_list *l, const char *weight, const cha
 	char name[VQ_NAME_MAX + 1];
 	const struct vq_held *h;
 
-	if (sibling(name, weight, suffix, err) < 0)
+	if (vq_held_sibling(name, weight, suffix, err) < 0)
 		return VQ_E_DATA;
 	h = vq_held_find(l, name);
 	if (!h)
@@ -389,7 +406,7 @@ static int find_ranges(const struct vq_held_list *l, const char *weight, uint64_
 
 	if (g->bits == VQ_ACT_FLOAT || g->range == VQ_RANGE_TOKEN)
 		return VQ_OK;
-	if (sibling(name, weight, ".range", err) < 0)
+	if (vq_held_sibling(name, weight, ".range", err) < 0)
 		return VQ_E_DATA;
 	h = vq_held_find(l, name);
 	if (!h || h->rec.dtype != VQ_F32 || h->rec.n_dims != 2 || h->rec.dims[0] != 2 ||
@@ -404,6 +421,7 @@ int vq_held_searched(const struct vq_held_list *l, const char *name, struct vq_s
 {
 	const struct vq_held *h = vq_held_find(l, name);
 	const void *scale, *zero = NULL;
+	uint32_t nf;
 	json_t *act;
 
 	*q = (struct vq_searched){.act = {.bits = 16, .clip = 1}, .clip = 1};
@@ -419,6 +437,12 @@ int vq_held_searched(const struct vq_held_list *l, const char *name, struct vq_s
 			       : VQ_OK;
 	if (h->rec.n_dims != 2 || h->rec.dims[0] > UINT32_MAX || h->rec.dims[1] > UINT32_MAX)
 		return vq_fail(err, VQ_E_DATA, "'%s': want codes [out, in]", name);
+	if (vq_nf_grid_parse(json_object_get(h->rec.attrs, "grid"), &nf, name, err) < 0)
+		return VQ_E_DATA;
+	if (nf)
+		return vq_held_find_nf(l, h, nf, &q->nf, err) < 0
+			       ? VQ_E_DATA
+			       : find_transform(l, h, q->nf.n_in, &q->transform, err);
 	q->codes.n_out = (uint32_t)h->rec.dims[0];
 	q->codes.n_in = (uint32_t)h->rec.dims[1];
 	if (parse_grid(&q->codes.grid, h->rec.attrs, name, err) < 0 ||

@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "quant/nf_packed.h"
 #include "quant/rtn.h"
 #include "quant/smooth.h"
+#include "task/search_nf.h"
 
 /* Marks the values whose ratio no value before them has. */
 static void mark_usable(const float *ratio, uint8_t *usable)
@@ -181,6 +183,7 @@ static void drop(struct vq_cand *c)
 	vq_free(c->planes);
 	vq_free(c->scale);
 	vq_free(c->zero);
+	vq_free(c->absmax);
 	vq_free(c->w);
 	*c = (struct vq_cand){.ratio = c->ratio};
 }
@@ -234,6 +237,54 @@ static int form(struct vq_cand *c, const struct vq_place *p, const struct vq_cod
 	return rc;
 }
 
+/* The same of NF codes. */
+static int form_nf(struct vq_cand *c, const struct vq_place *p, const struct vq_nf *f,
+		   struct vq_err *err)
+{
+	int rc = VQ_E_SYS;
+
+	if (vq_agrid_is_integer(&p->a)) {
+		c->planes = vq_alloc(vq_packed_plane_bytes(f->bits, f->n_out, f->n_in), 1, err);
+		if (c->planes) {
+			vq_pack_codes(f->bits, f->codes, f->n_out, f->n_in, c->planes);
+			rc = vq_nf_packed(&c->packed, f->bits, f->n_out, f->n_in, c->planes,
+					  &f->absmax, err);
+			c->absmax = (float *)(uintptr_t)c->packed.absmax;
+		}
+	} else {
+		c->w = vq_alloc_f32((size_t)f->n_out * f->n_in, err);
+		rc = c->w ? vq_nf_values(f, c->w, err) : VQ_E_SYS;
+	}
+	c->built = rc == VQ_OK;
+	if (rc < 0)
+		drop(c);
+	return rc;
+}
+
+static int fit_nf(const struct vq_place *p, uint32_t i, uint32_t v, struct vq_searched *q,
+		  struct vq_err *err)
+{
+	struct vq_tensor w;
+	float *buf = NULL;
+	int rc = vq_place_weight(p, i, v, &w, &buf, err);
+
+	if (rc == VQ_OK)
+		rc = vq_searched_nf(q, p->nf, &w, err);
+	vq_free(buf);
+	return rc < 0 ? vq_err_prefix(err, "'%s'", p->lin[i].rec->rec.name) : VQ_OK;
+}
+
+static int build_nf(struct vq_place *p, uint32_t i, uint32_t v, struct vq_err *err)
+{
+	struct vq_searched q = {0};
+	int rc = fit_nf(p, i, v, &q, err);
+
+	if (rc == VQ_OK)
+		rc = form_nf(&p->lin[i].cand[v], p, &q.nf, err);
+	vq_searched_free(&q);
+	return rc;
+}
+
 /* Rounds linear i with value v. */
 static int fit(const struct vq_place *p, uint32_t i, uint32_t v, struct vq_codes *k, double *error,
 	       struct vq_err *err)
@@ -264,6 +315,10 @@ int vq_place_build(struct vq_place *p, uint32_t v, struct vq_err *err)
 
 		if (c->built)
 			continue;
+		if (p->nf) {
+			rc = build_nf(p, i, v, err);
+			continue;
+		}
 		rc = fit(p, i, v, &k, NULL, err);
 		if (rc == VQ_OK)
 			rc = form(c, p, &k, err);
@@ -367,7 +422,25 @@ int vq_place_round(struct vq_place *p, uint32_t i, uint32_t a, uint32_t w, struc
 		memset(&p->lin[i].codes, 0, sizeof(p->lin[i].codes));
 		return VQ_OK;
 	}
+	if (p->nf)
+		return fit_nf(p, i, w, q, err);
 	return p->w.bits == 16 ? VQ_OK : fit(p, i, w, &q->codes, &q->error, err);
+}
+
+/* Whether the place would quantize linear i as q says. */
+static int same_way(const struct vq_place *p, uint32_t i, const struct vq_searched *q)
+{
+	const struct vq_linear *l = p->lin[i].full;
+
+	if (q->act.bits != p->a.bits || q->act.range != p->a.range ||
+	    q->act.n_ranges != p->a.n_ranges || q->nf.bits != p->nf)
+		return 0;
+	if (q->nf.bits)
+		return q->nf.n_out == l->n_out && q->nf.n_in == l->n_in;
+	if (!q->codes.codes)
+		return p->w.bits == 16;
+	return q->codes.grid.bits == p->w.bits && q->codes.n_out == l->n_out &&
+	       q->codes.n_in == l->n_in;
 }
 
 /* Adds a copy of t.  Nothing is rounded any more: it has no dual. */
@@ -401,12 +474,7 @@ int vq_place_adopt(struct vq_place *p, const struct vq_held_list *done, struct v
 		rc = vq_held_searched(done, name, &q, err);
 		if (rc < 0)
 			return rc;
-		if (q.act.bits != p->a.bits || q.act.range != p->a.range ||
-		    q.act.n_ranges != p->a.n_ranges ||
-		    (q.codes.codes != NULL) != (p->w.bits != 16) ||
-		    (q.codes.codes &&
-		     (q.codes.grid.bits != p->w.bits || q.codes.n_out != p->lin[i].full->n_out ||
-		      q.codes.n_in != p->lin[i].full->n_in)))
+		if (!same_way(p, i, &q))
 			return vq_fail(err, VQ_E_DATA, "'%s': was quantized in another way", name);
 		p->a_ratio[0] = q.act.clip;
 		if (i == 0)
@@ -417,6 +485,8 @@ int vq_place_adopt(struct vq_place *p, const struct vq_held_list *done, struct v
 			rc = vq_place_take_ranges(p, &q.act, err);
 		if (rc == VQ_OK && q.codes.codes)
 			rc = form(&p->lin[i].cand[0], p, &q.codes, err);
+		else if (rc == VQ_OK && q.nf.bits)
+			rc = form_nf(&p->lin[i].cand[0], p, &q.nf, err);
 	}
 	return rc;
 }

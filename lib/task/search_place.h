@@ -14,7 +14,8 @@ struct vq_cand {
 	void *planes;
 	uint16_t *scale;
 	uint8_t *zero;
-	float *w; /* or, where activations stay float, dequantized */
+	float *absmax; /* NF */
+	float *w;      /* or, where activations stay float, dequantized */
 };
 
 struct vq_place_linear {
@@ -31,6 +32,7 @@ struct vq_place {
 	uint32_t n;
 	struct vq_place_linear lin[3];
 	struct vq_wgrid w; /* bits 16: the weights stay */
+	uint32_t nf;       /* bits of NF codes instead of that grid, or 0 */
 	struct vq_agrid a; /* bits 16: the input stays */
 	float a_ratio[VQ_QVLM_VALUES];
 	/* Where a stores ranges: [VQ_QVLM_VALUES, 2, a.n_ranges] of each transform, or of the input itself; owned */

@@ -154,7 +154,9 @@ static int n_following(const struct vq_resume *r, const struct vq_held *in, stru
 	int n = 0;
 
 	if (grid)
-		n = json_is_true(json_object_get(grid, "sym")) ? 1 : 2;
+		n = json_object_get(grid, "type")                ? 3
+		    : json_is_true(json_object_get(grid, "sym")) ? 1
+								 : 2;
 	n += json_object_get(json_object_get(r->rec.attrs, "act"), "range") != NULL;
 	if (transform) {
 		uint32_t n_in = in->rec.n_dims == 2 ? (uint32_t)in->rec.dims[1] : 0;

@@ -150,7 +150,7 @@ static int emit(struct vq_units *u, struct vq_sblock *b, struct vq_err *err)
 			rc = done.n ? vq_held_put(&done, u->out, err)
 				    : vq_writer_put(u->out, &h->rec, h->data, err);
 		vq_held_clear(&done);
-		vq_codes_free(&q.codes);
+		vq_searched_free(&q);
 	}
 	if (rc < 0)
 		return rc;

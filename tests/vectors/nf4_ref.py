@@ -54,22 +54,33 @@ def double(absmax):
     return q, scale, offset, back
 
 
+def dequantized(w, bits=4):
+    """w in NF, doubly quantized absmax, and back: float32 of w's shape."""
+    u, absmax = quantize(w.astype(f32).ravel(), codes(bits), 64)
+    return (codes(bits)[u] * np.repeat(double(absmax)[3], 64)[:len(u)]).reshape(w.shape)
+
+
 def floats(a):
     return [float(x) for x in a]
 
 
-rng = np.random.default_rng(int(sys.argv[1]))
-out = []
-for i in range(int(sys.argv[2])):
-    bits, rows, n = int(rng.choice([3, 4])), int(rng.integers(1, 40)), int(rng.integers(1, 600))
-    W = (rng.normal(size=rows * n) * rng.choice([1e-30, 1e-3, .05, 3])).astype(f32)
-    if i % 4 == 0:
-        W[:min(70, len(W))] = 0
-    u, absmax = quantize(W, codes(bits), 64)
-    q, scale, offset, back = double(absmax)
-    value = codes(bits)[u] * np.repeat(back, 64)[:len(u)]
-    even = np.concatenate([u, [0]])[:len(u) + len(u) % 2].astype(int)
-    packed = bytes((even[0::2] << 4 | even[1::2]).astype(np.uint8)).hex()
-    out.append(dict(bits=bits, rows=rows, n=n, W=floats(W), codes=u.tolist(), packed=packed, absmax=floats(absmax),
-                    q=q.tolist(), scale=floats(scale), offset=float(offset), value=floats(value)))
-json.dump(out, sys.stdout)
+def main():
+    rng = np.random.default_rng(int(sys.argv[1]))
+    out = []
+    for i in range(int(sys.argv[2])):
+        bits, rows, n = int(rng.choice([3, 4])), int(rng.integers(1, 40)), int(rng.integers(1, 600))
+        W = (rng.normal(size=rows * n) * rng.choice([1e-30, 1e-3, .05, 3])).astype(f32)
+        if i % 4 == 0:
+            W[:min(70, len(W))] = 0
+        u, absmax = quantize(W, codes(bits), 64)
+        q, scale, offset, back = double(absmax)
+        value = codes(bits)[u] * np.repeat(back, 64)[:len(u)]
+        even = np.concatenate([u, [0]])[:len(u) + len(u) % 2].astype(int)
+        packed = bytes((even[0::2] << 4 | even[1::2]).astype(np.uint8)).hex()
+        out.append(dict(bits=bits, rows=rows, n=n, W=floats(W), codes=u.tolist(), packed=packed, absmax=floats(absmax),
+                        q=q.tolist(), scale=floats(scale), offset=float(offset), value=floats(value)))
+    json.dump(out, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
