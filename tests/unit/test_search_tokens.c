@@ -185,7 +185,9 @@ static struct vq_codes gptq_codes(const float *w, const float *x, const float *f
 	struct vq_gptq_cost cost = {0};
 	struct vq_codes c;
 
-	assert_int_equal(vq_place_gptq(&p, &o, (const uint8_t[]){0, 0}, x, full, r, n_rows, &cost, NULL), VQ_OK);
+	assert_int_equal(
+		vq_place_gptq(&p, &o, (const uint8_t[]){0, 0}, x, full, r, n_rows, &cost, NULL),
+		VQ_OK);
 	c = p.lin[0].codes;
 	memset(&p.lin[0].codes, 0, sizeof(c));
 	vq_place_free(&p);
