@@ -26,7 +26,7 @@ PROBE_SRC := $(sort $(wildcard tests/e2e/*.c))
 PROBES   := $(PROBE_SRC:tests/e2e/%.c=$(BUILD)/e2e/%)
 MAN      := $(sort $(wildcard man/*.[157]))
 
-.PHONY: all deps demo table2 ablation table4 check lint asan bench install uninstall dist clean help units benches format
+.PHONY: all deps demo table2 ablation table4 check lint asan bench bench-layers bench-real install uninstall dist clean help units benches format
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -92,6 +92,14 @@ bench: ## speed of the kernels and the tools beside the machine's limits
 	@$(MAKE) --no-print-directory all benches
 	@BUILD=$(BUILD) tests/bench/run.sh
 
+bench-layers: ## every quantizer on twelve linears of a real model (wants VQLM_DATA)
+	@$(MAKE) --no-print-directory $(BUILD)/bench/layers
+	@$(BUILD)/bench/layers $${VQLM_DATA:-../shared/data}/vit-tiny | tee $(BUILD)/layers.tsv
+
+bench-real: ## every method on two real models (wants VQLM_DATA); tables under build/real
+	@$(MAKE) --no-print-directory all $(BUILD)/bench/vit $(BUILD)/bench/stories
+	@BUILD=$(BUILD) tests/bench/real.sh
+
 install: all ## programs and man pages under $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(TOOLS) $(DESTDIR)$(PREFIX)/bin
@@ -112,6 +120,6 @@ clean: ## remove build/
 	rm -rf $(BUILD)
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 21
 
 -include $(LIB_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(UNIT_SRC:%.c=$(BUILD)/%.d) $(BENCH_SRC:%.c=$(BUILD)/%.d) $(PROBE_SRC:%.c=$(BUILD)/%.d) $(BUILD)/bin/cli.d

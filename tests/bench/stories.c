@@ -335,7 +335,7 @@ static void put_story(const char *dir)
 int main(int argc, char **argv)
 {
 	vq_log_setup("stories", 1);
-	vq_threads_setup(0);
+	vq_threads_setup(1); /* the products are too small for more */
 	if (argc == 3 && strcmp(argv[1], "stream") == 0)
 		put_stream(argv[2]);
 	else if (argc == 3 && strcmp(argv[1], "tell") == 0)
