@@ -116,7 +116,7 @@ $(OUT)/$(TABLE).tsv: $(DONE:%=$(OUT)/%.json) $(wildcard $(QUANT:%=$(OUT)/%.pair)
 	@rm $@.all
 	@mv $@.part $@
 $(OUT)/$(TABLE).md: $(OUT)/$(TABLE).tsv $(HERE)/$(TABLE)-md.awk
-	@awk $(MD_FLAGS) -f $(HERE)/$(TABLE)-md.awk $< >$@.part && mv $@.part $@
+	@awk -v against=$(AGAINST) $(MD_FLAGS) -f $(HERE)/$(TABLE)-md.awk $< >$@.part && mv $@.part $@
 $(OUT)/$(TABLE).svg: $(OUT)/$(TABLE).tsv $(HERE)/$(TABLE).gp
 	@if command -v gnuplot >/dev/null; then \
 		gnuplot -e "table='$<'; picture='$@.part'" $(HERE)/$(TABLE).gp && mv $@.part $@; \

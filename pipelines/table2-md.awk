@@ -1,4 +1,4 @@
-# The comparison's TSV as Markdown: for each variant and scheme a short table of accuracy and KL, then every row.
+# The comparison's TSV (awk -v against=METHOD that all are paired with) as Markdown: for each variant and scheme a short table of accuracy and KL, then every row.
 BEGIN {
 	FS = "\t"
 	scheme["group"] = "integer arithmetic: activations by token in groups of 128 (`--acts group`)"
@@ -45,7 +45,7 @@ function short(t,    w, m, nw, nm, i, j, k) {
 }
 function long(t, variant,    w, m, nw, nm, i, j) {
 	nw = split(widths[t], w, " "); nm = split(methods[t], m, " ")
-	print "| method | bits | NAT | SOC | LAN | TXT | IMG | NO | Avg ± se | vs qvlm ± se | p | KL to fp | flips to fp |"
+	print "| method | bits | NAT | SOC | LAN | TXT | IMG | NO | Avg ± se | vs " against " ± se | p | KL to fp | flips to fp |"
 	print "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
 	line(fp[variant])
 	for (i = 1; i <= nw; i++)
@@ -63,8 +63,11 @@ END {
 	for (i = 1; i <= n_variants; i++)
 		printf "%s full precision of `%s` %s ± %s", i == 1 ? ";" : ",", variants[i], fixed(of(fp[variants[i]], "Avg"), 2), fixed(of(fp[variants[i]], "se"), 2)
 	print "; in brackets the mean KL divergence\nof the next-token distribution from full precision, in nats."
+	print "`awq`: scales by weight-only losses, as its authors do, `awq-joint`: with the inputs quantized too; `nf4`: QLoRA's codes at 4"
+	print "bits, codes by the same rule at 3, uniform groups of 64 at 6 and 8; `gptq`: with `--act-order`; `best`: transforms and"
+	print "searched clips before GPTQ."
 	for (k = 1; k <= n_tables; k++) { heading(tables[k]); short(tables[k]) }
-	print "\nEvery row. vs qvlm: points against `qvlm` of the same table and bits on the same questions, with McNemar's mid-p; flips:"
+	printf "\nEvery row. vs %s: points against `%s` of the same table and bits on the same questions, with McNemar's mid-p; flips:\n", against, against
 	print "answers that are not full precision's, and how many of them lost or gained a right answer."
 	for (k = 1; k <= n_tables; k++) { v = heading(tables[k]); long(tables[k], v) }
 	paper()
