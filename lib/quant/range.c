@@ -24,7 +24,7 @@ static int ascending(const void *a, const void *b)
 static void sort(struct vq_range_tail *t)
 {
 	qsort(t->v, t->m, sizeof(*t->v), ascending);
-	if (t->m >= t->n) {
+	if (t->n && t->m >= t->n) { /* without rows there is none */
 		t->m = t->n;
 		t->limit = t->v[t->n - 1];
 	}
