@@ -11,13 +11,14 @@ build=$(realpath "${BUILD:-$root/build}")
 data=${VQLM_DATA:-$root/../shared/data}
 out=${1:-$build/real}
 read -ra models <<<"${MODELS:-vit stories}"
-read -ra methods <<<"${METHODS:-rtn awq gptq gptq+ best}"
+read -ra methods <<<"${METHODS:-rtn nf4 awq gptq gptq+ best}"
 read -ra sizes <<<"${SIZES:-64 0}"
 declare -A schemes=([vit]=${SCHEMES:-4-16 4-4} [stories]=${SCHEMES:-4-16 4-4 3-16})
 declare -A folder=([vit]=vit-tiny [stories]=stories260k)
 declare -A flags=(
 	[rtn]='--method rtn'
 	[layerwise]='--method layerwise'
+	[nf4]='--method nf4'
 	[awq]='--method awq --awq-loss joint'
 	[gptq]='--method gptq'
 	[gptq+]='--method gptq --act-order --gptaq 0.25 --polish 3 --w-clip mse'
@@ -75,6 +76,7 @@ for model in "${models[@]}"; do
 	for scheme in ${schemes[$model]}; do
 		for size in "${sizes[@]}"; do
 			for method in "${methods[@]}"; do
+				[ "$method" != nf4 ] || [ "$size" = 64 ] || continue # its blocks are of 64
 				name=$out/$model-$method-$scheme-g$size.row
 				[ -e "$name" ] || echo "real: $model $method $scheme, groups of $size" >&2
 				whole "$name" row "$model" "$method" "$scheme" "$size"
