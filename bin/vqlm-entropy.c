@@ -7,12 +7,14 @@
 static struct vq_common common;
 static struct vq_entropy_opts o;
 static int partition, proxy, space;
-static const char *h0;
+static const char *h0, *quantile;
 
 static const struct vq_opt opts[] = {
 	{"h0", 0, VQ_OPT_STR, "X", &h0, NULL,
 	 "threshold of the mean dependency within a block (default: the mean over all pairs)", 0, 0,
 	 NULL},
+	{"h0-quantile", 0, VQ_OPT_STR, "Q", &quantile, NULL,
+	 "instead: that quantile of the pairs, 0 to 1 (0.5 is the median)", 0, 0, NULL},
 	{"depth", 0, VQ_OPT_U32, "N", &o.depth, "3", "layers a block at most", 1, 64, NULL},
 	{"partition", 0, VQ_OPT_CHOICE, "NAME", &partition, "entropy", "how blocks are cut", 0, 0,
 	 VQ_PARTITIONS},
@@ -51,6 +53,12 @@ int main(int argc, char **argv)
 	o.h0 = -1;
 	if (h0 && vq_parse_f64(&o.h0, h0, 0, 1e6) < 0)
 		return vq_cli_usage(&tool, "--h0 wants a number of 0..1000000, got '%s'", h0);
+	o.quantile = -1;
+	if (quantile && (h0 || vq_parse_f64(&o.quantile, quantile, 0, 1) < 0))
+		return vq_cli_usage(&tool,
+				    h0 ? "--h0-quantile wants no --h0 beside it"
+				       : "--h0-quantile wants a number of 0..1, got '%s'",
+				    quantile);
 	o.partition = (enum vq_partition)partition;
 	o.proxy = (enum vq_proxy)proxy;
 	o.space = (enum vq_space)space;

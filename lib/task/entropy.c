@@ -35,10 +35,11 @@ static int begin_segment(struct filter *f, struct vq_err *err)
 
 	if (!f->w)
 		return VQ_OK;
-	params = json_pack("{s:I, s:I, s:s, s:s, s:s, s:I, s:o}", "bits", (json_int_t)o->bits,
+	params = json_pack("{s:I, s:I, s:s, s:s, s:s, s:I, s:o, s:o}", "bits", (json_int_t)o->bits,
 			   "depth", (json_int_t)o->depth, "partition", part_names[o->partition],
 			   "proxy", proxy_names[o->proxy], "space", space_names[o->space], "seed",
-			   (json_int_t)o->seed, "h0", o->h0 < 0 ? json_null() : json_real(o->h0));
+			   (json_int_t)o->seed, "h0", o->h0 < 0 ? json_null() : json_real(o->h0),
+			   "h0_quantile", o->quantile < 0 ? json_null() : json_real(o->quantile));
 	if (params && o->offset &&
 	    json_object_set_new(params, "offset", json_integer(o->offset)) < 0) {
 		json_decref(params);
@@ -113,6 +114,7 @@ static int put_plan(struct filter *f, struct vq_err *err)
 	const struct vq_entropy_opts *o = f->o;
 	const char *label = vq_reader_label(f->r);
 	struct vq_plan p = {.h0 = o->h0,
+			    .quantile = o->quantile,
 			    .depth = o->depth,
 			    .offset = o->offset,
 			    .bits = o->bits,

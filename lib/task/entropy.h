@@ -10,7 +10,8 @@
 #include "task/plan.h"
 
 struct vq_entropy_opts {
-	double h0; /* < 0: the mean of the proxy */
+	double h0;       /* < 0: the quantile or mean of the proxy */
+	double quantile; /* < 0: the mean */
 	uint32_t depth, bits;
 	enum vq_partition partition;
 	enum vq_proxy proxy;

@@ -51,6 +51,44 @@ static double mean_d(const double *d, uint32_t n)
 	return m ? sum / m : 0;
 }
 
+static int ascending(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* The same pairs' quantile q, between the two nearest ones in proportion. */
+static int quantile_d(const double *d, uint32_t n, double q, double *out, struct vq_err *err)
+{
+	double *s = vq_alloc(n, sizeof(*s), err), at;
+	uint32_t i, m = 0;
+
+	if (!s)
+		return VQ_E_SYS;
+	for (i = 0; i < n; i++)
+		if (d[i] >= 0)
+			s[m++] = d[i];
+	qsort(s, m, sizeof(*s), ascending);
+	at = m ? q * (m - 1) : 0;
+	i = (uint32_t)at;
+	*out = !m ? 0 : i + 1 < m ? s[i] + (at - i) * (s[i + 1] - s[i]) : s[m - 1];
+	vq_free(s);
+	return VQ_OK;
+}
+
+/* The threshold that was left to us. */
+static int choose_h0(struct vq_plan *p, struct vq_err *err)
+{
+	p->h0 = 0;
+	if (!p->d || p->n_units < 2)
+		return VQ_OK;
+	if (p->quantile >= 0)
+		return quantile_d(p->d, p->n_units - 1, p->quantile, &p->h0, err);
+	p->h0 = mean_d(p->d, p->n_units - 1);
+	return VQ_OK;
+}
+
 /* The last unit of the block that starts at `first`. */
 static uint32_t block_end(const struct vq_plan *p, const struct vq_plan_bounds *b, uint32_t first)
 {
@@ -89,8 +127,8 @@ int vq_plan_cut(struct vq_plan *p, const struct vq_plan_bounds *b, struct vq_err
 	p->blocks = vq_alloc(b->n_units, sizeof(*p->blocks), err);
 	if (!p->blocks)
 		return VQ_E_SYS;
-	if (p->h0 < 0)
-		p->h0 = p->d ? mean_d(p->d, b->n_units - 1) : 0;
+	if (p->h0 < 0 && choose_h0(p, err) < 0)
+		return VQ_E_SYS;
 	for (first = 0; first < b->n_units;) {
 		uint32_t last = block_end(p, b, first);
 

@@ -32,6 +32,7 @@ struct vq_plan {
 	struct vq_block *blocks; /* [n_blocks] */
 	double *d;               /* [n_units - 1]; negative: no pair there */
 	double h0;
+	double quantile; /* in: of d that h0 < 0 stands for; < 0: the mean instead; not in the JSON */
 	uint32_t depth, bits;
 	uint32_t
 		offset; /* fixed: layers of the first block of each tower; 0: depth; not in the JSON */
@@ -57,8 +58,8 @@ struct vq_plan_bounds vq_plan_bounds_of(const struct vq_config *c, const struct 
 /* 1 when unit k and k+1 may share a block. */
 int vq_plan_may_join(const struct vq_plan_bounds *b, uint32_t k);
 
-/* Cuts the units into blocks.  In p: partition, proxy, space, bits, depth (>= 1), offset, seed and h0 are the caller's
- * (h0 < 0: the mean of d) and d [n_units - 1] too (NULL: unknown, then `entropy` gives one-layer blocks; taken over
+/* Cuts the units into blocks.  In p: partition, proxy, space, bits, depth (>= 1), offset, seed, h0 and quantile are the caller's
+ * (h0 < 0: the mean of d, or its quantile) and d [n_units - 1] too (NULL: unknown, then `entropy` gives one-layer blocks; taken over
  * by p otherwise).  Greedy as in the paper's Eq 7 with pairs k = first..last-1: a block grows while it has fewer
  * than depth units and the mean of its d, the new pair included, is above h0.  Given: vq_plan_free. */
 VQ_MUST_CHECK int vq_plan_cut(struct vq_plan *p, const struct vq_plan_bounds *b,

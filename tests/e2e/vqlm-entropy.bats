@@ -124,7 +124,7 @@ plan() {
 }
 
 @test "numbers of the command line are checked (2)" {
-	for opt in "--h0 x" "--h0 -1" "--depth 0" "-a 1" "-a 16" "--partition half" "--proxy x" "--space x"; do
+	for opt in "--h0 x" "--h0 -1" "--h0-quantile 2" "--h0 1 --h0-quantile .5" "--depth 0" "-a 1" "-a 16" "--partition half" "--proxy x" "--space x"; do
 		run -2 --separate-stderr bash -c "vqlm-entropy $opt < /dev/null"
 		[ -z "$output" ]
 		[[ "$stderr" == "vqlm-entropy: "*"wants"* ]]

@@ -26,6 +26,7 @@ static struct vq_plan cut(enum vq_partition part, uint32_t depth, double h0, con
 	struct vq_plan p = {.partition = part,
 			    .depth = depth,
 			    .h0 = h0,
+			    .quantile = -1,
 			    .d = d ? copy(d, b->n_units - 1) : NULL,
 			    .bits = 4,
 			    .seed = 1};
@@ -80,6 +81,24 @@ static void h0_is_the_mean_of_the_pairs_that_exist(void **state)
 	assert_true(p.h0 == 2.5);
 	assert_blocks(&p, 5, (uint32_t[][2]){{0, 0}, {1, 1}, {2, 2}, {3, 4}, {5, 6}});
 	vq_plan_free(&p);
+}
+
+/* Pairs that exist: 1, 2, 3, 4. */
+static void h0_may_be_a_quantile_of_the_pairs_that_exist(void **state)
+{
+	const double d[] = {2, -1, -1, 3, 1, 4}, q[] = {0, 0.5, 0.75, 1},
+		     want[] = {1, 2.5, 3.25, 4};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(q) / sizeof(*q); i++) {
+		struct vq_plan p = {
+			.depth = 3, .h0 = -1, .quantile = q[i], .d = copy(d, 6), .bits = 4};
+
+		assert_int_equal(vq_plan_cut(&p, &seven, NULL), VQ_OK);
+		assert_true(p.h0 == want[i]);
+		vq_plan_free(&p);
+	}
 }
 
 static void fixed_blocks_stop_at_the_projector_and_at_checkpoints(void **state)
@@ -235,6 +254,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_block_grows_while_the_mean_of_its_pairs_is_above_h0),
 		cmocka_unit_test(h0_is_the_mean_of_the_pairs_that_exist),
+		cmocka_unit_test(h0_may_be_a_quantile_of_the_pairs_that_exist),
 		cmocka_unit_test(fixed_blocks_stop_at_the_projector_and_at_checkpoints),
 		cmocka_unit_test(no_partition_and_no_statistics_give_one_layer_blocks),
 		cmocka_unit_test(random_blocks_cover_all_units_within_the_depth_for_every_seed),
