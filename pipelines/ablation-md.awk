@@ -8,6 +8,8 @@ BEGIN {
 	what["veo"] = "+ effect on the final output (VEO)"
 	what["qvlm"] = "+ both (Q-VLM)"
 	what["entropy"] = "entropy"
+	what["median"] = "entropy, threshold the median"
+	what["upper"] = "entropy, threshold the upper quartile"
 	what["error"] = "quantization error as the proxy"
 	what["fixed2"] = "every two layers"
 	what["fixed3"] = "every three layers"
@@ -78,6 +80,8 @@ END {
 			printf "- %s, Q-VLM to layer-wise: cost %s (the paper: %.2f); %s.\n", w, ratio("terms", w, "qvlm", "layerwise"), 24.6 / 23.5, versus("terms", w, "qvlm")
 		if (have("blocks", w, "entropy") && have("blocks", w, "fixed3"))
 			printf "- %s, entropy to every three layers: cost %s; every three layers to entropy: %s.\n", w, ratio("blocks", w, "entropy", "fixed3"), versus("blocks", w, "fixed3")
+		if (have("blocks", w, "upper") && have("blocks", w, "fixed3"))
+			printf "- %s, entropy with the upper quartile as threshold to every three layers: cost %s; to entropy: %s.\n", w, ratio("blocks", w, "upper", "fixed3"), versus("blocks", w, "upper")
 		if (have("blocks", w, "entropy") && have("blocks", w, "error"))
 			printf "- %s, error as the proxy to entropy: cost %s (the paper: %.2f); calibration with errors measured takes %.2f times as long as without; %s.\n", w, ratio("blocks", w, "error", "entropy"), 41.2 / 25.9, get("blocks", w, "error", "calib_s") / get("blocks", w, "entropy", "calib_s"), versus("blocks", w, "error")
 		randoms(w)

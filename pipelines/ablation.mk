@@ -12,7 +12,7 @@ TABLE    := ablation
 METHODS_terms   ?= layerwise single cdm veo qvlm
 AGAINST_terms   := layerwise
 # Its Table 5, and the partitions that it lacks: without the effect on the final output.
-METHODS_blocks  ?= entropy error fixed2 fixed3 $(SEEDS:%=random%)
+METHODS_blocks  ?= entropy median upper error fixed2 fixed3 $(SEEDS:%=random%)
 AGAINST_blocks  := entropy
 SCHEMES         ?= terms blocks
 
@@ -21,12 +21,16 @@ HOW_cdm         := qvlm --veo off
 HOW_veo         := qvlm --veo on
 HOW_qvlm        := qvlm --veo on
 HOW_entropy     := qvlm --veo off
+HOW_median      := qvlm --veo off
+HOW_upper       := qvlm --veo off
 HOW_error       := qvlm --veo off
 HOW_fixed2      := qvlm --veo off
 HOW_fixed3      := qvlm --veo off
 PLAN_layerwise  := --partition none
 PLAN_single     := --partition none
 PLAN_veo        := --partition none
+PLAN_median     := --h0-quantile 0.5
+PLAN_upper      := --h0-quantile 0.75
 PLAN_error      := --proxy error
 PLAN_fixed2     := --partition fixed --depth 2
 PLAN_fixed3     := --partition fixed --depth 3
