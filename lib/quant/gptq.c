@@ -71,37 +71,50 @@ static int factor(struct vq_gptq *g, const struct vq_hessian *h, const double *d
 	return bad ? -1 : 0;
 }
 
-/* P = alpha striu(D U^T) U, strip by strip. */
+/* Some rows of P; d and t are work space of [TILE_ROWS, n]. */
+static void make_strip(struct vq_gptq *g, const struct vq_hessian *h, double alpha, uint32_t first,
+		       double *d, double *t)
+{
+	uint32_t n = g->n, rows = n - first < TILE_ROWS ? n - first : TILE_ROWS, i, j;
+
+	for (i = 0; i < rows; i++)
+		for (j = 0; j < n; j++)
+			d[(size_t)i * n + j] = h->d[(size_t)g->perm[first + i] * n + g->perm[j]];
+	memset(t, 0, (size_t)rows * n * sizeof(*t));
+	vq_dgemm_nt(rows, n, n, alpha, d, n, g->u, n, t, n);
+	for (i = 0; i < rows; i++)
+		memset(t + (size_t)i * n, 0, (first + i + 1) * sizeof(*t));
+	vq_dgemm_nn(rows, n, n, 1, t, n, g->u, n, g->p + (size_t)first * n, n);
+}
+
+/* P = alpha striu(D U^T) U, strip by strip: a square of doubles is a gigabyte at 11008 inputs. */
 static int make_p(struct vq_gptq *g, const struct vq_hessian *h, double alpha, struct vq_err *err)
 {
-	uint32_t n = g->n;
-	long long strip, n_strips = (long long)vq_ceil_div(n, TILE_ROWS);
-	double *t = vq_calloc((size_t)n * n, sizeof(*t), err),
-	       *d = t ? vq_alloc((size_t)n * n, sizeof(*d), err) : NULL;
-	int rc = VQ_E_SYS;
+	long long strip, n_strips = (long long)vq_ceil_div(g->n, TILE_ROWS);
+	size_t size = (size_t)TILE_ROWS * g->n;
+	int failed = 0;
 
-	g->p = d ? vq_calloc((size_t)n * n, sizeof(*g->p), err) : NULL;
+	g->p = vq_calloc((size_t)g->n * g->n, sizeof(*g->p), err);
 	if (!g->p)
-		goto out;
-#pragma omp parallel for schedule(static)
-	for (strip = 0; strip < n_strips; strip++) {
-		uint32_t first = (uint32_t)strip * TILE_ROWS, i, j;
-		uint32_t rows = n - first < TILE_ROWS ? n - first : TILE_ROWS;
-		size_t at = (size_t)first * n;
+		return VQ_E_SYS;
+#pragma omp parallel
+	{
+		double *buf = vq_alloc(2 * size, sizeof(*buf), NULL);
 
-		for (i = first; i < first + rows; i++)
-			for (j = 0; j < n; j++)
-				d[(size_t)i * n + j] = h->d[(size_t)g->perm[i] * n + g->perm[j]];
-		vq_dgemm_nt(rows, n, n, alpha, d + at, n, g->u, n, t + at, n);
-		for (i = first; i < first + rows; i++)
-			memset(t + (size_t)i * n, 0, (i + 1) * sizeof(*t));
-		vq_dgemm_nn(rows, n, n, 1, t + at, n, g->u, n, g->p + at, n);
+		if (!buf) {
+#pragma omp atomic write
+			failed = 1;
+		}
+#pragma omp for schedule(static)
+		for (strip = 0; strip < n_strips; strip++)
+			if (buf)
+				make_strip(g, h, alpha, (uint32_t)strip * TILE_ROWS, buf,
+					   buf + size);
+		vq_free(buf);
 	}
-	rc = VQ_OK;
-out:
-	vq_free(t);
-	vq_free(d);
-	return rc;
+	return failed ? vq_fail(err, VQ_E_SYS, "memory: cannot have %u rows of %u doubles",
+				2 * TILE_ROWS, g->n)
+		      : VQ_OK;
 }
 
 /* The objective of polishing, in natural order. */

@@ -131,7 +131,7 @@ static uint64_t walk_floats(const struct tower *t, uint64_t n, int running)
 /* GPTQ at a linear: square matrices of double. */
 static uint64_t gptq_squares(const struct shapes *s, const struct vq_name *n)
 {
-	uint64_t n_squares = s->o->gptaq > 0 ? 6 : s->o->polish ? 3 : 2;
+	uint64_t n_squares = s->o->gptaq > 0 ? 4 + 2 * (s->o->polish > 0) : s->o->polish ? 3 : 2;
 
 	return n_squares * 8 * n->dims[1] * n->dims[1];
 }
