@@ -58,7 +58,8 @@ int vq_mixed_units(uint8_t **wide, const struct vq_entropy_stat *s, const struct
 	if (!s->h)
 		return vq_fail(
 			err, VQ_E_DATA,
-			"%s: --mixed wants record 'stat/joint/%s/4'; vqlm-calib with -d sends it",
+			"%s: --mixed wants record 'stat/joint/%s/4'; vqlm-calib sends it with -d, "
+			"-n above 0 and 4 among its --bits",
 			label, o->rotate == VQ_ROTATE_NONE ? "raw" : "hadamard");
 	*wide = vq_calloc(s->n_units, 1, err);
 	if (!*wide)

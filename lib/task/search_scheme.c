@@ -49,6 +49,10 @@ int vq_scheme_check(const struct vq_search_opts *o, struct vq_err *err)
 	if (o->acts == VQ_ACTS_PAPER && o->a.sym)
 		return vq_fail(err, VQ_E_USAGE,
 			       "--acts paper is asymmetric: it goes without --a-sym");
+	if (o->w.bits == 16 && (o->rotate != VQ_ROTATE_NONE || o->smooth != VQ_SMOOTH_OFF))
+		return vq_fail(err, VQ_E_USAGE,
+			       "-w 16 leaves weights as they are, and --rotate and --smooth change "
+			       "them: give -w fewer bits, or --rotate none and --smooth off");
 	if (o->awq_joint && vq_scheme_stores(o))
 		return vq_fail(
 			err, VQ_E_USAGE,

@@ -111,8 +111,10 @@ int vq_units_begin(struct vq_units *u, const struct vq_config *c, struct vq_err 
 	else if (u->acts.n_samples == 0)
 		rc = vq_fail(err, VQ_E_DATA,
 			     "%s: no calibration inputs; run vqlm-calib with -d and -n above 0, or "
-			     "search with --method rtn",
-			     u->label);
+			     "search %s",
+			     u->label,
+			     vq_search_rounds(u->o) ? "without --clip, --smooth and --rotate wush"
+						    : "with --method rtn");
 	if (rc == VQ_OK)
 		warn_about(u);
 	return rc;

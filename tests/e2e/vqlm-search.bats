@@ -202,6 +202,7 @@ errors() {
 }
 
 @test "best is gptq with other defaults, of which each can be given" {
+	local o
 	vqlm-search -q --method best --rows 300 --clip off -t 2 <"$(P)" >best.vqs
 	vqlm-search -q --method gptq --rotate wush --act-order --gptaq 0.25 --rows 300 <"$(P)" >gptq.vqs
 	[ "$(codes best.vqs)" = "$(codes gptq.vqs)" ]
@@ -209,6 +210,13 @@ errors() {
 	[[ "$output" == *"decoder.layers.2.down_proj.transform_matrix"* ]]
 	run -2 --separate-stderr vqlm-search --method qvlm --smooth search </dev/null
 	[[ "$stderr" == *"--smooth search is for rtn, gptq and best"* ]]
+	for o in "best" "rtn --rotate hadamard" "layerwise --smooth 0.5"; do
+		# shellcheck disable=SC2086
+		run -2 --separate-stderr vqlm-search -w 16 --method $o </dev/null
+		[[ "$stderr" == *"-w 16 leaves weights as they are"* ]]
+	done
+	run -3 --separate-stderr vqlm-search --method rtn --smooth 0.5 <"$BATS_FILE_TMPDIR/weights.vqs"
+	[[ "$stderr" == *"or search without --clip, --smooth and --rotate wush"* ]]
 	run -2 --separate-stderr vqlm-search --smooth 1.5 </dev/null
 	[[ "$stderr" == *"--smooth wants 'off', 'search' or a number of 0..1, got '1.5'"* ]]
 }
