@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "kernel/cpu.h"
+#include "kernel/qact_rows.h"
 
 #define ROW_ALIGN 64u    /* bytes */
 #define PARALLEL  32768u /* inputs below which one thread is faster */
@@ -161,6 +162,10 @@ void vq_act_fake(const struct vq_agrid *g, const float *x, size_t n_rows, uint32
 	if (g->bits == VQ_ACT_FLOAT) {
 		if (out != x)
 			memcpy(out, x, n_rows * n * sizeof(float));
+		return;
+	}
+	if (g->range == VQ_RANGE_CHANNEL) {
+		vq_act_fake_channels(g, x, n_rows, n, out);
 		return;
 	}
 #pragma omp parallel for schedule(static) if (n_rows * n > PARALLEL)

@@ -8,6 +8,10 @@ void vq_act_quantize_generic(const struct vq_agrid *g, const float *x, uint32_t 
 			     float *scale, int32_t *zero);
 void vq_act_fake_generic(const struct vq_agrid *g, const float *x, uint32_t n, float *out);
 
+/* vq_act_fake of whole rows when ranges are stored for each input (VQ_RANGE_CHANNEL); the bits of the rows' functions. */
+void vq_act_fake_channels(const struct vq_agrid *g, const float *x, size_t n_rows, uint32_t n,
+			  float *out);
+
 #if defined(__x86_64__)
 void vq_act_quantize_avx2(const struct vq_agrid *g, const float *x, uint32_t n, int8_t *q,
 			  float *scale, int32_t *zero);

@@ -13,6 +13,7 @@
 #include "base/num.h"
 #include "base/rng.h"
 #include "kernel/cpu.h"
+#include "kernel/qact_rows.h"
 
 static const uint32_t groups[] = {0, 128, 32, 20, 7};
 #define N_GROUPS (sizeof(groups) / sizeof(groups[0]))
@@ -360,6 +361,41 @@ static void stored_ranges_are_those_of_their_channel_position_or_group(void **st
 	assert_memory_equal(got, want, sizeof(got));
 }
 
+/* All rows at once give what the definition gives token by token, whatever comes: ties, ranges of nothing, inputs far
+ * outside, infinities, NaN. */
+static void channels_of_all_rows_are_the_definition(void **state)
+{
+	enum { N = 150, ROWS = 40 };
+	static float x[ROWS * N], lo[N], hi[N], want[ROWS * N], got[ROWS * N];
+	const float odd[] = {INFINITY, -INFINITY, NAN, 1e30f, -1e30f, 0, -0.0f, 1e-38f};
+	struct vq_rng r = vq_rng_new(5, "channels");
+	struct vq_agrid g = {.clip = 1,
+			     .group = 1,
+			     .range = VQ_RANGE_CHANNEL,
+			     .n_ranges = N,
+			     .lo = lo,
+			     .hi = hi};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < N; i++) {
+		lo[i] = i % 11 == 0 ? 0 : (float)-vq_rng_uniform(r, 3 * i);
+		hi[i] = i % 11 == 0 || i % 13 == 0 ? 0 : (float)vq_rng_uniform(r, 3 * i + 1);
+	}
+	lo[1] = -1, hi[1] = 2; /* at 4 bits steps of .2: multiples of .1 are ties */
+	for (i = 0; i < ROWS * N; i++)
+		x[i] = i % 17 == 0  ? odd[i / 17 % 8]
+		       : i % N == 1 ? 0.1f * (float)(i / N)
+				    : (float)vq_rng_normal(r, 1000 + i);
+	for (g.bits = 2; g.bits <= 8; g.bits++)
+		for (g.sym = 0; g.sym < 2; g.sym++) {
+			for (i = 0; i < ROWS; i++)
+				vq_act_fake_generic(&g, x + i * N, N, want + i * N);
+			vq_act_fake(&g, x, ROWS, N, got);
+			assert_memory_equal(got, want, sizeof(got));
+		}
+}
+
 /* Codes and values that the authors' quantizer gives (run on a CPU; torch 1.13).  Theirs divides by the step's
  * reciprocal and rounds x / step less the zero point at once; ours rounds x / step and then adds it, so that ties
  * fall otherwise where the zero point is odd: one of these does.  Values agree but for float rounding.  Theirs may
@@ -472,6 +508,7 @@ int main(void)
 		cmocka_unit_test(the_number_of_threads_does_not_show),
 		cmocka_unit_test(stored_ranges_give_the_same_codes_and_values_in_every_kernel_set),
 		cmocka_unit_test(stored_ranges_are_those_of_their_channel_position_or_group),
+		cmocka_unit_test(channels_of_all_rows_are_the_definition),
 		cmocka_unit_test(the_released_codes_golden_vectors_hold_where_rules_coincide),
 		cmocka_unit_test(grids_say_what_they_store_and_whether_integers_can_run_them),
 		cmocka_unit_test(sixteen_bits_copy),
