@@ -6,11 +6,6 @@
 static const char *const range_names[] = {"token", "static", "channel", "position"};
 #define N_RANGES (sizeof(range_names) / sizeof(range_names[0]))
 
-const char *vq_agrid_range_name(enum vq_act_range range)
-{
-	return range_names[range];
-}
-
 json_t *vq_agrid_json(const struct vq_agrid *g)
 {
 	json_t *j = json_pack("{s:I, s:I, s:b, s:f}", "bits", (json_int_t)g->bits, "group",

@@ -17,7 +17,4 @@ VQ_MUST_CHECK int vq_agrid_set_ranges(struct vq_agrid *g, const float *ranges, s
 				      uint32_t n_in, uint32_t n_positions, const char *label,
 				      struct vq_err *err);
 
-/* The word of "range"; "token" for VQ_RANGE_TOKEN. */
-const char *vq_agrid_range_name(enum vq_act_range range);
-
 #endif

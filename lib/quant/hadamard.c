@@ -24,7 +24,7 @@ void vq_sign_fill(float *sign, uint32_t n, uint64_t seed)
 		sign[i] = vq_rng_u64(r, i) & 1 ? -1.0f : 1.0f;
 }
 
-static void transform(float *x, size_t rows, uint32_t n, const float *before, const float *after)
+void vq_hadamard_apply(float *x, size_t rows, uint32_t n, const float *sign)
 {
 	uint32_t block = vq_hadamard_block(n);
 	float scale = block ? (float)(1 / sqrt(block)) : 1;
@@ -37,21 +37,11 @@ static void transform(float *x, size_t rows, uint32_t n, const float *before, co
 		float *v = x + (size_t)r * n;
 		uint32_t i;
 
-		for (i = 0; before && i < n; i++)
-			v[i] *= before[i];
+		for (i = 0; sign && i < n; i++)
+			v[i] *= sign[i];
 		for (i = 0; i < n; i += block)
 			vq_fwht(v + i, block);
 		for (i = 0; i < n; i++)
-			v[i] *= after ? scale * after[i] : scale;
+			v[i] *= scale;
 	}
-}
-
-void vq_hadamard_apply(float *x, size_t rows, uint32_t n, const float *sign)
-{
-	transform(x, rows, n, sign, NULL);
-}
-
-void vq_hadamard_undo(float *x, size_t rows, uint32_t n, const float *sign)
-{
-	transform(x, rows, n, NULL, sign);
 }

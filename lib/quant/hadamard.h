@@ -16,6 +16,5 @@ void vq_sign_fill(float *sign, uint32_t n, uint64_t seed);
 
 /* x [rows, n] in place.  sign NULL: none.  Rows of a width without a block stay as they are, signs too. */
 void vq_hadamard_apply(float *x, size_t rows, uint32_t n, const float *sign);
-void vq_hadamard_undo(float *x, size_t rows, uint32_t n, const float *sign); /* x = y H S */
 
 #endif

@@ -6,11 +6,6 @@
 
 static const char *const kinds[] = {"scale", "hadamard", "matrix"};
 
-const char *vq_transform_kind_name(enum vq_transform_kind k)
-{
-	return kinds[k];
-}
-
 const char *vq_transform_suffix(enum vq_transform_part p)
 {
 	return p == VQ_TRANSFORM_PART_SCALE ? ".transform_scale" : ".transform_matrix";

@@ -35,7 +35,6 @@ VQ_MUST_CHECK int vq_transform_attr_parse(struct vq_transform_attr *a, const jso
 /* Given; NULL on no memory. */
 json_t *vq_transform_attr_json(const struct vq_transform *t, const char *from);
 
-const char *vq_transform_kind_name(enum vq_transform_kind k);
 const char *vq_transform_suffix(enum vq_transform_part p); /* ".transform_scale" */
 
 /* 1 when weight is FROM.weight. */
