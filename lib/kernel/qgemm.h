@@ -63,9 +63,13 @@ void vq_unpack_zeros(const uint8_t *packed, uint32_t n_out, uint32_t n_groups, u
 /* One panel of planes (n_steps steps of 4 inputs) -> codes [n_steps, 32, 4]. */
 void vq_panel_expand(uint32_t bits, const uint8_t *panel, uint32_t n_steps, uint8_t *codes);
 
-/* y [a->n_rows, n_out]; g is the grid that a was made with.  VQ_E_DATA when the groups do not divide each
- * other, when the widths of w and a differ, or when a segment is so long that its sum may leave int32
- * (33,025 inputs at 8 x 8 bits), or when groups straddle rows. */
+/* VQ_E_DATA when w has no integer product with inputs on g: their groups do not divide each other, or straddle rows, or a
+ * segment is so long that its sum may leave int32 (33,025 inputs at 8 x 8 bits). */
+VQ_MUST_CHECK int vq_qgemm_check(const struct vq_packed *w, const struct vq_agrid *g,
+				 struct vq_err *err);
+
+/* y [a->n_rows, n_out]; g is the grid that a was made with.  VQ_E_DATA when vq_qgemm_check says so, and when the widths
+ * of w and a differ. */
 VQ_MUST_CHECK int vq_qgemm(const struct vq_packed *w, const struct vq_qact *a,
 			   const struct vq_agrid *g, const float *bias, float *y,
 			   struct vq_err *err);

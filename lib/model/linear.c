@@ -126,6 +126,11 @@ static int check_ranges(const struct vq_linear *l, size_t n_rows, struct vq_err 
 	return VQ_OK;
 }
 
+int vq_linear_is_integer(const struct vq_linear *l)
+{
+	return l->packed && vq_agrid_is_integer(&l->act) && !l->exact && !l->packed->straddles;
+}
+
 static int one(const struct vq_linear *l, const float *x, size_t n_rows, float *y,
 	       struct prepared *p, struct vq_err *err)
 {
@@ -142,7 +147,7 @@ static int one(const struct vq_linear *l, const float *x, size_t n_rows, float *
 		forget(p);
 	p->grid = l->act;
 	p->transform = l->transform;
-	if (l->packed && vq_agrid_is_integer(&l->act) && !l->exact && !l->packed->straddles) {
+	if (vq_linear_is_integer(l)) {
 		rc = p->have_q ? VQ_OK : quantize(p, l, x, n_rows, err);
 		return rc < 0 ? rc : vq_qgemm(l->packed, &p->q, &l->act, l->bias, y, err);
 	}

@@ -28,6 +28,9 @@ struct vq_linear {
 VQ_MUST_CHECK int vq_linear_apply(const struct vq_linear *const *l, uint32_t n, const float *x,
 				  size_t n_rows, float *const *y, struct vq_err *err);
 
+/* 1 when its product is one of integers. */
+int vq_linear_is_integer(const struct vq_linear *l);
+
 /* One linear. */
 VQ_MUST_CHECK int vq_linear_one(const struct vq_linear *l, const float *x, size_t n_rows, float *y,
 				struct vq_err *err);
