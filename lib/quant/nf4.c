@@ -241,6 +241,11 @@ int vq_nf_absmax_check(const struct vq_nf_absmax *a, const char *label, struct v
 			return vq_fail(err, VQ_E_DATA,
 				       "%s: scale %zu of absmax is no number of 0 or more", label,
 				       i);
+		/* The map goes from less than -0.99 to 1. */
+		else if (!isfinite(a->scale[i] + fabsf(a->offset)))
+			return vq_fail(err, VQ_E_DATA,
+				       "%s: scale %zu of absmax and its offset leave float32",
+				       label, i);
 	return VQ_OK;
 }
 

@@ -101,7 +101,7 @@ json_t *vq_nf_grid_json(uint32_t bits);
 VQ_MUST_CHECK int vq_nf_grid_parse(const json_t *grid, uint32_t *bits, const char *label,
 				   struct vq_err *err);
 
-/* VQ_E_DATA when an absmax that came from a file holds what is no number. */
+/* VQ_E_DATA when an absmax that came from a file holds, or makes, what is no number. */
 VQ_MUST_CHECK int vq_nf_absmax_check(const struct vq_nf_absmax *a, const char *label,
 				     struct vq_err *err);
 

@@ -185,8 +185,8 @@ static int check_grids(const struct vq_pack *k, const struct vq_record *rec, str
 		return vq_fail(err, VQ_E_DATA, "%s: the grids of '%s.weight' are missing", k->label,
 			       k->p.stem);
 	if (name && rec)
-		return vq_fail(err, VQ_E_DATA, "%s: want '%s', got '%s'", k->label, name,
-			       rec->name);
+		return vq_fail(err, VQ_E_DATA, "%s: want GRID '%s', got %s '%s'", k->label, name,
+			       vq_kind_name(rec->kind), rec->name);
 	return name ? vq_fail(err, VQ_E_DATA, "%s: '%s' is missing", k->label, name) : VQ_OK;
 }
 

@@ -68,7 +68,7 @@ int vq_pack_nf(struct vq_pack *k, const struct vq_record *rec, struct vq_err *er
 	p->absmax.offset = *(const float *)data;
 	p->absmax.n = n_blocks;
 	vq_free(data);
-	rc = vq_nf_absmax_check(&p->absmax, want, err);
+	rc = vq_nf_absmax_check(&p->absmax, p->name->name, err);
 	if (rc < 0)
 		return vq_err_prefix(err, "%s", k->label);
 	return finish(k, err);

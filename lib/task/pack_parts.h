@@ -102,6 +102,12 @@ VQ_MUST_CHECK int vq_pack_take_ranges(struct vq_pack *k, const struct vq_record 
 /* Adds NAME.json; j is taken over, NULL is a failure. */
 VQ_MUST_CHECK int vq_pack_describe(struct vq_pack *k, const char *name, json_t *j,
 				   struct vq_err *err);
+/* The pending linear is on a uniform grid and whole: writes it, with its packed zero points (NULL: symmetric). */
+VQ_MUST_CHECK int vq_pack_uniform(struct vq_pack *k, const uint8_t *zero, struct vq_err *err);
+/* 1 when the float tensor of that name is to be quantized here (--head 8), and that, of two dimensions (pack_head.c). */
+int vq_pack_wants_head8(const struct vq_pack *k, const char *name);
+VQ_MUST_CHECK int vq_pack_head8(struct vq_pack *k, const struct vq_record *rec,
+				const struct vq_name *name, struct vq_err *err);
 /* The pending linear is NF4 or NF3: a part of its absmax (pack_nf.c). */
 VQ_MUST_CHECK int vq_pack_nf(struct vq_pack *k, const struct vq_record *rec, struct vq_err *err);
 /* A part of the member begun, *at bytes into it, and what fills up to the next (0: none). */

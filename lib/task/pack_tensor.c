@@ -149,104 +149,24 @@ static int check_codes(struct vq_pack *k, const struct vq_record *rec, const uin
 			   : VQ_OK;
 }
 
-/* --- the token embedding and the head, quantized here --- */
-
-#define HEAD_ROWS 256u /* turned into floats at a time; any number gives the same codes */
-
-static const struct vq_wgrid head_grid = {.bits = 8, .group = 128, .sym = 1};
-static const struct vq_agrid head_act = {.bits = 8, .group = 128, .sym = 0, .clip = 1};
-
-static int wants_head8(const struct vq_pack *k, const char *name)
-{
-	return k->o->head8 && (strcmp(name, "decoder.embed.weight") == 0 ||
-			       strcmp(name, "decoder.head.weight") == 0);
-}
-
-static json_t *head_attrs(const struct vq_pack *k, const struct vq_record *rec)
-{
-	json_t *a = rec->attrs ? json_deep_copy(rec->attrs) : json_object();
-
-	if (json_object_set_new(a, "grid",
-				json_pack("{s:i, s:i, s:b}", "bits", (int)head_grid.bits, "group",
-					  (int)head_grid.group, "sym", head_grid.sym)) < 0) {
-		json_decref(a);
-		return NULL;
-	}
-	/* A tied embedding is the head too, and its input is quantized as a head's is. */
-	if (k->config.decoder.tied || strcmp(rec->name, "decoder.head.weight") == 0)
-		json_object_set_new(a, "act", vq_agrid_json(&head_act));
-	return a;
-}
-
-/* Rounds t [n_out, n_in] to nearest, some rows at a time. */
-static int round_rows(struct vq_pack *k, const struct vq_record *rec, const struct vq_tensor *t,
-		      struct vq_codes *c, struct vq_err *err)
-{
-	size_t n_in = c->n_in, n, i;
-	float *w = vq_alloc_f32(HEAD_ROWS * n_in, err);
-	uint32_t r, rows;
-	int rc = w ? VQ_OK : VQ_E_SYS;
-
-	for (r = 0; rc == VQ_OK && r < c->n_out; r += rows) {
-		struct vq_codes part = *c;
-
-		rows = c->n_out - r < HEAD_ROWS ? c->n_out - r : HEAD_ROWS;
-		n = rows * n_in;
-		rc = vq_tensor_to_f32(t, r * n_in, n, w, err);
-		for (i = 0; rc == VQ_OK && i < n; i++)
-			if (!isfinite(w[i]))
-				rc = vq_pack_bad(k, rec, err, "has a weight that is no number");
-		part.n_out = rows;
-		part.codes += r * n_in;
-		part.scale += (size_t)r * vq_grid_n_groups(&c->grid, c->n_in);
-		if (rc == VQ_OK)
-			vq_grid_fit(&part, w, 1);
-	}
-	vq_free(w);
-	return rc;
-}
-
-static int finish_linear(struct vq_pack *k, const uint8_t *zero, struct vq_err *err);
-
-static int put_head8(struct vq_pack *k, const struct vq_record *rec, const struct vq_name *name,
-		     struct vq_err *err)
-{
-	struct vq_pack_pending *p = &k->p;
-	struct vq_tensor t = {.dtype = rec->dtype, .n_dims = 2};
-	struct vq_codes c = {0};
-	void *data = NULL;
-	int rc;
-
-	memcpy(t.dims, rec->dims, sizeof(t.dims));
-	*p = (struct vq_pack_pending){.name = name,
-				      .grid = head_grid,
-				      .n_out = (uint32_t)rec->dims[0],
-				      .n_in = (uint32_t)rec->dims[1]};
-	p->n_groups = vq_grid_n_groups(&p->grid, p->n_in);
-	p->attrs = head_attrs(k, rec);
-	rc = p->attrs ? VQ_OK : vq_fail(err, VQ_E_SYS, "memory: cannot describe the head");
-	if (rc == VQ_OK)
-		rc = vq_codes_alloc(&c, &p->grid, p->n_out, p->n_in, err);
-	if (rc == VQ_OK)
-		rc = vq_reader_load(k->in, &data, err);
-	t.data = data;
-	if (rc == VQ_OK)
-		rc = round_rows(k, rec, &t, &c, err);
-	vq_free(data);
-	if (rc == VQ_OK) {
-		p->planes = vq_alloc(vq_packed_plane_bytes(8, p->n_out, p->n_in), 1, err);
-		p->scale = vq_alloc(vq_packed_n_scales(p->n_out, p->n_groups), 2, err);
-		rc = p->planes && p->scale ? VQ_OK : VQ_E_SYS;
-	}
-	if (rc == VQ_OK) {
-		vq_pack_codes(8, c.codes, p->n_out, p->n_in, p->planes);
-		vq_pack_scales(c.scale, p->n_out, p->n_groups, p->scale);
-	}
-	vq_codes_free(&c);
-	return rc < 0 ? rc : finish_linear(k, NULL, err);
-}
-
 /* --- codes and grids --- */
+
+/* Codes of grid p->grid whose input is quantized too must have a product with it. */
+static int check_product(const struct vq_pack *k, const struct vq_record *rec, struct vq_err *err)
+{
+	const struct vq_pack_pending *p = &k->p;
+	struct vq_packed w = {.n_in = p->n_in,
+			      .bits = p->grid.bits,
+			      .group = p->nf ? VQ_NF_BLOCK : p->grid.group,
+			      .value = vq_nf_codes(p->nf),
+			      .straddles = p->nf && p->n_in % VQ_NF_BLOCK != 0};
+
+	/* vq_pack_note_ranges has parsed it. */
+	if (!json_object_get(rec->attrs, "act") || !vq_agrid_is_integer(&k->ranges.act) ||
+	    w.straddles || vq_qgemm_check(&w, &k->ranges.act, err) == VQ_OK)
+		return VQ_OK;
+	return vq_err_prefix(err, "%s: '%s'", k->label, rec->name);
+}
 
 /* X.weight as codes: packed at once, so that codes and planes are together for a moment only. */
 static int start_linear(struct vq_pack *k, const struct vq_record *rec, const struct vq_name *name,
@@ -271,7 +191,9 @@ static int start_linear(struct vq_pack *k, const struct vq_record *rec, const st
 	bytes = vq_packed_plane_bytes(p->grid.bits, p->n_out, p->n_in);
 	if (bytes == SIZE_MAX)
 		return vq_pack_bad(k, rec, err, "is too large");
-	rc = vq_pack_transform(k, rec, name, err);
+	rc = check_product(k, rec, err);
+	if (rc == VQ_OK)
+		rc = vq_pack_transform(k, rec, name, err);
 	if (rc == VQ_OK)
 		rc = vq_reader_load(k->in, &codes, err);
 	if (rc == VQ_OK)
@@ -314,7 +236,7 @@ void vq_pack_linear_done(struct vq_pack *k, uint64_t bytes)
 	vq_pack_drop(p);
 }
 
-static int finish_linear(struct vq_pack *k, const uint8_t *zero, struct vq_err *err)
+int vq_pack_uniform(struct vq_pack *k, const uint8_t *zero, struct vq_err *err)
 {
 	struct vq_pack_pending *p = &k->p;
 	struct vq_packed_parts a;
@@ -362,7 +284,7 @@ static int take_scale(struct vq_pack *k, const struct vq_record *rec, const uint
 	if (!p->scale)
 		return VQ_E_SYS;
 	vq_pack_scales(scale, p->n_out, p->n_groups, p->scale);
-	return p->grid.sym ? finish_linear(k, NULL, err) : VQ_OK;
+	return p->grid.sym ? vq_pack_uniform(k, NULL, err) : VQ_OK;
 }
 
 static int take_zero(struct vq_pack *k, const struct vq_record *rec, const uint8_t *zero,
@@ -378,7 +300,7 @@ static int take_zero(struct vq_pack *k, const struct vq_record *rec, const uint8
 	}
 	if (rc == VQ_OK) {
 		vq_pack_zeros(zero, p->n_out, p->n_groups, packed);
-		rc = finish_linear(k, packed, err);
+		rc = vq_pack_uniform(k, packed, err);
 	}
 	vq_free(packed);
 	return rc;
@@ -428,7 +350,7 @@ int vq_pack_tensor(struct vq_pack *k, const struct vq_record *rec, struct vq_err
 		return start_linear(k, rec, name, err);
 	if (json_object_get(rec->attrs, "transform"))
 		return vq_pack_bad(k, rec, err, "has a transform but no codes");
-	if (wants_head8(k, rec->name) && rec->n_dims == 2 && is_float(rec->dtype))
-		return put_head8(k, rec, name, err);
+	if (vq_pack_wants_head8(k, rec->name) && rec->n_dims == 2 && is_float(rec->dtype))
+		return vq_pack_head8(k, rec, name, err);
 	return put_plain(k, rec, err);
 }

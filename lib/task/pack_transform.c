@@ -53,7 +53,8 @@ int vq_pack_transform(struct vq_pack *k, const struct vq_record *rec, const stru
 		rc = add(k, &a, name, err);
 	} else {
 		t = find(k, a.from);
-		if (!t || t->name->unit != name->unit)
+		/* Names are in order of execution, in which a model is loaded. */
+		if (!t || t->name->unit != name->unit || t->name > name)
 			rc = vq_fail(
 				err, VQ_E_DATA,
 				"%s: its transform is that of '%s', which has none ahead of it in "

@@ -360,7 +360,19 @@ static struct vq_held *record(struct vq_held_list *l, const char *suffix)
 	return (struct vq_held *)(uintptr_t)vq_held_find(l, name);
 }
 
-enum fault { CODE, SCALE_NAN, SCALE_NEGATIVE, OFFSET, SHAPE, TYPE, MISSING, ORDER, GRID, N_FAULTS };
+enum fault {
+	CODE,
+	SCALE_NAN,
+	SCALE_NEGATIVE,
+	OFFSET,
+	SHAPE,
+	TYPE,
+	MISSING,
+	ORDER,
+	GRID,
+	OVERFLOW,
+	N_FAULTS
+};
 
 static void spoil(struct vq_held_list *l, enum fault f)
 {
@@ -387,6 +399,10 @@ static void spoil(struct vq_held_list *l, enum fault f)
 		grid = json_object_get(h->rec.attrs, "grid");
 		json_object_set_new(grid, "block", json_integer(128));
 		break;
+	case OVERFLOW:
+		*(float *)h->data = 3e38f;
+		*(float *)record(l, ".absmax_offset")->data = -3e38f;
+		break;
 	case N_FAULTS: break;
 	}
 	h->rec.hash = 0;
@@ -404,6 +420,7 @@ static void bad_records_are_refused_by_name(void **state)
 		"want '" LINEAR ".absmax' after the codes",
 		"want '" LINEAR ".absmax_scale' after the codes",
 		"want type nf of 3 or 4 bits, block 64",
+		"scale 0 of absmax and its offset leave float32",
 	};
 	struct vq_search_opts o = nf_opts(4);
 	struct toy t = a_toy();

@@ -32,6 +32,10 @@
 #define GATE "decoder.layers.1.gate_proj" /* matrices of 64 */
 #define DOWN "decoder.layers.1.down_proj" /* Hadamard, 640 inputs in blocks of 128 */
 
+/* Floats into Q.weight as packed, 256 x 256 codes of 4 bits, 256 x 4 scales of 2 bytes, as many zero points. */
+#define SCALES "8192"
+#define ZEROS  "8704"
+
 static struct vq_ckpt *ckpt;
 static struct vq_config config;
 static struct vq_name *names;
@@ -543,6 +547,27 @@ static void shorten(const char *name)
 	record(name)->rec.dims[0]--;
 }
 
+static json_t *act_of(const char *weight)
+{
+	return json_object_get(record(weight)->rec.attrs, "act");
+}
+
+/* K ahead of Q, with the transform that was Q's: in order in the stream, but not in the model. */
+static void put_k_first(void)
+{
+	struct vq_held *q = record(Q ".weight"), *k = record(K ".weight"), moved[4];
+	size_t n = (size_t)(k - q);
+
+	assert_int_equal(n, 4); /* codes, scale, zero, transform */
+	set_attr(Q ".weight", "from", json_string(K));
+	set_attr(K ".weight", "from", json_string(K));
+	snprintf(q[3].rec.name, sizeof(q[3].rec.name), K ".transform_scale");
+	memcpy(moved, q, sizeof(moved));
+	memcpy(q, k, 3 * sizeof(*q));
+	q[3] = moved[3];
+	memcpy(q + 4, moved, 3 * sizeof(*q));
+}
+
 /* One fault in `searched`; NULL past the last.  *linear is the one whose transform suffers, NULL where its own records
  * are right; says is what pack says. */
 static const char *fault(int i, const char **linear, const char **without)
@@ -560,7 +585,7 @@ static const char *fault(int i, const char **linear, const char **without)
 	case 4:
 		record(Q ".transform_scale")->rec.dtype = VQ_I32;
 		return "want f32 [256], got i32 [256]";
-	case 5: *without = Q ".transform_scale"; return "want '" Q ".transform_scale'";
+	case 5: *without = Q ".transform_scale"; return "want GRID '" Q ".transform_scale'";
 	case 6:
 		*linear = GATE ".weight";
 		spoil(GATE ".transform_matrix", 900, NAN);
@@ -572,7 +597,7 @@ static const char *fault(int i, const char **linear, const char **without)
 	case 8:
 		*linear = GATE ".weight";
 		*without = GATE ".transform_matrix";
-		return "want '" GATE ".transform_matrix'";
+		return "want GRID '" GATE ".transform_matrix'";
 	case 9:
 		set_attr(Q ".weight", "kind", json_string("zigzag"));
 		return "want kind scale, hadamard or matrix, got 'zigzag'";
@@ -618,6 +643,25 @@ static const char *fault(int i, const char **linear, const char **without)
 		json_object_set_new(record("decoder.norm.weight")->rec.attrs, "transform",
 				    json_integer(1));
 		return "has a transform but no codes";
+	case 21:
+		*linear = NULL;
+		json_object_set_new(act_of(Q ".weight"), "group", json_integer(48));
+		return "'" Q ".weight': product: weight groups of 64 and input groups of 48";
+	case 22:
+		*linear = NULL;
+		json_object_set(record("decoder.norm.weight")->rec.attrs, "act",
+				act_of(Q ".weight"));
+		return "'decoder.norm.weight': has an activation grid but is no linear layer";
+	case 23:
+		*linear = NULL;
+		json_object_set_new(act_of(Q ".weight"), "range", json_string("position"));
+		json_object_set_new(act_of(Q ".weight"), "group", json_integer(0));
+		json_object_set_new(act_of(Q ".weight"), "clip", json_integer(1));
+		return "'" Q ".weight': act: ranges by position outside the vision tower";
+	case 24:
+		*linear = NULL;
+		put_k_first();
+		return "'" Q ".weight': its transform is that of '" K "', which has none ahead";
 	default: return NULL;
 	}
 }
@@ -655,11 +699,11 @@ static void wrong_transforms_are_refused_by_name(void **state)
 			fail_msg("fault %d: want '%s' in '%s'", i, says, err.text);
 		vq_free(b.p);
 	}
-	assert_int_equal(i, 21);
+	assert_int_equal(i, 25);
 }
 
-/* A copy of the packed model with one member's text changed (from, to), a float of its data changed (from NULL), or the
- * member left out (to NULL too); the manifest vouches for the change. */
+/* A copy of the packed model with one member's text changed (from, to), a float of its data changed (from NULL; the
+ * first, or the one that to names after @), or the member left out (to NULL too); the manifest vouches for the change. */
 static struct bytes doctored(const struct vq_vqm *v, const char *name, const char *from,
 			     const char *to)
 {
@@ -685,7 +729,12 @@ static struct bytes doctored(const struct vq_vqm *v, const char *name, const cha
 			n += strlen(to) - strlen(from);
 			n_done++;
 		} else if (strcmp(m->name, name) == 0 && to) {
-			((float *)(void *)copy)[4] = strtof(to, NULL);
+			char *end;
+			float value = strtof(to, &end);
+			size_t place = *end == '@' ? strtoul(end + 1, NULL, 10) : 0;
+
+			assert_true((place + 1) * sizeof(value) <= n);
+			((float *)(void *)copy)[place] = value;
 			n_done++;
 		}
 		if (strcmp(m->name, name) != 0 || from || to)
@@ -716,15 +765,25 @@ static void a_packed_model_with_a_wrong_transform_is_refused_by_member(void **st
 		{K ".weight.json", "layers.1.q_proj\"", "layers.0.q_proj\"",
 		 "none such ahead of it"},
 		{K ".weight.json", "\"block\":128", "\"block\":64", "none such ahead of it"},
+		{Q ".weight.json", "\"group\":64", "\"group\":48",
+		 Q ".weight.json: product: weight groups of 64 and input groups of 48"},
+		{Q ".weight.json", "\"planes\":[0,", "\"planes\":[64,",
+		 "part 'planes': want [0, 32768], got [64, 32768]"},
+		{Q ".weight.json", "\"sym\":false},\"linear\"", "\"sym\":true},\"linear\"",
+		 Q ".weight.json: its grid wants"},
+		{Q ".weight", NULL, "nan@" SCALES, Q ".weight.json: has a scale that is no number"},
+		{Q ".weight", NULL, "-1@" SCALES, Q ".weight.json: has a scale that is no number"},
+		{Q ".weight", NULL, "-1@" ZEROS,
+		 Q ".weight.json: has a zero point of more than 4 bits"},
 		{Q ".transform_scale.json", "[256]", "[255]", "does not make 1024 bytes"},
 		{Q ".transform_scale.json", "[256]", "[128,2]", "want f32 [256], got f32 [128, 2]"},
 		{Q ".transform_scale.json", "\"f32\"", "\"i32\"", "want f32 [256], got i32 [256]"},
 		{Q ".transform_scale.json", "plain", "plane", "want layout plain, got 'plane'"},
-		{Q ".transform_scale", NULL, "nan", "transform_scale.json: element 4 is nan"},
-		{Q ".transform_scale", NULL, "0", "transform_scale.json: element 4 is 0"},
+		{Q ".transform_scale", NULL, "nan", "transform_scale.json: element 0 is nan"},
+		{Q ".transform_scale", NULL, "0", "transform_scale.json: element 0 is 0"},
 		{Q ".transform_scale", NULL, NULL, "'" Q ".transform_scale' is missing"},
 		{Q ".transform_scale.json", NULL, NULL, "no member '" Q ".transform_scale.json'"},
-		{GATE ".transform_matrix", NULL, "inf", "transform_matrix.json: element 4 is inf"},
+		{GATE ".transform_matrix", NULL, "inf", "transform_matrix.json: element 0 is inf"},
 		{GATE ".transform_matrix.json", "[4,64,64]", "[4,32,128]", "want f32 [4, 64, 64]"},
 		{"decoder.norm.weight.json", "\"attrs\":{", "\"attrs\":{\"transform\":1,",
 		 "is no linear layer"},
