@@ -27,7 +27,7 @@ static char in_path[] = "/tmp/vqlm-entropy-in-XXXXXX", out_path[] = "/tmp/vqlm-e
 static json_t *config, *header;
 
 static const struct vq_entropy_opts defaults = {.h0 = -1,
-					       .quantile = -1,
+						.quantile = -1,
 						.depth = 3,
 						.bits = 2,
 						.partition = VQ_PART_ENTROPY,
