@@ -17,7 +17,7 @@ SEED   ?= 0
 VARIANTS ?= outlier plain
 SCHEMES  ?= group paper
 BITS     ?= w8a8 w6a6 w4a4 w3a4 w3a3 w4a16
-METHODS  ?= rtn awq awq-joint nf4 qvlm gptq best
+METHODS  ?= rtn awq awq-joint nf4 qvlm gptq best best-wush
 # What each row is paired with.
 AGAINST  ?= qvlm
 TABLE    ?= table2
@@ -37,6 +37,7 @@ HOW_awq       ?= awq
 HOW_awq-joint ?= awq --awq-loss joint
 HOW_nf4       ?= nf4
 HOW_best      ?= best
+HOW_best-wush ?= best --rotate wush --smooth off
 ACTS_group    ?= --acts group
 ACTS_paper    ?= --acts paper
 FLAGS_calib   ?= --bits 3,4,6,8

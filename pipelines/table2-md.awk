@@ -64,8 +64,8 @@ END {
 		printf "%s full precision of `%s` %s ± %s", i == 1 ? ";" : ",", variants[i], fixed(of(fp[variants[i]], "Avg"), 2), fixed(of(fp[variants[i]], "se"), 2)
 	print "; in brackets the mean KL divergence\nof the next-token distribution from full precision, in nats."
 	print "`awq`: scales by weight-only losses, as its authors do, `awq-joint`: with the inputs quantized too; `nf4`: QLoRA's codes at 4"
-	print "bits, codes by the same rule at 3, uniform groups of 64 at 6 and 8; `gptq`: with `--act-order`; `best`: transforms and"
-	print "searched clips before GPTQ."
+	print "bits, codes by the same rule at 3, uniform groups of 64 at 6 and 8; `gptq`: with `--act-order`; `best`: smoothing,"
+	print "Hadamard and searched clips before GPTQ; `best-wush`: WUSH in place of the first two."
 	for (k = 1; k <= n_tables; k++) { heading(tables[k]); short(tables[k]) }
 	printf "\nEvery row. vs %s: points against `%s` of the same table and bits on the same questions, with McNemar's mid-p; flips:\n", against, against
 	print "answers that are not full precision's, and how many of them lost or gained a right answer."

@@ -28,8 +28,8 @@ static struct vq_search_opts defaults(void)
 {
 	return (struct vq_search_opts){
 		.method = VQ_METHOD_QVLM,
-		.w = {4, 128, 0},
-		.a = {4, 128, 0, 1},
+		.w = {.bits = 4, .group = 128},
+		.a = {.bits = 4, .group = 128, .clip = 1},
 		.parts = VQ_PART_ALL,
 		.veo = 1,
 		.eta = 10,
