@@ -81,7 +81,7 @@ cell() {
 	unhurried
 	run -0 "$ROOT/pipelines/ablation.sh" "$(bin)" out "${small[@]}" BITS=w4a4 SEEDS="1 2" SUBSETS=2 SAMPLES=4
 	local t=out/ablation.tsv
-	[ "$(cut -f4 $t | tail -n +2 | tr '\n' ' ')" = "fp layerwise single cdm veo qvlm entropy error fixed2 fixed3 random1 random2 " ]
+	[ "$(cut -f4 $t | tail -n +2 | tr '\n' ' ')" = "fp layerwise single cdm veo qvlm entropy median upper error fixed2 fixed3 random1 random2 " ]
 	# The same search twice, as a term and as a partition.
 	[ "$(cell $t outlier cdm W4A4 kl_fp)" = "$(cell $t outlier entropy W4A4 kl_fp)" ]
 	[ "$(cell $t outlier cdm W4A4 forwards)" = "$(cell $t outlier entropy W4A4 forwards)" ]
