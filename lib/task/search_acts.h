@@ -11,6 +11,8 @@
 #include "stream/writer.h"
 #include "task/search.h"
 
+#define VQ_ACTS_MAX_ROWS (1u << 30)
+
 struct vq_acts_sample {
 	int32_t *tokens;
 	uint32_t n_tokens;
