@@ -18,6 +18,7 @@ struct vq_product {
 	uint32_t w_every, a_every; /* ... and activation group s / a_every */
 	int has_za;                /* the activations' zero points may differ from 0 */
 	const float *bias;         /* or NULL */
+	int add;                   /* to what y holds */
 	float *y;
 };
 

@@ -14,7 +14,7 @@ static void empty_sum(const struct vq_product *p)
 	size_t i, n_out = p->w->n_out;
 
 	for (i = 0; i < p->a->n_rows * n_out; i++)
-		p->y[i] = p->bias ? p->bias[i % n_out] : 0;
+		p->y[i] = (p->add ? p->y[i] : 0) + (p->bias ? p->bias[i % n_out] : 0);
 }
 
 int vq_qgemm_check(const struct vq_packed *w, const struct vq_agrid *g, struct vq_err *err)
@@ -48,10 +48,10 @@ int vq_qgemm_check(const struct vq_packed *w, const struct vq_agrid *g, struct v
 }
 
 int vq_qgemm(const struct vq_packed *w, const struct vq_qact *a, const struct vq_agrid *g,
-	     const float *bias, float *y, struct vq_err *err)
+	     const float *bias, int add, float *y, struct vq_err *err)
 {
 	uint32_t n = w->n_in, wg = whole(w->group, n), ag = whole(g->group, n);
-	struct vq_product p = {.w = w, .a = a, .has_za = !g->sym, .bias = bias, .y = y};
+	struct vq_product p = {.w = w, .a = a, .has_za = !g->sym, .bias = bias, .add = add, .y = y};
 	int rc = vq_qgemm_check(w, g, err);
 
 	if (rc < 0)

@@ -1,11 +1,12 @@
 /* Integer products: grouped b-bit weights times quantized activations.
  *
- *   y[t,o] = bias[o] + sum over segments g of  (sa[t,g] * sw[o,g]) * (float)( sum_k (u - zw)(q - za) )
+ *   y[t,o] = sum over segments g of  (sa[t,g] * sw[o,g]) * (float)( sum_k (u - zw)(q - za) ),  then + bias[o]
  *
  * u unsigned weight codes, q signed activation codes.  A segment is the finer of the activation's and the
  * weight's groups (one must divide the other, or be the whole row).  The inner sum is exact in int32.
- * Segments are added in ascending order, starting from y = 0, y = y + (sa * sw) * (float)sum, every operation rounded by
- * itself (no fused multiply-add), bias last, so that every kernel set gives the same bits.
+ * Segments are added in ascending order, starting from y = 0, y = fmaf(sa * sw, (float)sum, y): the product of the
+ * scales is rounded, the product with the sum is not.  The bias is added to that, and the whole to what y held where the
+ * product is a residual (y_old + (y + bias)).  So every kernel set gives the same bits.
  *
  * Codes may stand for the values of a table instead (NF4): code u is value[u] * absmax.  The products multiply
  * bytes in place of the values, u = 128 + rint(127 value), zw = 128, sw = absmax * (1 / 127). */
@@ -68,10 +69,10 @@ void vq_panel_expand(uint32_t bits, const uint8_t *panel, uint32_t n_steps, uint
 VQ_MUST_CHECK int vq_qgemm_check(const struct vq_packed *w, const struct vq_agrid *g,
 				 struct vq_err *err);
 
-/* y [a->n_rows, n_out]; g is the grid that a was made with.  VQ_E_DATA when vq_qgemm_check says so, and when the widths
- * of w and a differ. */
+/* y [a->n_rows, n_out]; g is the grid that a was made with; bias [n_out] or NULL.  With add set the product is added to
+ * what y holds.  VQ_E_DATA when vq_qgemm_check says so, and when the widths of w and a differ. */
 VQ_MUST_CHECK int vq_qgemm(const struct vq_packed *w, const struct vq_qact *a,
-			   const struct vq_agrid *g, const float *bias, float *y,
+			   const struct vq_agrid *g, const float *bias, int add, float *y,
 			   struct vq_err *err);
 
 #endif

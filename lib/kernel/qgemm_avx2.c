@@ -12,7 +12,7 @@
 
 #include "kernel/qact_rows.h"
 
-#define TARGET __attribute__((target("avx2,f16c")))
+#define TARGET __attribute__((target("avx2,fma,f16c")))
 #define INLINE static inline __attribute__((always_inline))
 #define TILE   2u
 #define CHUNK  64u
@@ -194,8 +194,9 @@ INLINE TARGET void tile_segment(const struct vq_tile_segment *g, const int32_t *
 			__m256 f = _mm256_cvtepi32_ps(_mm256_add_epi32(acc[t][i], v));
 			float *out = y + t * VQ_PANEL + 8 * i;
 
-			f = _mm256_mul_ps(_mm256_mul_ps(_mm256_set1_ps(s[t]), sw), f);
-			_mm256_store_ps(out, _mm256_add_ps(_mm256_load_ps(out), f));
+			_mm256_store_ps(out,
+					_mm256_fmadd_ps(_mm256_mul_ps(_mm256_set1_ps(s[t]), sw), f,
+							_mm256_load_ps(out)));
 		}
 	}
 }
@@ -270,7 +271,7 @@ TARGET static void clear_tile(uint32_t nt, float *y)
 		_mm256_store_ps(y + i, _mm256_setzero_ps());
 }
 
-/* y of a tile into the matrix, bias last. */
+/* y of a tile into the matrix. */
 TARGET static void store_tile(const struct vq_product *p, uint32_t panel, uint32_t t0, uint32_t nt,
 			      const float *y)
 {
@@ -285,10 +286,15 @@ TARGET static void store_tile(const struct vq_product *p, uint32_t panel, uint32
 
 			if (p->bias)
 				v = _mm256_add_ps(v, _mm256_loadu_ps(p->bias + o + r));
+			if (p->add)
+				v = _mm256_add_ps(_mm256_loadu_ps(out + r), v);
 			_mm256_storeu_ps(out + r, v);
 		}
-		for (; r < n; r++)
-			out[r] = p->bias ? y[r] + p->bias[o + r] : y[r];
+		for (; r < n; r++) {
+			float v = p->bias ? y[r] + p->bias[o + r] : y[r];
+
+			out[r] = p->add ? out[r] + v : v;
+		}
 	}
 }
 

@@ -160,11 +160,13 @@ INLINE TARGET void tile_segment(const struct vq_tile_segment *g, const int32_t *
 #pragma GCC unroll 12
 	for (t = 0; t < nt; t++, y += VQ_PANEL) {
 		__m512 st = _mm512_set1_ps(s[t]);
-		__m512 a0 = _mm512_mul_ps(_mm512_mul_ps(st, s0), _mm512_cvtepi32_ps(acc[t][0]));
-		__m512 a1 = _mm512_mul_ps(_mm512_mul_ps(st, s1), _mm512_cvtepi32_ps(acc[t][1]));
+		__m512 a0 = _mm512_fmadd_ps(_mm512_mul_ps(st, s0), _mm512_cvtepi32_ps(acc[t][0]),
+					    _mm512_load_ps(y));
+		__m512 a1 = _mm512_fmadd_ps(_mm512_mul_ps(st, s1), _mm512_cvtepi32_ps(acc[t][1]),
+					    _mm512_load_ps(y + 16));
 
-		_mm512_store_ps(y, _mm512_add_ps(_mm512_load_ps(y), a0));
-		_mm512_store_ps(y + 16, _mm512_add_ps(_mm512_load_ps(y + 16), a1));
+		_mm512_store_ps(y, a0);
+		_mm512_store_ps(y + 16, a1);
 	}
 }
 
@@ -344,7 +346,7 @@ TARGET static void clear_tile(uint32_t nt, float *y)
 		_mm512_store_ps(y + i, _mm512_setzero_ps());
 }
 
-/* y of a tile into the matrix, bias last. */
+/* y of a tile into the matrix. */
 TARGET static void store_tile(const struct vq_product *p, uint32_t panel, uint32_t t0, uint32_t nt,
 			      const float *y)
 {
@@ -359,6 +361,10 @@ TARGET static void store_tile(const struct vq_product *p, uint32_t panel, uint32
 		if (p->bias) {
 			v0 = _mm512_add_ps(v0, _mm512_maskz_loadu_ps(m0, p->bias + o));
 			v1 = _mm512_add_ps(v1, _mm512_maskz_loadu_ps(m1, p->bias + o + 16));
+		}
+		if (p->add) {
+			v0 = _mm512_add_ps(_mm512_maskz_loadu_ps(m0, out), v0);
+			v1 = _mm512_add_ps(_mm512_maskz_loadu_ps(m1, out + 16), v1);
 		}
 		_mm512_mask_storeu_ps(out, m0, v0);
 		_mm512_mask_storeu_ps(out + 16, m1, v1);

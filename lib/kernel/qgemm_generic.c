@@ -1,6 +1,7 @@
 /* Integer products in plain C: the meaning of the operation. */
 #include "kernel/qgemm_rows.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -56,7 +57,20 @@ static void panel_row(const struct vq_product *p, uint32_t panel, const uint8_t 
 		grids(w, at, sw, zw);
 		sums(codes, zw, q, p->a->zero[ag], k0, k1, sum);
 		for (r = 0; r < VQ_PANEL; r++)
-			y[r] = y[r] + p->a->scale[ag] * sw[r] * (float)sum[r];
+			y[r] = fmaf(p->a->scale[ag] * sw[r], (float)sum[r], y[r]);
+	}
+}
+
+/* The sums of one token and one panel into the matrix. */
+static void store(const struct vq_product *p, uint32_t panel, uint32_t t, const float y[VQ_PANEL])
+{
+	uint32_t o = panel * VQ_PANEL, n = p->w->n_out - o, r;
+	float *out = p->y + (size_t)t * p->w->n_out + o;
+
+	for (r = 0; r < n && r < VQ_PANEL; r++) {
+		float v = p->bias ? y[r] + p->bias[o + r] : y[r];
+
+		out[r] = p->add ? out[r] + v : v;
 	}
 }
 
@@ -78,8 +92,8 @@ int vq_qgemm_generic(const struct vq_product *p, struct vq_err *err)
 		}
 #pragma omp for schedule(dynamic, 1)
 		for (panel = 0; panel < (long long)n_panels; panel++) {
-			uint32_t o = (uint32_t)panel * VQ_PANEL, t, r;
 			float y[VQ_PANEL];
+			uint32_t t;
 			size_t i;
 
 			if (!codes)
@@ -90,9 +104,7 @@ int vq_qgemm_generic(const struct vq_product *p, struct vq_err *err)
 				codes[i] = w->byte[codes[i]];
 			for (t = 0; t < p->a->n_rows; t++) {
 				panel_row(p, (uint32_t)panel, codes, t, y);
-				for (r = 0; r < VQ_PANEL && o + r < w->n_out; r++)
-					p->y[(size_t)t * w->n_out + o + r] =
-						p->bias ? y[r] + p->bias[o + r] : y[r];
+				store(p, (uint32_t)panel, t, y);
 			}
 		}
 		vq_free(codes);

@@ -259,16 +259,7 @@ out:
 /* h += linear(x). */
 static int add_linear(struct vq_layer_run *r, enum vq_lin l, struct vq_err *err)
 {
-	float *y = rows_of(r, r->layer->cfg->hidden, err);
-	int rc = VQ_E_SYS;
-
-	if (!y)
-		return rc;
-	rc = vq_linear_one(&r->layer->lin[l], r->x, r->n_rows, y, err);
-	if (rc >= 0)
-		vq_add(r->h, y, r->n_rows * r->layer->cfg->hidden);
-	vq_free(y);
-	return rc;
+	return vq_linear_add(&r->layer->lin[l], r->x, r->n_rows, r->h, err);
 }
 
 static int stage_o(struct vq_layer_run *r, struct vq_err *err)

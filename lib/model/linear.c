@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "kernel/blas.h"
+#include "kernel/ops.h"
 
 /* The input in the form that the last linear wanted, kept for the next one. */
 struct prepared {
@@ -131,7 +132,8 @@ int vq_linear_is_integer(const struct vq_linear *l)
 	return l->packed && vq_agrid_is_integer(&l->act) && !l->exact && !l->packed->straddles;
 }
 
-static int one(const struct vq_linear *l, const float *x, size_t n_rows, float *y,
+/* y = linear(x), or y += where its product can add (vq_linear_is_integer). */
+static int one(const struct vq_linear *l, const float *x, size_t n_rows, int add, float *y,
 	       struct prepared *p, struct vq_err *err)
 {
 	int rc;
@@ -149,7 +151,7 @@ static int one(const struct vq_linear *l, const float *x, size_t n_rows, float *
 	p->transform = l->transform;
 	if (vq_linear_is_integer(l)) {
 		rc = p->have_q ? VQ_OK : quantize(p, l, x, n_rows, err);
-		return rc < 0 ? rc : vq_qgemm(l->packed, &p->q, &l->act, l->bias, y, err);
+		return rc < 0 ? rc : vq_qgemm(l->packed, &p->q, &l->act, l->bias, add, y, err);
 	}
 	rc = simulate(p, l, x, n_rows, &x, err);
 	if (rc < 0)
@@ -168,8 +170,32 @@ int vq_linear_apply(const struct vq_linear *const *l, uint32_t n, const float *x
 	uint32_t i;
 
 	for (i = 0; rc >= 0 && n_rows && i < n; i++)
-		rc = one(l[i], x, n_rows, y[i], &p, err);
+		rc = one(l[i], x, n_rows, 0, y[i], &p, err);
 	forget(&p);
+	return rc;
+}
+
+int vq_linear_add(const struct vq_linear *l, const float *x, size_t n_rows, float *y,
+		  struct vq_err *err)
+{
+	struct prepared p = {0};
+	float *sum;
+	int rc;
+
+	if (n_rows == 0)
+		return VQ_OK;
+	if (vq_linear_is_integer(l)) {
+		rc = one(l, x, n_rows, 1, y, &p, err);
+		forget(&p);
+		return rc;
+	}
+	rc = rows_of(&sum, n_rows, l->n_out, err);
+	if (rc < 0)
+		return rc;
+	rc = vq_linear_one(l, x, n_rows, sum, err);
+	if (rc >= 0)
+		vq_add(y, sum, n_rows * l->n_out);
+	vq_free(sum);
 	return rc;
 }
 

@@ -35,6 +35,10 @@ int vq_linear_is_integer(const struct vq_linear *l);
 VQ_MUST_CHECK int vq_linear_one(const struct vq_linear *l, const float *x, size_t n_rows, float *y,
 				struct vq_err *err);
 
+/* y += linear(x): a layer's residual.  An integer product adds as it stores. */
+VQ_MUST_CHECK int vq_linear_add(const struct vq_linear *l, const float *x, size_t n_rows, float *y,
+				struct vq_err *err);
+
 /* Rows [first, first + n) of a packed weight as float [n, n_in], s (u - z) or value[u] absmax; first at the
  * start of a panel. */
 void vq_packed_rows(const void *packed, size_t first, uint32_t n, uint32_t n_in, float *out);

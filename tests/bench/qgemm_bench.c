@@ -189,7 +189,7 @@ static void measure(int c, uint32_t m, uint32_t n, uint32_t k, int threads, doub
 		vq_act_quantize(&s.g, s.x, &s.a);
 		u[r] = now() - t0;
 		t0 = now();
-		if (vq_qgemm(&s.w, &s.a, &s.g, NULL, s.y, NULL) < 0)
+		if (vq_qgemm(&s.w, &s.a, &s.g, NULL, 0, s.y, NULL) < 0)
 			exit(4);
 		t[r] = now() - t0;
 	}

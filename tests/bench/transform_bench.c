@@ -117,7 +117,7 @@ static double measure(struct place *p, const struct vq_transform *t, enum what w
 		else if (what == BOTH)
 			rc = vq_transform_quantize(t, &p->g, p->x, &p->a, NULL);
 		else
-			rc = vq_qgemm(&p->w, &p->a, &p->g, NULL, p->out, NULL);
+			rc = vq_qgemm(&p->w, &p->a, &p->g, NULL, 0, p->out, NULL);
 		if (rc < 0)
 			exit(4);
 		s[r] = now() - t0;

@@ -147,6 +147,34 @@ static void packed_weights_with_float_and_integer_activations(void **state)
 	}
 }
 
+/* A product of integers adds as it stores, one of floats adds a sum: either is y + linear(x). */
+static void a_residual_is_what_y_held_plus_the_linear(void **state)
+{
+	static float deq[OUT * IN], sum[ROWS * OUT];
+	struct vq_linear l = {
+		.n_out = OUT, .n_in = IN, .bias = bias, .act = {.bits = 8, .clip = 1}};
+	struct vq_packed p;
+	struct vq_err err = {0};
+	size_t i;
+	int is_float;
+
+	(void)state;
+	fill();
+	pack(&(struct vq_wgrid){4, 32, 0}, &p, deq);
+	l.packed = &p;
+	for (is_float = 0; is_float < 2; is_float++) {
+		l.act.bits = is_float ? 16 : 8;
+		assert_int_equal(vq_linear_is_integer(&l), !is_float);
+		assert_int_equal(vq_linear_one(&l, x, ROWS, sum, &err), VQ_OK);
+		for (i = 0; i < ROWS * OUT; i++)
+			y[i] = (float)(i % 11);
+		assert_int_equal(vq_linear_add(&l, x, ROWS, y, &err), VQ_OK);
+		for (i = 0; i < ROWS * OUT; i++)
+			assert_true(y[i] == (float)(i % 11) + sum[i]);
+	}
+	unpack(&p);
+}
+
 static void the_simulated_path_quantizes_the_input(void **state)
 {
 	struct vq_linear l = {.n_out = OUT,
@@ -519,6 +547,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(float_weights_of_every_type),
 		cmocka_unit_test(packed_weights_with_float_and_integer_activations),
+		cmocka_unit_test(a_residual_is_what_y_held_plus_the_linear),
 		cmocka_unit_test(the_simulated_path_quantizes_the_input),
 		cmocka_unit_test(linears_that_share_an_input_may_differ_in_grid),
 		cmocka_unit_test(stored_ranges_give_the_product_of_what_they_stand_for),

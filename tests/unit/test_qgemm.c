@@ -135,32 +135,44 @@ static void make_table(struct problem *p, uint32_t wbits, uint32_t abits, uint32
 	p->w.scale = NULL;
 }
 
-/* Runs into a block that ends at a guard page. */
-static struct guarded run(const struct problem *p, const struct vq_kernels *k, int with_bias)
-{
-	struct guarded y = guarded_alloc((size_t)p->rows * p->n_out * sizeof(float));
+enum { BIAS = 1, ADD = 2 };
 
+/* What y holds before a product is added to it. */
+static float residual(size_t i)
+{
+	return (float)(i % 1009) / 7 - 70;
+}
+
+/* Runs into a block that ends at a guard page. */
+static struct guarded run(const struct problem *p, const struct vq_kernels *k, int how)
+{
+	size_t n = (size_t)p->rows * p->n_out, i;
+	struct guarded g = guarded_alloc(n * sizeof(float));
+	float *y = (float *)(void *)g.p;
+
+	for (i = 0; i < n; i++)
+		y[i] = how & ADD ? residual(i) : NAN;
 	vq_kernels_use(k);
-	assert_int_equal(vq_qgemm(&p->w, &p->a, &p->ag, with_bias ? p->bias : NULL,
-				  (float *)(void *)y.p, NULL),
-			 VQ_OK);
-	return y;
+	assert_int_equal(
+		vq_qgemm(&p->w, &p->a, &p->ag, how & BIAS ? p->bias : NULL, how & ADD, y, NULL),
+		VQ_OK);
+	return g;
 }
 
 static size_t n_compared;
 
-/* Every set that this CPU runs, against generic; every other time with a bias. */
+/* Every set that this CPU runs, against generic; with and without a bias and a residual in turn. */
 static void compare(const struct problem *p)
 {
 	static int n_calls;
 	size_t bytes = (size_t)p->rows * p->n_out * sizeof(float);
-	int bias = n_calls++ % 2;
-	struct guarded want = run(p, &vq_kernels_generic, bias);
+	int how = n_calls++ % 4;
+	struct guarded want = run(p, &vq_kernels_generic, how);
 	uint32_t i;
 
 	for (i = 1; vq_kernels_row(i); i++)
 		if (vq_kernels_row(i)->runs()) {
-			struct guarded y = run(p, vq_kernels_row(i), bias);
+			struct guarded y = run(p, vq_kernels_row(i), how);
 
 			assert_memory_equal(want.p, y.p, bytes);
 			munmap(y.base, y.total);
@@ -287,7 +299,7 @@ static float table_value(const struct problem *p, uint32_t t, uint32_t o)
 		for (k = s; k < s + seg; k++)
 			sum += (p->w.byte[p->codes[(size_t)o * p->n_in + k]] - 128) *
 			       (p->a.q[t * p->a.stride + k] - za);
-		y += p->a.scale[t * p->a.n_groups + s / ag] * sw * (float)sum;
+		y = fmaf(p->a.scale[t * p->a.n_groups + s / ag] * sw, (float)sum, y);
 	}
 	return y;
 }
@@ -335,12 +347,36 @@ static void groups_that_straddle_rows_have_no_integer_product(void **state)
 	(void)state;
 	make_table(&p, 4, 8, 64, 0, 8, 192, 1);
 	p.w.straddles = 1;
-	assert_int_equal(vq_qgemm(&p.w, &p.a, &p.ag, NULL, y, &err), VQ_E_DATA);
+	assert_int_equal(vq_qgemm(&p.w, &p.a, &p.ag, NULL, 0, y, &err), VQ_E_DATA);
 	assert_non_null(strstr(err.text, "straddle"));
 	p.w.straddles = 0;
 	p.w.bits = 5;
-	assert_int_equal(vq_qgemm(&p.w, &p.a, &p.ag, NULL, y, &err), VQ_E_DATA);
+	assert_int_equal(vq_qgemm(&p.w, &p.a, &p.ag, NULL, 0, y, &err), VQ_E_DATA);
 	drop(&p);
+}
+
+static void a_residual_and_a_bias_are_added_last(void **state)
+{
+	uint32_t n_in, i;
+
+	(void)state;
+	for (n_in = 0; n_in <= 260; n_in += 130) {
+		struct problem p;
+		struct guarded plain, both;
+
+		make(&p, 4, 64, 0, 8, 128, 0, 45, n_in, 7, 0);
+		plain = run(&p, &vq_kernels_generic, 0);
+		both = run(&p, &vq_kernels_generic, BIAS | ADD);
+		for (i = 0; i < 45 * 7; i++) {
+			float sum = ((const float *)(void *)plain.p)[i] + p.bias[i % 45];
+
+			assert_true(((const float *)(void *)both.p)[i] == residual(i) + sum);
+		}
+		munmap(plain.base, plain.total);
+		munmap(both.base, both.total);
+		compare(&p);
+		drop(&p);
+	}
 }
 
 /* The largest sums that a segment may have, in a segment too long for 16-bit corrections. */
@@ -386,10 +422,10 @@ static void the_number_of_threads_does_not_show(void **state)
 			continue;
 		make(&p, 4, 64, 0, 8, 128, 0, 200, 384, 50, 0);
 		omp_set_num_threads(1);
-		one = run(&p, k, 1);
+		one = run(&p, k, BIAS);
 		for (n = 2; n <= 4; n++) {
 			omp_set_num_threads(n);
-			y = run(&p, k, 1);
+			y = run(&p, k, BIAS);
 			assert_memory_equal(one.p, y.p, 200 * 50 * sizeof(float));
 			munmap(y.base, y.total);
 		}
@@ -406,16 +442,16 @@ static void what_cannot_be_multiplied_is_refused(void **state)
 
 	(void)state;
 	make(&p, 4, 48, 0, 8, 64, 0, 8, 192, 1, 0); /* 48 and 64 */
-	assert_int_equal(vq_qgemm(&p.w, &p.a, &p.ag, NULL, y, &err), VQ_E_DATA);
+	assert_int_equal(vq_qgemm(&p.w, &p.a, &p.ag, NULL, 0, y, &err), VQ_E_DATA);
 	assert_non_null(strstr(err.text, "48"));
 	drop(&p);
 	make(&p, 8, 0, 0, 8, 0, 0, 1, 33100, 1, 0);
 	err = (struct vq_err){0};
-	assert_int_equal(vq_qgemm(&p.w, &p.a, &p.ag, NULL, y, &err), VQ_E_DATA);
+	assert_int_equal(vq_qgemm(&p.w, &p.a, &p.ag, NULL, 0, y, &err), VQ_E_DATA);
 	assert_non_null(strstr(err.text, "33100"));
 	p.a.n = 5;
 	err = (struct vq_err){0};
-	assert_int_equal(vq_qgemm(&p.w, &p.a, &p.ag, NULL, y, &err), VQ_E_DATA);
+	assert_int_equal(vq_qgemm(&p.w, &p.a, &p.ag, NULL, 0, y, &err), VQ_E_DATA);
 	drop(&p);
 }
 
@@ -445,6 +481,7 @@ int main(void)
 		cmocka_unit_test(every_kernel_set_gives_generics_bits_for_any_number_of_rows),
 		cmocka_unit_test(codes_of_a_table_multiply_as_defined_in_every_kernel_set),
 		cmocka_unit_test(groups_that_straddle_rows_have_no_integer_product),
+		cmocka_unit_test(a_residual_and_a_bias_are_added_last),
 		cmocka_unit_test(extreme_codes_do_not_overflow),
 		cmocka_unit_test(the_number_of_threads_does_not_show),
 		cmocka_unit_test(what_cannot_be_multiplied_is_refused),
