@@ -53,6 +53,26 @@ int vq_decoder_embed(const struct vq_model *m, const int32_t *tokens, size_t n, 
 	return rc;
 }
 
+/* A cache of one layer serves all of them in turn: each fills it for itself alone. */
+static struct vq_kv_layer *cache_of(const struct vq_model *m, struct vq_kv *kv, uint32_t layer)
+{
+	if (!kv)
+		return NULL;
+	return &kv->layers[kv->n_layers < m->cfg.decoder.n_layers ? 0 : layer];
+}
+
+/* What the cache holds now; nothing where it kept one layer of all. */
+static void advance(const struct vq_model *m, const struct vq_batch *b, struct vq_kv *kv)
+{
+	uint32_t i;
+
+	for (i = 0; kv && i < b->n_seqs; i++) {
+		if (kv->n_layers == m->cfg.decoder.n_layers)
+			kv->n[i] += kv->shared[i] + b->start[i + 1] - b->start[i];
+		kv->shared[i] = 0;
+	}
+}
+
 int vq_decoder_layers(const struct vq_model *m, float *h, const struct vq_batch *b,
 		      struct vq_kv *kv, struct vq_err *err)
 {
@@ -60,9 +80,24 @@ int vq_decoder_layers(const struct vq_model *m, float *h, const struct vq_batch 
 	int rc = VQ_OK;
 
 	for (i = 0; rc >= 0 && i < m->cfg.decoder.n_layers; i++)
-		rc = vq_layer_forward(&m->decoder.layers[i], h, b, kv ? &kv->layers[i] : NULL, err);
-	for (i = 0; kv && rc >= 0 && i < b->n_seqs; i++)
-		kv->n[i] += b->start[i + 1] - b->start[i];
+		rc = vq_layer_forward(&m->decoder.layers[i], h, b, cache_of(m, kv, i), err);
+	if (rc >= 0)
+		advance(m, b, kv);
+	return rc;
+}
+
+int vq_decoder_last(const struct vq_model *m, float *h, const struct vq_batch *b, struct vq_kv *kv,
+		    float *last, struct vq_err *err)
+{
+	uint32_t i, end = m->cfg.decoder.n_layers - 1;
+	int rc = VQ_OK;
+
+	for (i = 0; rc >= 0 && i < end; i++)
+		rc = vq_layer_forward(&m->decoder.layers[i], h, b, cache_of(m, kv, i), err);
+	if (rc >= 0)
+		rc = vq_layer_last(&m->decoder.layers[end], h, b, cache_of(m, kv, end), last, err);
+	if (rc >= 0)
+		advance(m, b, kv);
 	return rc;
 }
 

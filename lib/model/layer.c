@@ -92,7 +92,7 @@ static void set_x(struct vq_layer_run *r, float *x, uint32_t width)
 
 static int check_cache(const struct vq_kv_layer *kv, const struct vq_batch *b, struct vq_err *err)
 {
-	uint32_t s;
+	uint32_t held = 0, s; /* after this call */
 
 	if (b->n_seqs > kv->n_seqs)
 		return vq_fail(err, VQ_E_DATA, "cache: want room for %u sequences, have %u",
@@ -100,10 +100,16 @@ static int check_cache(const struct vq_kv_layer *kv, const struct vq_batch *b, s
 	for (s = 0; s < b->n_seqs; s++) {
 		uint32_t rows = b->start[s + 1] - b->start[s];
 
-		if (rows > kv->room - kv->n[s])
+		if (kv->shared[s] && (s == 0 || kv->n[s] || kv->shared[s] > held))
+			return vq_fail(err, VQ_E_DATA,
+				       "cache: sequence %u cannot begin with %u tokens of another",
+				       s, kv->shared[s]);
+		held = kv->n[s] + kv->shared[s];
+		if (held > kv->room || rows > kv->room - held)
 			return vq_fail(err, VQ_E_DATA,
 				       "cache: sequence %u wants %u tokens after %u, room is %u", s,
-				       rows, kv->n[s], kv->room);
+				       rows, held, kv->room);
+		held += rows;
 	}
 	return VQ_OK;
 }
@@ -133,55 +139,108 @@ int vq_layer_begin(struct vq_layer_run *r, const struct vq_layer *l, float *h,
 	return VQ_OK;
 }
 
+/* Position of a sequence's first row. */
 static uint32_t past_of(const struct vq_layer_run *r, uint32_t s)
 {
-	return r->kv ? r->kv->n[s] : 0;
+	return r->kv ? r->kv->n[s] + r->kv->shared[s] : 0;
 }
 
-/* Turns the queries and keys of every row by its position. */
-static int rotate(const struct vq_layer_run *r, float *q, float *k, struct vq_err *err)
+/* The rows that ask: all, or the last of each sequence. */
+struct queries {
+	struct vq_batch batch;
+	uint32_t *start, *past; /* [n_seqs + 1], [n_seqs] position of the first */
+};
+
+static int queries_new(struct queries *q, const struct vq_layer_run *r, struct vq_err *err)
 {
-	const struct vq_layer_config *c = r->layer->cfg;
 	const uint32_t *start = r->batch->start;
-	uint32_t half = c->head_dim / 2, first = UINT32_MAX, end = 0, s;
-	float *table;
+	uint32_t n = r->batch->n_seqs, s;
 
-	for (s = 0; s < r->batch->n_seqs; s++) {
-		uint32_t past = past_of(r, s), n = start[s + 1] - start[s];
-
-		if (n && past < first)
-			first = past;
-		if (n && past + n > end)
-			end = past + n;
-	}
-	table = vq_alloc((size_t)(end - first) * half, 2 * sizeof(float), err);
-	if (!table)
+	q->start = vq_alloc(2 * (size_t)n + 1, sizeof(*q->start), err);
+	if (!q->start)
 		return VQ_E_SYS;
-	vq_rotary_table(table, table + (size_t)(end - first) * half, first, end - first,
-			c->head_dim, c->rope_theta);
-	for (s = 0; s < r->batch->n_seqs; s++) {
-		uint32_t past = past_of(r, s);
-		long long i;
-
-#pragma omp parallel for schedule(static) if (start[s + 1] - start[s] > 64)
-		for (i = start[s]; i < start[s + 1]; i++) {
-			const float *cs =
-				table + (size_t)(past + (uint32_t)i - start[s] - first) * half;
-			const float *sn = cs + (size_t)(end - first) * half;
-
-			vq_rotary(q + (size_t)i * c->n_heads * c->head_dim, c->n_heads, c->head_dim,
-				  cs, sn);
-			vq_rotary(k + (size_t)i * c->n_kv_heads * c->head_dim, c->n_kv_heads,
-				  c->head_dim, cs, sn);
-		}
-	}
-	vq_free(table);
+	q->past = q->start + n + 1;
+	q->batch = (struct vq_batch){n, q->start};
+	for (s = 0; s <= n; s++)
+		q->start[s] = r->last ? s : start[s];
+	for (s = 0; s < n; s++)
+		q->past[s] = past_of(r, s) + (r->last ? start[s + 1] - start[s] - 1 : 0);
 	return VQ_OK;
 }
 
-/* Where each sequence's keys and values stand: in k and v, or in the cache, which gets the new rows. */
+/* Cosines and sines of the positions first.. */
+struct turns {
+	float *c, *s;
+	uint32_t first;
+};
+
+static int turns_new(struct turns *t, const struct vq_layer_run *r, struct vq_err *err)
+{
+	const struct vq_layer_config *c = r->layer->cfg;
+	const uint32_t *start = r->batch->start;
+	uint32_t half = c->head_dim / 2, end = 0, s;
+	size_t n;
+
+	t->first = UINT32_MAX;
+	for (s = 0; s < r->batch->n_seqs; s++) {
+		uint32_t past = past_of(r, s), rows = start[s + 1] - start[s];
+
+		if (rows && past < t->first)
+			t->first = past;
+		if (rows && past + rows > end)
+			end = past + rows;
+	}
+	n = (size_t)(end - t->first) * half;
+	t->c = vq_alloc(n, 2 * sizeof(float), err);
+	if (!t->c)
+		return VQ_E_SYS;
+	t->s = t->c + n;
+	vq_rotary_table(t->c, t->s, t->first, end - t->first, c->head_dim, c->rope_theta);
+	return VQ_OK;
+}
+
+/* Turns x, n_heads heads a row, by the position of each row. */
+static void rotate(const struct vq_layer_config *c, const struct turns *t, const struct vq_batch *b,
+		   const uint32_t *past, float *x, uint32_t n_heads)
+{
+	uint32_t half = c->head_dim / 2, s;
+
+	for (s = 0; s < b->n_seqs; s++) {
+		long long i;
+
+#pragma omp parallel for schedule(static) if (b->start[s + 1] - b->start[s] > 64)
+		for (i = b->start[s]; i < b->start[s + 1]; i++) {
+			size_t at = (size_t)(past[s] + (uint32_t)i - b->start[s] - t->first) * half;
+
+			vq_rotary(x + (size_t)i * n_heads * c->head_dim, n_heads, c->head_dim,
+				  t->c + at, t->s + at);
+		}
+	}
+}
+
+static int rotate_both(const struct vq_layer_run *r, const struct queries *at, float *q, float *k,
+		       struct vq_err *err)
+{
+	const struct vq_layer_config *c = r->layer->cfg;
+	uint32_t n = r->batch->n_seqs, *past = vq_alloc(n, sizeof(*past), err), s;
+	struct turns t = {0};
+	int rc = past ? turns_new(&t, r, err) : VQ_E_SYS;
+
+	if (rc >= 0) {
+		for (s = 0; s < n; s++)
+			past[s] = past_of(r, s);
+		rotate(c, &t, &at->batch, at->past, q, c->n_heads);
+		rotate(c, &t, r->batch, past, k, c->n_kv_heads);
+	}
+	vq_free(t.c);
+	vq_free(past);
+	return rc;
+}
+
+/* Where each sequence's keys and values stand: in k and v, or in the cache, which gets the new rows, after those
+ * that the sequence shares with the one before. */
 static void place_keys(const struct vq_layer_run *r, float *k, float *v, const float **ks,
-		       const float **vs, uint32_t *past)
+		       const float **vs)
 {
 	uint32_t width = r->layer->lin[VQ_LIN_K].n_out, s;
 
@@ -189,13 +248,14 @@ static void place_keys(const struct vq_layer_run *r, float *k, float *v, const f
 		size_t at = (size_t)r->batch->start[s] * width;
 		size_t n = (size_t)(r->batch->start[s + 1] - r->batch->start[s]) * width;
 
-		past[s] = past_of(r, s);
 		ks[s] = k + at;
 		vs[s] = v + at;
 		if (r->kv) {
 			size_t base = (size_t)s * r->kv->room * width;
-			size_t to = base + (size_t)past[s] * width;
+			size_t to = base + (size_t)past_of(r, s) * width;
 
+			if (r->kv->shared[s])
+				vq_kv_layer_copy(r->kv, s - 1, s, r->kv->shared[s]);
 			memcpy(r->kv->k + to, k + at, n * sizeof(float));
 			memcpy(r->kv->v + to, v + at, n * sizeof(float));
 			ks[s] = r->kv->k + base;
@@ -204,25 +264,22 @@ static void place_keys(const struct vq_layer_run *r, float *k, float *v, const f
 	}
 }
 
-/* x = attention(q, k, v), with q k v [rows, ...] from the linears. */
+/* x = attention(q, k, v), with q k v [rows, ...] from the linears; q of the last rows alone where only they ask. */
 static int attend(struct vq_layer_run *r, float *q, float *k, float *v, struct vq_err *err)
 {
 	const struct vq_layer_config *c = r->layer->cfg;
 	uint32_t n_seqs = r->batch->n_seqs, q_width = c->n_heads * c->head_dim;
 	const float **ks = vq_alloc(2 * (size_t)n_seqs, sizeof(*ks), err);
-	uint32_t *past = vq_alloc(n_seqs, sizeof(*past), err);
 	float *x = rows_of(r, q_width, err);
-	int rc = VQ_E_SYS;
+	struct queries at = {0};
+	int rc = ks && x ? queries_new(&at, r, err) : VQ_E_SYS;
 
-	if (!ks || !past || !x)
+	if (rc >= 0 && c->rope_theta > 0 && r->n_rows)
+		rc = rotate_both(r, &at, q, k, err);
+	if (rc < 0)
 		goto out;
-	if (c->rope_theta > 0 && r->n_rows) {
-		rc = rotate(r, q, k, err);
-		if (rc < 0)
-			goto out;
-	}
-	place_keys(r, k, v, ks, ks + n_seqs, past);
-	rc = vq_attention_run(&(struct vq_attention){c, r->batch, q, ks, ks + n_seqs, past,
+	place_keys(r, k, v, ks, ks + n_seqs);
+	rc = vq_attention_run(&(struct vq_attention){c, &at.batch, q, ks, ks + n_seqs, at.past,
 						     r->layer->lin[VQ_LIN_K].n_out, x},
 			      err);
 	if (rc < 0)
@@ -231,8 +288,41 @@ static int attend(struct vq_layer_run *r, float *q, float *k, float *v, struct v
 	x = NULL;
 out:
 	vq_free(x);
-	vq_free(past);
+	vq_free(at.start);
 	vq_free(ks);
+	return rc;
+}
+
+/* Row `width` wide of the end of each sequence. */
+static void last_rows(const struct vq_batch *b, const float *x, uint32_t width, float *out)
+{
+	uint32_t s;
+
+	for (s = 0; s < b->n_seqs; s++)
+		memcpy(out + (size_t)s * width, x + (size_t)(b->start[s + 1] - 1) * width,
+		       width * sizeof(float));
+}
+
+static int project(const struct vq_layer_run *r, float *q, float *k, float *v, struct vq_err *err)
+{
+	const struct vq_linear *l = r->layer->lin;
+	float *x;
+	int rc;
+
+	if (!r->last)
+		return vq_linear_apply(
+			(const struct vq_linear *[]){&l[VQ_LIN_Q], &l[VQ_LIN_K], &l[VQ_LIN_V]}, 3,
+			r->x, r->n_rows, (float *[]){q, k, v}, err);
+	rc = vq_linear_apply((const struct vq_linear *[]){&l[VQ_LIN_K], &l[VQ_LIN_V]}, 2, r->x,
+			     r->n_rows, (float *[]){k, v}, err);
+	if (rc < 0)
+		return rc;
+	x = rows_of(r, r->x_width, err);
+	if (!x)
+		return VQ_E_SYS;
+	last_rows(r->batch, r->x, r->x_width, x);
+	rc = vq_linear_one(&l[VQ_LIN_Q], x, r->batch->n_seqs, q, err);
+	vq_free(x);
 	return rc;
 }
 
@@ -245,10 +335,14 @@ static int stage_qkv(struct vq_layer_run *r, struct vq_err *err)
 
 	if (!q || !k || !v)
 		goto out;
-	rc = vq_linear_apply((const struct vq_linear *[]){&l[VQ_LIN_Q], &l[VQ_LIN_K], &l[VQ_LIN_V]},
-			     3, r->x, r->n_rows, (float *[]){q, k, v}, err);
+	rc = project(r, q, k, v, err);
 	if (rc >= 0)
 		rc = attend(r, q, k, v, err);
+	if (rc >= 0 && r->last) {
+		last_rows(r->batch, r->h, r->layer->cfg->hidden, r->last);
+		r->h = r->last;
+		r->n_rows = r->batch->n_seqs;
+	}
 out:
 	vq_free(q);
 	vq_free(k);
@@ -323,14 +417,41 @@ void vq_layer_end(struct vq_layer_run *r)
 	memset(r, 0, sizeof(*r));
 }
 
+static int all_stages(struct vq_layer_run *r, struct vq_err *err)
+{
+	int rc = VQ_OK, i;
+
+	for (i = 0; rc >= 0 && i < VQ_N_SLOTS; i++)
+		rc = vq_layer_next(r, err);
+	return rc;
+}
+
 int vq_layer_forward(const struct vq_layer *l, float *h, const struct vq_batch *b,
 		     struct vq_kv_layer *kv, struct vq_err *err)
 {
 	struct vq_layer_run r;
-	int rc = vq_layer_begin(&r, l, h, b, kv, err), i;
+	int rc = vq_layer_begin(&r, l, h, b, kv, err);
 
-	for (i = 0; rc >= 0 && i < VQ_N_SLOTS; i++)
-		rc = vq_layer_next(&r, err);
+	if (rc >= 0)
+		rc = all_stages(&r, err);
+	vq_layer_end(&r);
+	return rc;
+}
+
+int vq_layer_last(const struct vq_layer *l, float *h, const struct vq_batch *b,
+		  struct vq_kv_layer *kv, float *last, struct vq_err *err)
+{
+	struct vq_layer_run r;
+	uint32_t s;
+	int rc;
+
+	for (s = 0; s < b->n_seqs; s++)
+		if (b->start[s + 1] == b->start[s])
+			return vq_fail(err, VQ_E_DATA, "sequence %u has no last row", s);
+	rc = vq_layer_begin(&r, l, h, b, kv, err);
+	r.last = last;
+	if (rc >= 0)
+		rc = all_stages(&r, err);
 	vq_layer_end(&r);
 	return rc;
 }

@@ -50,6 +50,7 @@ struct vq_layer_run {
 	const struct vq_batch *batch;
 	struct vq_kv_layer *kv; /* NULL: no cache, positions start at 0 */
 	float *h;               /* [rows, hidden] in, out; the caller's */
+	float *last;            /* see vq_layer_last; NULL: every row goes through */
 	enum vq_slot slot;      /* VQ_N_SLOTS after the fourth next */
 	float *x;               /* [rows, x_width] input of the slot; owned by the run */
 	uint32_t x_width;
@@ -61,7 +62,8 @@ void vq_layer_norm(const struct vq_layer_config *c, const float *h, size_t n, co
 		   const float *b, float *out);
 
 /* l, h, b and kv are kept until vq_layer_end.  The new tokens of sequence i follow the kv->n[i] that the cache
- * holds: their keys and values are written there, kv->n is not advanced (all layers share it).  A full
+ * holds (and the kv->shared[i] that it takes from the sequence before): their keys and values are written
+ * there, kv->n is not advanced (all layers share it).  A full
  * cache or more sequences than it has: VQ_E_DATA.  Callers pass chunks of at most some thousand rows: a
  * run takes about rows * (2 inter + 4 hidden) floats while a stage runs, and x between stages. */
 VQ_MUST_CHECK int vq_layer_begin(struct vq_layer_run *r, const struct vq_layer *l, float *h,
@@ -73,6 +75,11 @@ void vq_layer_end(struct vq_layer_run *r); /* frees; fine after a failure */
 /* All four stages. */
 VQ_MUST_CHECK int vq_layer_forward(const struct vq_layer *l, float *h, const struct vq_batch *b,
 				   struct vq_kv_layer *kv, struct vq_err *err);
+
+/* The same for the last row of each sequence alone: last [n_seqs, hidden] is what vq_layer_forward leaves in those rows.
+ * Keys and values of all rows are made; h is only read.  A sequence without rows: VQ_E_DATA. */
+VQ_MUST_CHECK int vq_layer_last(const struct vq_layer *l, float *h, const struct vq_batch *b,
+				struct vq_kv_layer *kv, float *last, struct vq_err *err);
 
 /* The linears that read a slot: pointers into l, at most 3; returns their number. */
 uint32_t vq_layer_slot_linears(const struct vq_layer *l, enum vq_slot slot,

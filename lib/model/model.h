@@ -100,9 +100,15 @@ VQ_MUST_CHECK int vq_decoder_embed(const struct vq_model *m, const int32_t *toke
 				   const float *image, size_t n_image_rows, float *h,
 				   struct vq_err *err);
 
-/* Runs all layers over h in place; kv may be NULL. */
+/* Runs all layers over h in place; kv may be NULL.  A cache of fewer layers than the decoder's serves each layer
+ * in turn and is empty afterwards: for prompts that share tokens (vq_kv_share) and that nothing follows. */
 VQ_MUST_CHECK int vq_decoder_layers(const struct vq_model *m, float *h, const struct vq_batch *b,
 				    struct vq_kv *kv, struct vq_err *err);
+
+/* The same as far as the last row of each sequence needs it: last [n_seqs, d] is what vq_decoder_layers would
+ * leave in those rows; h is changed.  A sequence without rows: VQ_E_DATA. */
+VQ_MUST_CHECK int vq_decoder_last(const struct vq_model *m, float *h, const struct vq_batch *b,
+				  struct vq_kv *kv, float *last, struct vq_err *err);
 
 /* Final norm and head for the given rows of h: logits [n_rows, vocab]. */
 VQ_MUST_CHECK int vq_decoder_logits(const struct vq_model *m, const float *h, const uint32_t *rows,

@@ -237,6 +237,128 @@ static void prefill_and_decoding_agree(void **state)
 	close_model();
 }
 
+/* Three prompts; the second begins with 12 tokens of the first, the third with 15 of the second. */
+enum { ALL = 20 + 19 + 21, OWN = 20 + 7 + 6 };
+static const uint32_t whole[] = {0, 20, 39, ALL}, own[] = {0, 20, 27, OWN}, shared[] = {0, 12, 15};
+
+static void make_prompts(int32_t *all, int32_t *rest)
+{
+	uint32_t s, i;
+
+	for (s = 0; s < 3; s++)
+		for (i = 0; i < whole[s + 1] - whole[s]; i++) {
+			int32_t token = (int32_t)(7 + 31 * i + 100 * s) % 1000;
+
+			if (i < shared[s])
+				token = all[whole[s - 1] + i];
+			else
+				rest[own[s] + i - shared[s]] = token;
+			all[whole[s] + i] = token;
+		}
+}
+
+static void share(struct vq_kv *kv)
+{
+	vq_kv_reset(kv);
+	vq_kv_share(kv, 1, shared[1]);
+	vq_kv_share(kv, 2, shared[2]);
+}
+
+static void expect_close(const float *a, const float *b, size_t n)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		assert_true(fabs((double)a[i] - b[i]) < 1e-4 * (1 + fabs((double)b[i])));
+}
+
+static void prompts_that_share_tokens_give_what_each_gives(void **state)
+{
+	static const int32_t next[] = {5, 6, 7};
+	static const uint32_t one_each[] = {0, 1, 2, 3};
+	int32_t all[ALL], rest[OWN];
+	struct vq_err err = {0};
+	struct vq_kv plain, kv, single;
+	uint32_t d, width, s, pass;
+	float *a, *b, *last;
+
+	(void)state;
+	open_model(DEMO "mini-llava");
+	d = cfg.decoder.layer.hidden;
+	width = cfg.decoder.layer.n_kv_heads * cfg.decoder.layer.head_dim;
+	a = vq_alloc_f32(ALL * d, NULL);
+	b = vq_alloc_f32(ALL * d, NULL);
+	last = vq_alloc_f32(3 * d, NULL);
+	make_prompts(all, rest);
+	assert_int_equal(vq_kv_new(&plain, cfg.decoder.n_layers, 3, 22, width, &err), VQ_OK);
+	assert_int_equal(vq_kv_new(&kv, cfg.decoder.n_layers, 3, 22, width, &err), VQ_OK);
+	assert_int_equal(vq_kv_new(&single, 1, 3, 22, width, &err), VQ_OK);
+	assert_int_equal(vq_decoder_embed(&model, all, ALL, NULL, 0, a, &err), VQ_OK);
+	assert_int_equal(vq_decoder_layers(&model, a, &(struct vq_batch){3, whole}, &plain, &err),
+			 VQ_OK);
+	for (pass = 0; pass < 2; pass++) {
+		struct vq_kv *c = pass ? &single : &kv;
+
+		share(c);
+		assert_int_equal(vq_decoder_embed(&model, rest, OWN, NULL, 0, b, &err), VQ_OK);
+		assert_int_equal(
+			vq_decoder_last(&model, b, &(struct vq_batch){3, own}, c, last, &err),
+			VQ_OK);
+		for (s = 0; s < 3; s++) {
+			expect_close(last + s * d, a + (whole[s + 1] - 1) * d, d);
+			assert_int_equal(c->n[s], pass ? 0 : whole[s + 1] - whole[s]);
+			assert_int_equal(c->shared[s], 0);
+		}
+	}
+	/* What they left in the cache is read by the next token. */
+	assert_int_equal(vq_decoder_embed(&model, next, 3, NULL, 0, a, &err), VQ_OK);
+	memcpy(b, a, 3 * d * sizeof(float));
+	assert_int_equal(
+		vq_decoder_layers(&model, a, &(struct vq_batch){3, one_each}, &plain, &err), VQ_OK);
+	assert_int_equal(vq_decoder_layers(&model, b, &(struct vq_batch){3, one_each}, &kv, &err),
+			 VQ_OK);
+	expect_close(b, a, 3 * d);
+	vq_kv_free(&plain);
+	vq_kv_free(&kv);
+	vq_kv_free(&single);
+	vq_free(a);
+	vq_free(b);
+	vq_free(last);
+	close_model();
+}
+
+static void what_cannot_be_shared_is_refused(void **state)
+{
+	static const uint32_t empty[] = {0, 3, 3}, fine[] = {0, 3, 5};
+	struct vq_err err = {0}, err2 = {0}, err3 = {0};
+	float *h, *last;
+	struct vq_kv kv;
+
+	(void)state;
+	open_model(DEMO "mini-llava");
+	h = vq_calloc(5 * cfg.decoder.layer.hidden, sizeof(float), NULL);
+	last = vq_alloc_f32(2 * cfg.decoder.layer.hidden, NULL);
+	assert_int_equal(vq_kv_new(&kv, 1, 2, 5,
+				   cfg.decoder.layer.n_kv_heads * cfg.decoder.layer.head_dim, &err),
+			 VQ_OK);
+	vq_kv_share(&kv, 1, 4); /* of three */
+	assert_int_equal(vq_decoder_last(&model, h, &(struct vq_batch){2, fine}, &kv, last, &err),
+			 VQ_E_DATA);
+	assert_non_null(strstr(err.text, "cannot begin with 4 tokens"));
+	vq_kv_reset(&kv);
+	vq_kv_share(&kv, 0, 1);
+	assert_int_equal(vq_decoder_last(&model, h, &(struct vq_batch){2, fine}, &kv, last, &err2),
+			 VQ_E_DATA);
+	vq_kv_reset(&kv);
+	assert_int_equal(vq_decoder_last(&model, h, &(struct vq_batch){2, empty}, &kv, last, &err3),
+			 VQ_E_DATA);
+	assert_non_null(strstr(err3.text, "no last row"));
+	vq_kv_free(&kv);
+	vq_free(h);
+	vq_free(last);
+	close_model();
+}
+
 static void tokens_and_pictures_must_match(void **state)
 {
 	int32_t tokens[3] = {1, 2, 3};
@@ -327,6 +449,8 @@ int main(void)
 		cmocka_unit_test(mini_llava_outlier_gives_the_golden_numbers),
 		cmocka_unit_test(pictures_together_give_what_each_gives_alone),
 		cmocka_unit_test(prefill_and_decoding_agree),
+		cmocka_unit_test(prompts_that_share_tokens_give_what_each_gives),
+		cmocka_unit_test(what_cannot_be_shared_is_refused),
 		cmocka_unit_test(tokens_and_pictures_must_match),
 		cmocka_unit_test(a_unit_binds_and_unbinds),
 		cmocka_unit_test(bad_tensors_are_refused),
