@@ -8,6 +8,7 @@
 
 static struct vq_infer o;
 static struct vq_common common;
+static int kv; /* an enum vq_kv_type */
 
 static const struct vq_opt opts[] = {
 	{"model", 'm', VQ_OPT_STR, "MODEL", &o.model, NULL,
@@ -23,6 +24,8 @@ static const struct vq_opt opts[] = {
 	{"exact", 0, VQ_OPT_FLAG, NULL, &o.exact, NULL,
 	 "dequantize packed weights and multiply in floating point: slow, for comparison", 0, 0,
 	 NULL},
+	{"kv", 0, VQ_OPT_CHOICE, "BITS", &kv, "16",
+	 "bits of a number in the cache of keys and values", 0, 0, "32|16|8"},
 	{"score", 0, VQ_OPT_FLAG, NULL, &o.score, NULL,
 	 "compare the log-probabilities of the choices 'A. ', 'B. ', ... instead of generating", 0,
 	 0, NULL},
@@ -99,6 +102,7 @@ int main(int argc, char **argv)
 	o.question = words.s;
 	o.output = common.output;
 	o.seed = common.seed;
+	o.kv = (enum vq_kv_type)kv;
 	o.level = common.level;
 	status = check();
 	if (status)

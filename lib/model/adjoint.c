@@ -193,11 +193,9 @@ static int forward_attention(const struct vq_layer *l, const float *h, uint32_t 
 		vq_free(table);
 	}
 	if (rc >= 0)
-		rc = vq_attention_run(&(struct vq_attention){c, &batch, t->q,
-							     (const float *const[]){t->k},
-							     (const float *const[]){t->v}, &past,
-							     l->lin[VQ_LIN_K].n_out, a},
-				      err);
+		rc = vq_attention_run(
+			&(struct vq_attention){c, &batch, &past, t->q, &batch, t->k, t->v, NULL, a},
+			err);
 	if (rc >= 0)
 		rc = vq_linear_one(&l->lin[VQ_LIN_O], a, n, t->mid, err);
 	if (rc >= 0)

@@ -20,6 +20,17 @@ static uint32_t seq_rows(const struct vq_attention *a, uint32_t s)
 	return a->batch->start[s + 1] - a->batch->start[s];
 }
 
+/* Tokens ahead of a sequence's own. */
+static uint32_t held(const struct vq_attention *a, uint32_t s)
+{
+	return a->kv ? a->kv->n[s] + a->kv->shared[s] : 0;
+}
+
+static uint32_t n_keys(const struct vq_attention *a, uint32_t s)
+{
+	return held(a, s) + a->own->start[s + 1] - a->own->start[s];
+}
+
 static size_t count_tiles(const struct vq_attention *a, uint32_t *most_keys)
 {
 	size_t n = 0;
@@ -27,9 +38,9 @@ static size_t count_tiles(const struct vq_attention *a, uint32_t *most_keys)
 
 	*most_keys = 0;
 	for (s = 0; s < a->batch->n_seqs; s++) {
-		uint32_t rows = seq_rows(a, s), keys = a->past[s] + rows;
+		uint32_t keys = n_keys(a, s);
 
-		n += (rows + TILE - 1) / TILE;
+		n += (seq_rows(a, s) + TILE - 1) / TILE;
 		if (keys > *most_keys)
 			*most_keys = keys;
 	}
@@ -48,21 +59,30 @@ static void list_tiles(const struct vq_attention *a, struct job *jobs)
 		}
 }
 
-/* scores [TILE, keys] is the thread's. */
+/* scores [TILE, keys] and, with a cache, keys and values [keys, head_dim] after them are the thread's. */
 static void run_tile(const struct vq_attention *a, const struct job *j, uint32_t head,
 		     float *scores)
 {
 	const struct vq_layer_config *c = a->cfg;
-	uint32_t d = c->head_dim, q_width = c->n_heads * d, i;
+	uint32_t d = c->head_dim, q_width = c->n_heads * d, width = c->n_kv_heads * d, i;
 	uint32_t kv_head = head / (c->n_heads / c->n_kv_heads);
 	size_t row = (size_t)a->batch->start[j->seq] + j->first;
 	uint32_t first = a->past[j->seq] + j->first; /* position of the first query */
-	uint32_t keys = c->causal ? first + j->rows : a->past[j->seq] + seq_rows(a, j->seq);
-	const float *k = a->k[j->seq] + (size_t)kv_head * d,
-		    *v = a->v[j->seq] + (size_t)kv_head * d;
+	uint32_t keys = c->causal ? first + j->rows : n_keys(a, j->seq);
+	size_t at = (size_t)a->own->start[j->seq] * width + (size_t)kv_head * d;
+	const float *k = a->k + at, *v = a->v + at;
 
+	if (a->kv) {
+		struct vq_keys h = vq_kv_head(a->kv, j->seq, kv_head);
+		float *room = scores + (size_t)TILE * keys;
+
+		vq_keys_load(&h, 0, keys, room, room + (size_t)keys * d);
+		k = room;
+		v = room + (size_t)keys * d;
+		width = d;
+	}
 	vq_gemm_nt(j->rows, keys, d, 1.0f / sqrtf((float)d), a->q + row * q_width + head * d,
-		   q_width, k, a->width, scores, keys);
+		   q_width, k, width, scores, keys);
 	for (i = 0; i < j->rows; i++) {
 		float *s = scores + (size_t)i * keys;
 		uint32_t seen = c->causal ? first + i + 1 : keys;
@@ -70,14 +90,28 @@ static void run_tile(const struct vq_attention *a, const struct job *j, uint32_t
 		vq_softmax(s, seen);
 		memset(s + seen, 0, (keys - seen) * sizeof(float));
 	}
-	vq_gemm_nn(j->rows, d, keys, scores, keys, v, a->width, a->out + row * q_width + head * d,
+	vq_gemm_nn(j->rows, d, keys, scores, keys, v, width, a->out + row * q_width + head * d,
 		   q_width);
+}
+
+static void store(const struct vq_attention *a)
+{
+	uint32_t width = a->cfg->n_kv_heads * a->cfg->head_dim, s;
+
+	for (s = 0; s < a->batch->n_seqs; s++) {
+		size_t at = (size_t)a->own->start[s] * width;
+
+		if (a->kv->shared[s])
+			vq_kv_layer_copy(a->kv, s - 1, s, a->kv->shared[s]);
+		vq_kv_store(a->kv, s, held(a, s), n_keys(a, s) - held(a, s), a->k + at, a->v + at);
+	}
 }
 
 int vq_attention_run(const struct vq_attention *a, struct vq_err *err)
 {
 	uint32_t most_keys, heads = a->cfg->n_heads;
 	size_t n_tiles = count_tiles(a, &most_keys);
+	size_t room = (size_t)most_keys * (TILE + (a->kv ? 2 * a->cfg->head_dim : 0));
 	struct job *jobs = vq_alloc(n_tiles, sizeof(*jobs), err);
 	int failed = 0;
 	long long i;
@@ -85,9 +119,11 @@ int vq_attention_run(const struct vq_attention *a, struct vq_err *err)
 	if (!jobs)
 		return VQ_E_SYS;
 	list_tiles(a, jobs);
+	if (a->kv)
+		store(a);
 #pragma omp parallel
 	{
-		float *scores = vq_alloc_f32((size_t)TILE * most_keys, NULL);
+		float *scores = vq_alloc_f32(room, NULL);
 
 		if (!scores) {
 #pragma omp atomic write

@@ -4,17 +4,21 @@
 
 #include "model/layer.h"
 
-/* q [rows, n_heads * head_dim], after rotary embedding.  Sequence s reads keys and values k[s], v[s] of
- * past[s] + (its rows) tokens, `width` floats a token; its first row stands at position past[s].
+/* q [rows of `batch`, n_heads * head_dim], k and v [rows of `own`, n_kv_heads * head_dim], q and k after rotary
+ * embedding; the first query of sequence s stands at position past[s].
  *   out[t] = sum_u softmax_u(q[t] . k[u] / sqrt(head_dim)) v[u],   u <= t when causal
- * out [rows, n_heads * head_dim]; head i reads key head i / (n_heads / n_kv_heads). */
+ * out [rows of batch, n_heads * head_dim]; head i reads key head i / (n_heads / n_kv_heads).
+ *
+ * With a cache, the keys and values of sequence s are stored in it behind its kv->n[s] tokens and the kv->shared[s]
+ * that it takes from the sequence before (kv->n stays), and all are read as the cache holds them. */
 struct vq_attention {
 	const struct vq_layer_config *cfg;
 	const struct vq_batch *batch;
+	const uint32_t *past;
 	const float *q;
-	const float *const *k, *const *v; /* [n_seqs] */
-	const uint32_t *past;             /* [n_seqs] */
-	uint32_t width;
+	const struct vq_batch *own;
+	const float *k, *v;
+	const struct vq_kv_layer *kv; /* or NULL */
 	float *out;
 };
 

@@ -1,46 +1,73 @@
 /* The cache of keys and values. */
 #include "model/kv.h"
 
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/mem.h"
 
-static int layer_new(struct vq_kv_layer *l, struct vq_err *err)
-{
-	size_t n;
+#define HUGE ((size_t)2 << 20) /* bytes of a page that saves page faults and misses of the TLB */
 
-	if (vq_mul_size(&n, l->n_seqs, l->room) < 0 || vq_mul_size(&n, n, l->width) < 0)
-		return vq_fail(err, VQ_E_SYS, "cache: %u sequences of %u tokens is too much",
-			       l->n_seqs, l->room);
-	l->k = vq_alloc_f32(n, err);
-	l->v = vq_alloc_f32(n, err);
-	return l->k && l->v ? VQ_OK : VQ_E_SYS;
+int vq_kv_bytes(uint32_t n_layers, uint32_t n_seqs, uint32_t room, uint32_t n_kv_heads,
+		uint32_t head_dim, enum vq_kv_type type, size_t *bytes)
+{
+	if (vq_keys_bytes(type, head_dim, room, bytes) < 0 ||
+	    vq_mul_size(bytes, *bytes, n_kv_heads) < 0 || vq_mul_size(bytes, *bytes, n_seqs) < 0 ||
+	    vq_mul_size(bytes, *bytes, n_layers) < 0)
+		return VQ_E_DATA;
+	return VQ_OK;
 }
 
-int vq_kv_new(struct vq_kv *kv, uint32_t n_layers, uint32_t n_seqs, uint32_t room, uint32_t width,
-	      struct vq_err *err)
+/* Memory that is not touched yet; in large pages when it fills some. */
+static void *take(size_t bytes, struct vq_err *err)
 {
+	void *p = NULL;
+
+	if (bytes < 4 * HUGE)
+		return vq_alloc(bytes, 1, err);
+	if (posix_memalign(&p, HUGE, bytes) != 0) {
+		vq_fail(err, VQ_E_SYS, "memory: cannot have %zu bytes of cache", bytes);
+		return NULL;
+	}
+	(void)madvise(p, bytes, MADV_HUGEPAGE); /* without them it is slower, no worse */
+	return p;
+}
+
+int vq_kv_new(struct vq_kv *kv, uint32_t n_layers, uint32_t n_seqs, uint32_t room,
+	      uint32_t n_kv_heads, uint32_t head_dim, enum vq_kv_type type, struct vq_err *err)
+{
+	size_t head_bytes, bytes;
 	uint32_t i;
 
 	memset(kv, 0, sizeof(*kv));
+	if (vq_keys_bytes(type, head_dim, room, &head_bytes) < 0 ||
+	    vq_kv_bytes(n_layers, n_seqs, room, n_kv_heads, head_dim, type, &bytes) < 0)
+		return vq_fail(err, VQ_E_SYS, "cache: %u sequences of %u tokens is too much",
+			       n_seqs, room);
 	kv->n = vq_calloc(n_seqs, sizeof(*kv->n), err);
 	kv->shared = vq_calloc(n_seqs, sizeof(*kv->shared), err);
 	kv->layers = vq_calloc(n_layers, sizeof(*kv->layers), err);
-	if (!kv->n || !kv->shared || !kv->layers)
-		goto fail;
+	kv->data = take(bytes, err);
+	if (!kv->n || !kv->shared || !kv->layers || !kv->data) {
+		vq_kv_free(kv);
+		return VQ_E_SYS;
+	}
 	kv->n_layers = n_layers;
 	kv->n_seqs = n_seqs;
 	kv->room = room;
-	for (i = 0; i < n_layers; i++) {
-		kv->layers[i] =
-			(struct vq_kv_layer){NULL, NULL, n_seqs, room, width, kv->n, kv->shared};
-		if (layer_new(&kv->layers[i], err) < 0)
-			goto fail;
-	}
+	for (i = 0; i < n_layers; i++)
+		kv->layers[i] = (struct vq_kv_layer){
+			type,
+			n_seqs,
+			room,
+			n_kv_heads,
+			head_dim,
+			(unsigned char *)kv->data + i * (head_bytes * n_kv_heads * n_seqs),
+			head_bytes,
+			kv->n,
+			kv->shared};
 	return VQ_OK;
-fail:
-	vq_kv_free(kv);
-	return VQ_E_SYS;
 }
 
 void vq_kv_reset(struct vq_kv *kv)
@@ -54,24 +81,44 @@ void vq_kv_share(struct vq_kv *kv, uint32_t seq, uint32_t n)
 	kv->shared[seq] = n;
 }
 
-void vq_kv_layer_copy(const struct vq_kv_layer *l, uint32_t from, uint32_t to, uint32_t n)
-{
-	size_t seq = (size_t)l->room * l->width, bytes = (size_t)n * l->width * sizeof(float);
-
-	memcpy(l->k + to * seq, l->k + from * seq, bytes);
-	memcpy(l->v + to * seq, l->v + from * seq, bytes);
-}
-
 void vq_kv_free(struct vq_kv *kv)
 {
-	uint32_t i;
-
-	for (i = 0; kv->layers && i < kv->n_layers; i++) {
-		vq_free(kv->layers[i].k);
-		vq_free(kv->layers[i].v);
-	}
+	vq_free(kv->data);
 	vq_free(kv->layers);
 	vq_free(kv->n);
 	vq_free(kv->shared);
 	memset(kv, 0, sizeof(*kv));
+}
+
+struct vq_keys vq_kv_head(const struct vq_kv_layer *l, uint32_t seq, uint32_t head)
+{
+	size_t at = ((size_t)seq * l->n_heads + head) * l->head_bytes;
+
+	return vq_keys_at(l->type, l->head_dim, l->room, l->data + at);
+}
+
+void vq_kv_store(const struct vq_kv_layer *l, uint32_t seq, uint32_t at, uint32_t n, const float *k,
+		 const float *v)
+{
+	size_t stride = (size_t)l->n_heads * l->head_dim;
+	long long head;
+
+#pragma omp parallel for schedule(static) if (n > 16)
+	for (head = 0; head < l->n_heads; head++) {
+		struct vq_keys h = vq_kv_head(l, seq, (uint32_t)head);
+		size_t in_row = (size_t)head * l->head_dim;
+
+		vq_keys_store(&h, at, n, k + in_row, v + in_row, stride);
+	}
+}
+
+void vq_kv_layer_copy(const struct vq_kv_layer *l, uint32_t from, uint32_t to, uint32_t n)
+{
+	uint32_t head;
+
+	for (head = 0; head < l->n_heads; head++) {
+		struct vq_keys a = vq_kv_head(l, from, head), b = vq_kv_head(l, to, head);
+
+		vq_keys_copy(&b, &a, n);
+	}
 }

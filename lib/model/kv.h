@@ -2,14 +2,13 @@
 #ifndef VQ_MODEL_KV_H
 #define VQ_MODEL_KV_H
 
-#include <stddef.h>
-#include <stdint.h>
-
-#include "base/err.h"
+#include "kernel/keys.h"
 
 struct vq_kv_layer {
-	float *k, *v; /* [n_seqs, room, n_kv_heads * head_dim]; keys after rotary embedding */
-	uint32_t n_seqs, room, width;
+	enum vq_kv_type type;
+	uint32_t n_seqs, room, n_heads, head_dim; /* room: tokens a sequence */
+	unsigned char *data;                      /* heads of vq_keys_bytes: [n_seqs, n_heads] */
+	size_t head_bytes;
 	uint32_t *n; /* [n_seqs] tokens held; one array for all layers, advanced by the decoder */
 	uint32_t *shared; /* [n_seqs] see vq_kv_share; one array for all layers */
 };
@@ -18,13 +17,25 @@ struct vq_kv {
 	struct vq_kv_layer *layers;
 	uint32_t n_layers, n_seqs, room;
 	uint32_t *n, *shared;
+	void *data; /* of all layers */
 };
 
-/* room: tokens a sequence; width: n_kv_heads * head_dim.  Empty. */
+/* Bytes of a cache; VQ_E_DATA when that is no size_t. */
+VQ_MUST_CHECK int vq_kv_bytes(uint32_t n_layers, uint32_t n_seqs, uint32_t room,
+			      uint32_t n_kv_heads, uint32_t head_dim, enum vq_kv_type type,
+			      size_t *bytes);
+
+/* Empty.  room: tokens a sequence. */
 VQ_MUST_CHECK int vq_kv_new(struct vq_kv *kv, uint32_t n_layers, uint32_t n_seqs, uint32_t room,
-			    uint32_t width, struct vq_err *err);
+			    uint32_t n_kv_heads, uint32_t head_dim, enum vq_kv_type type,
+			    struct vq_err *err);
 void vq_kv_reset(struct vq_kv *kv); /* forgets every token */
 void vq_kv_free(struct vq_kv *kv);  /* fine on zeroes */
+
+/* Keys (after rotary embedding) and values [n, n_heads * head_dim] become tokens at .. at + n - 1 of a sequence,
+ * which must have room for them; l->n stays.  A sequence is filled in order. */
+void vq_kv_store(const struct vq_kv_layer *l, uint32_t seq, uint32_t at, uint32_t n, const float *k,
+		 const float *v);
 
 /* Sequence seq > 0, empty, begins with the first n tokens of sequence seq - 1, which the next forward computes (or
  * which are there): its own rows follow them, and each layer copies their keys and values. */
@@ -32,5 +43,8 @@ void vq_kv_share(struct vq_kv *kv, uint32_t seq, uint32_t n);
 
 /* The first n tokens of one sequence become those of another, in one layer; kv->n is not touched. */
 void vq_kv_layer_copy(const struct vq_kv_layer *l, uint32_t from, uint32_t to, uint32_t n);
+
+/* One head of a sequence. */
+struct vq_keys vq_kv_head(const struct vq_kv_layer *l, uint32_t seq, uint32_t head);
 
 #endif

@@ -237,59 +237,27 @@ static int rotate_both(const struct vq_layer_run *r, const struct queries *at, f
 	return rc;
 }
 
-/* Where each sequence's keys and values stand: in k and v, or in the cache, which gets the new rows, after those
- * that the sequence shares with the one before. */
-static void place_keys(const struct vq_layer_run *r, float *k, float *v, const float **ks,
-		       const float **vs)
-{
-	uint32_t width = r->layer->lin[VQ_LIN_K].n_out, s;
-
-	for (s = 0; s < r->batch->n_seqs; s++) {
-		size_t at = (size_t)r->batch->start[s] * width;
-		size_t n = (size_t)(r->batch->start[s + 1] - r->batch->start[s]) * width;
-
-		ks[s] = k + at;
-		vs[s] = v + at;
-		if (r->kv) {
-			size_t base = (size_t)s * r->kv->room * width;
-			size_t to = base + (size_t)past_of(r, s) * width;
-
-			if (r->kv->shared[s])
-				vq_kv_layer_copy(r->kv, s - 1, s, r->kv->shared[s]);
-			memcpy(r->kv->k + to, k + at, n * sizeof(float));
-			memcpy(r->kv->v + to, v + at, n * sizeof(float));
-			ks[s] = r->kv->k + base;
-			vs[s] = r->kv->v + base;
-		}
-	}
-}
-
 /* x = attention(q, k, v), with q k v [rows, ...] from the linears; q of the last rows alone where only they ask. */
 static int attend(struct vq_layer_run *r, float *q, float *k, float *v, struct vq_err *err)
 {
 	const struct vq_layer_config *c = r->layer->cfg;
-	uint32_t n_seqs = r->batch->n_seqs, q_width = c->n_heads * c->head_dim;
-	const float **ks = vq_alloc(2 * (size_t)n_seqs, sizeof(*ks), err);
+	uint32_t q_width = c->n_heads * c->head_dim;
 	float *x = rows_of(r, q_width, err);
 	struct queries at = {0};
-	int rc = ks && x ? queries_new(&at, r, err) : VQ_E_SYS;
+	int rc = x ? queries_new(&at, r, err) : VQ_E_SYS;
 
 	if (rc >= 0 && c->rope_theta > 0 && r->n_rows)
 		rc = rotate_both(r, &at, q, k, err);
-	if (rc < 0)
-		goto out;
-	place_keys(r, k, v, ks, ks + n_seqs);
-	rc = vq_attention_run(&(struct vq_attention){c, &at.batch, q, ks, ks + n_seqs, at.past,
-						     r->layer->lin[VQ_LIN_K].n_out, x},
-			      err);
-	if (rc < 0)
-		goto out;
-	set_x(r, x, q_width);
-	x = NULL;
-out:
+	if (rc >= 0)
+		rc = vq_attention_run(
+			&(struct vq_attention){c, &at.batch, at.past, q, r->batch, k, v, r->kv, x},
+			err);
+	if (rc >= 0) {
+		set_x(r, x, q_width);
+		x = NULL;
+	}
 	vq_free(x);
 	vq_free(at.start);
-	vq_free(ks);
 	return rc;
 }
 

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "base/err.h"
+#include "kernel/keys.h"
 
 struct vq_infer {
 	const char *model;    /* a checkpoint's folder, a .vqm, or "-": a .vqm on standard input */
@@ -18,6 +18,7 @@ struct vq_infer {
 	const char *shard;         /* "i/n": those whose id hashes to part i of 1..n; NULL = all */
 
 	int exact;           /* dequantize packed weights and multiply in float */
+	enum vq_kv_type kv;  /* of the cache of keys and values */
 	int score;           /* compare the choices "A. ", "B. " ... instead of generating */
 	uint32_t max_tokens; /* of an answer; 0 = 256 for a single question, else 16 */
 	double temperature;  /* 0: the likeliest token */

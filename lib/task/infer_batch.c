@@ -12,16 +12,28 @@
 #define DATA_TOKENS 16u               /* of an answer to a question of a data set */
 #define TALK_TOKENS 256u
 
+/* Bytes of one token: a panel's share. */
+static int kv_row(const struct vq_decoder_config *c, enum vq_kv_type type, size_t *bytes)
+{
+	int rc = vq_kv_bytes(c->n_layers, 1, VQ_KEY_PANEL, c->layer.n_kv_heads, c->layer.head_dim,
+			     type, bytes);
+
+	*bytes /= VQ_KEY_PANEL;
+	return rc;
+}
+
 void vq_batcher_init(struct vq_batcher *b, const struct vq_infer *o, const struct vq_loaded *l)
 {
 	const struct vq_decoder_config *c = &l->model.cfg.decoder;
-	size_t row = (size_t)c->n_layers * c->layer.n_kv_heads * c->layer.head_dim * 2 * 4;
+	size_t row;
 
 	memset(b, 0, sizeof(*b));
 	b->o = o;
 	b->l = l;
 	b->max_tokens = o->max_tokens ? o->max_tokens : o->question ? TALK_TOKENS : DATA_TOKENS;
-	b->max_rows = o->score || MAX_KV / row >= MAX_ROWS ? MAX_ROWS : (uint32_t)(MAX_KV / row);
+	b->max_rows = MAX_ROWS;
+	if (kv_row(c, o->kv, &row) >= 0 && MAX_KV / row < MAX_ROWS)
+		b->max_rows = (uint32_t)(MAX_KV / row);
 }
 
 void vq_batcher_free(struct vq_batcher *b)
@@ -105,11 +117,11 @@ static int prepare_cache(struct vq_batcher *b, const struct vq_answering *v, uin
 			 struct vq_err *err)
 {
 	const struct vq_decoder_config *c = &b->l->model.cfg.decoder;
-	uint32_t room = 0, i;
+	uint32_t more = b->o->score ? 0 : b->max_tokens, room = 0, i;
 
 	for (i = 0; i < n; i++)
-		if (v[i].prompt.n_tokens + b->max_tokens > room)
-			room = v[i].prompt.n_tokens + b->max_tokens;
+		if (v[i].prompt.n_tokens + more > room)
+			room = v[i].prompt.n_tokens + more;
 	if (c->max_position && room > c->max_position)
 		room = c->max_position;
 	if (n <= b->kv.n_seqs && room <= b->kv.room) {
@@ -117,8 +129,8 @@ static int prepare_cache(struct vq_batcher *b, const struct vq_answering *v, uin
 		return VQ_OK;
 	}
 	vq_kv_free(&b->kv);
-	return vq_kv_new(&b->kv, c->n_layers, n, room, c->layer.n_kv_heads * c->layer.head_dim,
-			 err);
+	return vq_kv_new(&b->kv, c->n_layers, n, room, c->layer.n_kv_heads, c->layer.head_dim,
+			 b->o->kv, err);
 }
 
 /* Prompts through the decoder: logits [n, V] that follow each. */
@@ -147,7 +159,7 @@ static int prefill(struct vq_batcher *b, struct vq_answering *v, uint32_t n, flo
 	}
 	rc = vq_decoder_embed(m, tokens, start[n], image, n_image, h, err);
 	if (rc >= 0)
-		rc = vq_decoder_layers(m, h, &batch, b->o->score ? NULL : &b->kv, err);
+		rc = vq_decoder_layers(m, h, &batch, &b->kv, err);
 	for (i = 0; i < n; i++)
 		start[n + 1 + i] = start[i + 1] - 1; /* the last row of each */
 	if (rc >= 0)
@@ -361,7 +373,7 @@ int vq_batch_run(struct vq_batcher *b, struct vq_answering *v, uint32_t n, struc
 		if (!v[i].tokens)
 			rc = VQ_E_SYS;
 	}
-	if (rc >= 0 && !b->o->score)
+	if (rc >= 0)
 		rc = prepare_cache(b, v, n, err);
 	if (rc >= 0)
 		rc = prefill(b, v, n, logits, err);

@@ -32,12 +32,12 @@ json_t *vq_infer_opening(const struct vq_infer *o, const struct vq_loaded *l,
 
 	for (i = 0; i < a->n; i++)
 		json_array_append_new(ids, json_string(a->v[i].id));
-	j = json_pack("{s:s, s:s, s:O, s:o, s:o, s:s, s:{s:b, s:i, s:f, s:I}}", "vqlm", "answers",
-		      "producer", "vqlm-infer " VQ_VERSION, "model", l->identity, "split",
-		      split_of(o->data), "ids", ids, "template",
+	j = json_pack("{s:s, s:s, s:O, s:o, s:o, s:s, s:{s:b, s:i, s:f, s:I, s:i}}", "vqlm",
+		      "answers", "producer", "vqlm-infer " VQ_VERSION, "model", l->identity,
+		      "split", split_of(o->data), "ids", ids, "template",
 		      l->model.cfg.chat ? l->model.cfg.chat->name : "", "params", "score", o->score,
 		      "max_tokens", (int)max_tokens, "temperature", o->temperature, "seed",
-		      (json_int_t)o->seed);
+		      (json_int_t)o->seed, "kv", vq_kv_bits(o->kv));
 	if (j && a->data_sha256[0])
 		json_object_set_new(j, "data", json_pack("{s:s}", "sha256", a->data_sha256));
 	if (j && o->exact)

@@ -192,7 +192,7 @@ static void stories_new(struct stories *s, const struct file *f, uint32_t n, uin
 			double temperature)
 {
 	const struct vq_config *c = &f->r.cfg;
-	uint32_t width = c->decoder.layer.n_kv_heads * c->decoder.layer.head_dim, i;
+	uint32_t i;
 	struct runner x;
 	struct vq_kv kv;
 	uint32_t *start = got(vq_alloc(n + 1, sizeof(*start), &err));
@@ -207,7 +207,8 @@ static void stories_new(struct stories *s, const struct file *f, uint32_t n, uin
 		s->token[i * CONTEXT] = BOS;
 	}
 	runner_open(&x, &f->r, NULL);
-	must(vq_kv_new(&kv, c->decoder.n_layers, n, CONTEXT, width, &err));
+	must(vq_kv_new(&kv, c->decoder.n_layers, n, CONTEXT, c->decoder.layer.n_kv_heads,
+		       c->decoder.layer.head_dim, VQ_KV_F32, &err));
 	tell(s, &x.m, &kv, seed, temperature, start, h, logits);
 	for (i = 0, s->n_tokens = 0; i < n; i++)
 		s->n_tokens += s->length[i];

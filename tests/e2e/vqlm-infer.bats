@@ -171,6 +171,20 @@ compare() {
 	[ ! -e a.part.resumed ]
 }
 
+@test "keys and values are kept in 16 bits, or as --kv says, and the answers name it" {
+	local bits
+	for bits in 32 16 8; do
+		infer -d "$(TEST)" --limit 100 --kv $bits >$bits.jsonl
+		[ "$(head -1 $bits.jsonl | jq .params.kv)" = $bits ]
+	done
+	infer -d "$(TEST)" --limit 100 >default.jsonl
+	diff <(steady default.jsonl) <(steady 16.jsonl)
+	run -3 --separate-stderr infer -d "$(TEST)" --limit 100 --kv 8 --resume default.jsonl -o b.jsonl
+	[[ "$stderr" == *"'params' of its opening record differs"* ]]
+	run -2 --separate-stderr infer -d "$(TEST)" --kv 4
+	[[ "$stderr" == *"--kv wants one of 32|16|8, got '4'"* ]]
+}
+
 @test "resuming another run is refused (3)" {
 	infer -d "$(TEST)" --limit 20 -o a.jsonl
 	run -3 --separate-stderr infer -d "$(TEST)" --limit 21 --resume a.jsonl -o b.jsonl

@@ -276,7 +276,7 @@ static void tokens_that_come_one_by_one_find_the_cache(void **state)
 	memcpy(all, in, sizeof(float) * n * HIDDEN);
 	assert_int_equal(vq_layer_forward(&l, all, &(struct vq_batch){1, one}, NULL, &err), VQ_OK);
 	/* Two sequences at once: the same tokens, the second one starting three later. */
-	assert_int_equal(vq_kv_new(&kv, 1, 2, n, KV_HEADS * DIM, &err), VQ_OK);
+	assert_int_equal(vq_kv_new(&kv, 1, 2, n, KV_HEADS, DIM, VQ_KV_F32, &err), VQ_OK);
 	for (t = 0; t < n; t++) {
 		memcpy(step, in + t * HIDDEN, sizeof(float) * HIDDEN);
 		memcpy(step + HIDDEN, in + (t < 3 ? 0 : t - 3) * HIDDEN, sizeof(float) * HIDDEN);

@@ -195,6 +195,13 @@ static void pictures_together_give_what_each_gives_alone(void **state)
 	close_model();
 }
 
+static void new_cache(struct vq_kv *kv, uint32_t n_layers, uint32_t n_seqs, uint32_t room)
+{
+	assert_int_equal(vq_kv_new(kv, n_layers, n_seqs, room, cfg.decoder.layer.n_kv_heads,
+				   cfg.decoder.layer.head_dim, VQ_KV_F32, NULL),
+			 VQ_OK);
+}
+
 static void prefill_and_decoding_agree(void **state)
 {
 	static const int32_t tokens[] = {1, 300, 17, 401, 33, 90, 512, 7};
@@ -215,9 +222,7 @@ static void prefill_and_decoding_agree(void **state)
 	assert_int_equal(vq_decoder_layers(&model, h, &(struct vq_batch){1, whole}, NULL, &err),
 			 VQ_OK);
 	assert_int_equal(vq_decoder_logits(&model, h, rows, 1, a, &err), VQ_OK);
-	assert_int_equal(vq_kv_new(&kv, cfg.decoder.n_layers, 1, N,
-				   cfg.decoder.layer.n_kv_heads * cfg.decoder.layer.head_dim, &err),
-			 VQ_OK);
+	new_cache(&kv, cfg.decoder.n_layers, 1, N);
 	assert_int_equal(vq_decoder_embed(&model, tokens, 5, NULL, 0, h, &err), VQ_OK);
 	assert_int_equal(vq_decoder_layers(&model, h, &(struct vq_batch){1, first}, &kv, &err),
 			 VQ_OK);
@@ -279,20 +284,19 @@ static void prompts_that_share_tokens_give_what_each_gives(void **state)
 	int32_t all[ALL], rest[OWN];
 	struct vq_err err = {0};
 	struct vq_kv plain, kv, single;
-	uint32_t d, width, s, pass;
+	uint32_t d, s, pass;
 	float *a, *b, *last;
 
 	(void)state;
 	open_model(DEMO "mini-llava");
 	d = cfg.decoder.layer.hidden;
-	width = cfg.decoder.layer.n_kv_heads * cfg.decoder.layer.head_dim;
 	a = vq_alloc_f32(ALL * d, NULL);
 	b = vq_alloc_f32(ALL * d, NULL);
 	last = vq_alloc_f32(3 * d, NULL);
 	make_prompts(all, rest);
-	assert_int_equal(vq_kv_new(&plain, cfg.decoder.n_layers, 3, 22, width, &err), VQ_OK);
-	assert_int_equal(vq_kv_new(&kv, cfg.decoder.n_layers, 3, 22, width, &err), VQ_OK);
-	assert_int_equal(vq_kv_new(&single, 1, 3, 22, width, &err), VQ_OK);
+	new_cache(&plain, cfg.decoder.n_layers, 3, 22);
+	new_cache(&kv, cfg.decoder.n_layers, 3, 22);
+	new_cache(&single, 1, 3, 22);
 	assert_int_equal(vq_decoder_embed(&model, all, ALL, NULL, 0, a, &err), VQ_OK);
 	assert_int_equal(vq_decoder_layers(&model, a, &(struct vq_batch){3, whole}, &plain, &err),
 			 VQ_OK);
@@ -338,9 +342,7 @@ static void what_cannot_be_shared_is_refused(void **state)
 	open_model(DEMO "mini-llava");
 	h = vq_calloc(5 * cfg.decoder.layer.hidden, sizeof(float), NULL);
 	last = vq_alloc_f32(2 * cfg.decoder.layer.hidden, NULL);
-	assert_int_equal(vq_kv_new(&kv, 1, 2, 5,
-				   cfg.decoder.layer.n_kv_heads * cfg.decoder.layer.head_dim, &err),
-			 VQ_OK);
+	new_cache(&kv, 1, 2, 5);
 	vq_kv_share(&kv, 1, 4); /* of three */
 	assert_int_equal(vq_decoder_last(&model, h, &(struct vq_batch){2, fine}, &kv, last, &err),
 			 VQ_E_DATA);
