@@ -7,14 +7,25 @@
 #include "task/infer.h"
 
 static struct vq_infer o;
+static int load, map;
 static struct vq_common common;
 static int kv; /* an enum vq_kv_type */
 
 static const struct vq_opt opts[] = {
 	{"model", 'm', VQ_OPT_STR, "MODEL", &o.model, NULL,
-	 "packed model (mapped; - reads it from standard input), or a checkpoint's folder for full "
+	 "packed model (- reads it from standard input), or a checkpoint's folder for full "
 	 "precision",
 	 0, 0, NULL},
+	{"load", 0, VQ_OPT_FLAG, NULL, &load, NULL,
+	 "copy the weights to memory of large pages, which is read faster (default: where more "
+	 "than 512 "
+	 "tokens may be decoded and memory allows it)",
+	 0, 0, NULL},
+	{"map", 0, VQ_OPT_FLAG, NULL, &map, NULL,
+	 "map the weights: start at once, copy nothing, share them with other processes", 0, 0,
+	 NULL},
+	{"lock", 0, VQ_OPT_FLAG, NULL, &o.lock, NULL, "keep the weights from leaving memory", 0, 0,
+	 NULL},
 	{"data", 'd', VQ_OPT_STR, "DATA", &o.data, NULL,
 	 "questions: LLaVA conversation JSON or JSON Lines", 0, 0, NULL},
 	{"images", 0, VQ_OPT_STR, "DIR", &o.images, NULL,
@@ -85,6 +96,8 @@ static int check(void)
 	if (strcmp(o.model, "-") == 0 && !o.data && !o.question)
 		return vq_cli_usage(&tool, "the model and the questions cannot both come from "
 					   "standard input");
+	if (load && map)
+		return vq_cli_usage(&tool, "--load and --map exclude each other");
 	if (o.template && !vq_chat_by_name(o.template))
 		return vq_cli_usage(&tool, "--template wants one of %s, got '%s'", vq_chat_names(),
 				    o.template);
@@ -100,6 +113,7 @@ int main(int argc, char **argv)
 	for (; at < argc; at++)
 		vq_str_printf(&words, "%s%s", at > first ? " " : "", argv[at]);
 	o.question = words.s;
+	o.hold = load ? VQ_HOLD_LOAD : map ? VQ_HOLD_MAP : VQ_HOLD_AUTO;
 	o.output = common.output;
 	o.seed = common.seed;
 	o.kv = (enum vq_kv_type)kv;

@@ -123,41 +123,59 @@ out:
 	return rc;
 }
 
-int vq_map_open(struct vq_map *m, const char *path, int status, struct vq_err *err)
+int vq_map_fd(struct vq_map *m, int fd, size_t n, int load, const char *label, struct vq_err *err)
+{
+	int rc = VQ_OK;
+	void *p;
+
+	memset(m, 0, sizeof(*m));
+	if (load) {
+		rc = vq_pages_load(&m->pages, fd, n, label, err);
+		m->data = m->pages.data;
+	} else {
+		p = mmap(NULL, n, PROT_READ, MAP_SHARED, fd, 0);
+		if (p == MAP_FAILED)
+			rc = vq_fail_errno(err, VQ_E_SYS, "%s: cannot map", label);
+		else
+			m->data = p;
+	}
+	m->n = m->data ? n : 0;
+	return rc;
+}
+
+static int map_path(struct vq_map *m, const char *path, int status, int load, struct vq_err *err)
 {
 	int rc = VQ_OK;
 	struct stat st;
-	void *p;
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
-	m->data = NULL;
-	m->n = 0;
+	memset(m, 0, sizeof(*m));
 	if (fd < 0)
 		return vq_fail_errno(err, status, "%s: cannot open", path);
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		rc = vq_fail(err, status, "%s: want a plain file that can be mapped", path);
-		goto out;
-	}
-	if (st.st_size == 0)
-		goto out;
-	p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-	if (p == MAP_FAILED) {
-		rc = vq_fail_errno(err, VQ_E_SYS, "%s: cannot map", path);
-		goto out;
-	}
-	m->data = p;
-	m->n = (size_t)st.st_size;
-out:
+	else if (st.st_size)
+		rc = vq_map_fd(m, fd, (size_t)st.st_size, load, path, err);
 	close(fd);
 	return rc;
 }
 
+int vq_map_open(struct vq_map *m, const char *path, int status, struct vq_err *err)
+{
+	return map_path(m, path, status, 0, err);
+}
+
+int vq_map_load(struct vq_map *m, const char *path, int status, struct vq_err *err)
+{
+	return map_path(m, path, status, 1, err);
+}
+
 void vq_map_close(struct vq_map *m)
 {
-	if (m->data)
+	if (m->data && !m->pages.data)
 		munmap((void *)(uintptr_t)m->data, m->n);
-	m->data = NULL;
-	m->n = 0;
+	vq_pages_free(&m->pages);
+	memset(m, 0, sizeof(*m));
 }
 
 int vq_output_open(struct vq_output *o, const char *path, struct vq_err *err)

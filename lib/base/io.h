@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "base/pages.h"
 
 /* Reads until n bytes or the end of input; returns the count in *got. */
 VQ_MUST_CHECK int vq_read_upto(int fd, void *buf, size_t n, size_t *got, const char *label,
@@ -31,12 +32,20 @@ VQ_MUST_CHECK int vq_not_a_terminal(int fd, const char *what, const char *label,
 VQ_MUST_CHECK int vq_file_read(const char *path, size_t limit, int status, char **data, size_t *n,
 			       struct vq_err *err);
 
+/* A whole file to read: mapped, or copied to memory of large pages. */
 struct vq_map {
 	const uint8_t *data; /* NULL for an empty file */
 	size_t n;
+	struct vq_pages pages; /* what holds the copy; empty: data is mapped */
 };
 
+/* A file that changes while it is mapped changes the data, and one that is cut ends the process (SIGBUS). */
 VQ_MUST_CHECK int vq_map_open(struct vq_map *m, const char *path, int status, struct vq_err *err);
+/* The same with a copy.  No memory: VQ_E_SYS; a file that is cut meanwhile: VQ_E_DATA. */
+VQ_MUST_CHECK int vq_map_load(struct vq_map *m, const char *path, int status, struct vq_err *err);
+/* Either, with `load` or without, of a plain file of n > 0 bytes that is open. */
+VQ_MUST_CHECK int vq_map_fd(struct vq_map *m, int fd, size_t n, int load, const char *label,
+			    struct vq_err *err);
 void vq_map_close(struct vq_map *m);
 
 /* Output: to path.part, renamed to path by commit; or to standard output when path is NULL or "-".  What is no

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 /* A block of this size is worth a look at the process' memory when it goes: a few ten microseconds. */
 #define WORTH_A_LOOK ((size_t)2 << 20)
@@ -86,10 +87,10 @@ void vq_mem_keep_freed(void)
 #endif
 }
 
-/* One "Key:   123 kB" line of /proc/self/status, in bytes; 0 when the system has none. */
-static uint64_t status_bytes(const char *key)
+/* One "Key:   123 kB" line of a file below /proc, in bytes; 0 when the system has none. */
+static uint64_t proc_bytes(const char *path, const char *key)
 {
-	FILE *f = fopen("/proc/self/status", "r");
+	FILE *f = fopen(path, "r");
 	char line[256];
 	unsigned long long kb = 0;
 	size_t n = strlen(key);
@@ -106,13 +107,78 @@ static uint64_t status_bytes(const char *key)
 
 uint64_t vq_peak_rss(void)
 {
-	return status_bytes("VmHWM");
+	return proc_bytes("/proc/self/status", "VmHWM");
+}
+
+uint64_t vq_mem_large(void)
+{
+	return proc_bytes("/proc/self/smaps_rollup", "AnonHugePages");
+}
+
+/* "memory.max" of a control group; UINT64_MAX when there is none, or it is "max". */
+static uint64_t group_limit(const char *group)
+{
+	char path[600];
+	unsigned long long n = 0;
+	FILE *f;
+	int got;
+
+	snprintf(path, sizeof(path), "/sys/fs/cgroup%s/memory.max", group);
+	f = fopen(path, "r");
+	if (!f)
+		return UINT64_MAX;
+	got = fscanf(f, "%llu", &n);
+	fclose(f);
+	return got == 1 ? n : UINT64_MAX;
+}
+
+/* The least of those of this process' group and of the groups that hold it. */
+static uint64_t groups_limit(void)
+{
+	uint64_t least = UINT64_MAX, n;
+	FILE *f = fopen("/proc/self/cgroup", "r");
+	char line[512];
+	char *slash;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (strncmp(line, "0::/", 4) != 0)
+			continue;
+		line[strcspn(line, "\n")] = '\0';
+		while ((slash = strrchr(line, '/')) != NULL) {
+			n = group_limit(line + 3);
+			least = n < least ? n : least;
+			*slash = '\0';
+		}
+	}
+	if (f)
+		fclose(f);
+	return least;
+}
+
+static uint64_t addresses_left(void)
+{
+	uint64_t used = proc_bytes("/proc/self/status", "VmSize");
+	struct rlimit lim;
+
+	if (getrlimit(RLIMIT_AS, &lim) < 0 || lim.rlim_cur == RLIM_INFINITY)
+		return UINT64_MAX;
+	return lim.rlim_cur > used ? lim.rlim_cur - used : 0;
+}
+
+uint64_t vq_mem_available(void)
+{
+	uint64_t n = proc_bytes("/proc/meminfo", "MemAvailable");
+	uint64_t group = groups_limit(), addresses = addresses_left();
+
+	n = n ? n : UINT64_MAX;
+	n = group < n ? group : n;
+	return addresses < n ? addresses : n;
 }
 
 uint64_t vq_peak_anon(void)
 {
 	static _Atomic uint64_t peak; /* blocks are freed by threads too */
-	uint64_t now = status_bytes("RssAnon"), was = atomic_load(&peak);
+	uint64_t now = proc_bytes("/proc/self/status", "RssAnon"), was = atomic_load(&peak);
 
 	while (now > was && !atomic_compare_exchange_weak(&peak, &was, now))
 		;

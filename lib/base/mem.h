@@ -28,6 +28,13 @@ void vq_free(void *p); /* NULL is fine */
  * layer: given back to the system each time, they cost a quarter to a third of the time in page faults. */
 void vq_mem_keep_freed(void);
 
+/* Bytes that could still be taken: what the system calls available, bounded by what the control group of this process
+ * and those above it may hold, and by the limit on its addresses.  UINT64_MAX when the system does not say. */
+uint64_t vq_mem_available(void);
+
+/* Bytes of this process that lie in anonymous pages of 2 MiB. */
+uint64_t vq_mem_large(void);
+
 /* Largest resident set of this process so far, in bytes, from the system. */
 uint64_t vq_peak_rss(void);
 

@@ -266,6 +266,26 @@ const char *vq_ckpt_path(const struct vq_ckpt *c)
 	return c->path;
 }
 
+int vq_ckpt_load(struct vq_ckpt *c, struct vq_err *err)
+{
+	uint32_t i;
+	int rc = VQ_OK;
+
+	for (i = 0; rc >= 0 && i < c->n_shards; i++)
+		rc = vq_st_load(&c->shards[i], err);
+	return rc;
+}
+
+int vq_ckpt_lock(const struct vq_ckpt *c, struct vq_err *err)
+{
+	uint32_t i;
+	int rc = VQ_OK;
+
+	for (i = 0; rc >= 0 && i < c->n_shards; i++)
+		rc = vq_pages_lock(c->shards[i].map.data, c->shards[i].map.n, err);
+	return rc;
+}
+
 const struct vq_tensor *vq_ckpt_find(const struct vq_ckpt *c, const char *name, const char **where)
 {
 	struct slot key = {.name = name};

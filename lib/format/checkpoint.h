@@ -10,6 +10,10 @@
 struct vq_ckpt;
 
 VQ_MUST_CHECK int vq_ckpt_open(struct vq_ckpt **out, const char *path, struct vq_err *err);
+/* Copies the weights to memory of large pages (vq_st_load); before the first tensor is found. */
+VQ_MUST_CHECK int vq_ckpt_load(struct vq_ckpt *c, struct vq_err *err);
+/* Keeps the weights in memory (vq_pages_lock). */
+VQ_MUST_CHECK int vq_ckpt_lock(const struct vq_ckpt *c, struct vq_err *err);
 void vq_ckpt_close(struct vq_ckpt *c); /* NULL is fine */
 
 const char *vq_ckpt_path(const struct vq_ckpt *c);

@@ -282,6 +282,29 @@ out:
 	return rc;
 }
 
+int vq_st_load(struct vq_st *st, struct vq_err *err)
+{
+	const uint8_t *was = st->map.data;
+	struct vq_map copy;
+	uint64_t n = 0;
+	size_t i;
+	int rc = header_size(st, &n, err);
+
+	if (rc >= 0)
+		rc = vq_map_load(&copy, st->path, VQ_E_SYS, err);
+	if (rc < 0)
+		return rc;
+	if (copy.n != st->map.n || memcmp(copy.data, was, 8 + n) != 0) {
+		vq_map_close(&copy);
+		return vq_fail(err, VQ_E_DATA, "%s: has changed since it was opened", st->path);
+	}
+	for (i = 0; i < st->n; i++)
+		st->entries[i].t.data = copy.data + ((const uint8_t *)st->entries[i].t.data - was);
+	vq_map_close(&st->map);
+	st->map = copy;
+	return VQ_OK;
+}
+
 void vq_st_close(struct vq_st *st)
 {
 	size_t i;

@@ -22,6 +22,9 @@ struct vq_st {
 
 /* status: code for a file that cannot be opened (see vq_file_read). */
 VQ_MUST_CHECK int vq_st_open(struct vq_st *st, const char *path, int status, struct vq_err *err);
+/* Copies the file to memory of large pages, where the tensors point from now on.  A file that is no longer the one that
+ * was opened: VQ_E_DATA. */
+VQ_MUST_CHECK int vq_st_load(struct vq_st *st, struct vq_err *err);
 void vq_st_close(struct vq_st *st);
 const struct vq_tensor *vq_st_find(const struct vq_st *st, const char *name); /* NULL when absent */
 

@@ -3,11 +3,9 @@
 
 #include <archive.h>
 #include <archive_entry.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,14 +17,11 @@
 #define NAME_MAX_VQM 512
 #define VERIFY_BELOW ((size_t)256 << 20) /* hashing less than this is not noticed */
 #define FIRST_ROOM   ((size_t)64 << 20)
+#define PIPE_MOST    ((size_t)1 << 40) /* addresses, not memory */
 
 struct vq_vqm_priv {
-	struct vq_map map; /* the file, or */
-	uint8_t *block;    /* what came through a pipe: anonymous pages, room of them */
-	size_t room;
-	size_t n; /* bytes of the archive */
-	const uint8_t *base;
-	size_t *order; /* members by name */
+	struct vq_map map; /* the archive */
+	size_t *order;     /* members by name */
 };
 
 void vq_vqm_close(struct vq_vqm *v)
@@ -40,8 +35,6 @@ void vq_vqm_close(struct vq_vqm *v)
 	json_decref(v->manifest);
 	if (v->priv) {
 		vq_map_close(&v->priv->map);
-		if (v->priv->block)
-			munmap(v->priv->block, v->priv->room);
 		vq_free(v->priv->order);
 		vq_free(v->priv);
 	}
@@ -50,58 +43,51 @@ void vq_vqm_close(struct vq_vqm *v)
 
 /* --- bytes into memory --- */
 
-/* Anonymous pages that grow without being copied, so that a model from a pipe is held once. */
-static int block_grow(struct vq_vqm_priv *p, size_t room, struct vq_err *err)
-{
-	void *q = p->block ? mremap(p->block, p->room, room, MREMAP_MAYMOVE)
-			   : mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-				  -1, 0);
-
-	if (q == MAP_FAILED)
-		return vq_fail_errno(err, VQ_E_SYS, "memory: cannot have %zu bytes", room);
-	p->block = q;
-	p->room = room;
-	return VQ_OK;
-}
-
+/* It grows without being copied, so that a model from a pipe is held once. */
 static int read_pipe(struct vq_vqm *v, int fd, const void *head, size_t head_n, struct vq_err *err)
 {
-	struct vq_vqm_priv *p = v->priv;
-	size_t got = 0;
-	int rc = block_grow(p, FIRST_ROOM, err);
+	struct vq_map *m = &v->priv->map;
+	size_t got = 0, room = FIRST_ROOM;
+	int rc = vq_pages_reserve(&m->pages, PIPE_MOST, 1, err);
 
 	vq_pipe_widen(fd);
+	if (rc == VQ_OK)
+		rc = vq_pages_grow(&m->pages, room, err);
 	if (rc == VQ_OK && head_n)
-		memcpy(p->block, head, head_n);
-	p->n = head_n;
-	while (rc == VQ_OK) {
-		rc = vq_read_upto(fd, p->block + p->n, p->room - p->n, &got, v->label, err);
-		if (rc < 0)
+		memcpy(m->pages.data, head, head_n);
+	for (m->n = head_n; rc == VQ_OK; room += room / 2) {
+		rc = vq_pages_grow(&m->pages, room, err);
+		if (rc == VQ_OK)
+			rc = vq_read_upto(fd, m->pages.data + m->n, room - m->n, &got, v->label,
+					  err);
+		m->n += rc == VQ_OK ? got : 0;
+		if (m->n < room)
 			break;
-		p->n += got;
-		if (p->n < p->room)
-			break;
-		rc = block_grow(p, p->room + p->room / 2, err);
 	}
-	p->base = p->block;
+	m->data = m->pages.data;
 	return rc;
 }
 
-/* A plain file on standard input is mapped as if it had been named: 1 when it was. */
-static int map_fd(struct vq_vqm *v, int fd, size_t head_n)
+/* Bytes of a plain file that has been read up to head_n; 0 for anything else. */
+static size_t plain_bytes(int fd, size_t head_n)
 {
 	struct stat st;
-	void *q;
 
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size == 0 ||
-	    lseek(fd, 0, SEEK_CUR) != (off_t)head_n)
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || lseek(fd, 0, SEEK_CUR) != (off_t)head_n)
 		return 0;
-	q = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-	if (q == MAP_FAILED)
-		return 0;
-	v->priv->map.data = q;
-	v->priv->map.n = (size_t)st.st_size;
-	return 1;
+	return (size_t)st.st_size;
+}
+
+/* A plain file on standard input is taken as if it had been named. */
+static int take_fd(struct vq_vqm *v, int fd, const void *head, size_t head_n, unsigned how,
+		   struct vq_err *err)
+{
+	size_t n = plain_bytes(fd, head_n);
+
+	if (n)
+		return vq_map_fd(&v->priv->map, fd, n, (how & VQ_VQM_LOAD) != 0, v->label, err);
+	v->whole = 1;
+	return read_pipe(v, fd, head, head_n, err);
 }
 
 /* --- the walk over the archive --- */
@@ -135,7 +121,7 @@ static int add_member(struct vq_vqm *v, size_t *room, const char *name, size_t n
 		return VQ_E_SYS;
 	m->data = data;
 	m->n = n;
-	m->offset = (size_t)(data - v->priv->base);
+	m->offset = (size_t)(data - v->priv->map.data);
 	v->n++;
 	return VQ_OK;
 }
@@ -144,24 +130,24 @@ static int add_member(struct vq_vqm *v, size_t *room, const char *name, size_t n
 static int locate(struct vq_vqm *v, struct archive *a, const char *name, size_t n,
 		  const uint8_t **data, struct vq_err *err)
 {
-	const struct vq_vqm_priv *p = v->priv;
+	const struct vq_map *p = &v->priv->map;
 	const void *at = NULL;
 	size_t got = 0;
 	la_int64_t offset = 0;
 	int rc;
 
-	*data = p->base;
+	*data = p->data;
 	if (n == 0)
 		return VQ_OK;
 	rc = archive_read_data_block(a, &at, &got, &offset);
 	if (rc != ARCHIVE_OK || got == 0 || offset != 0)
 		return bad_tar(v, a, err);
 	*data = at;
-	if (*data < p->base || (size_t)(*data - p->base) > p->n ||
-	    n > p->n - (size_t)(*data - p->base))
+	if (*data < p->data || (size_t)(*data - p->data) > p->n ||
+	    n > p->n - (size_t)(*data - p->data))
 		return vq_fail(err, VQ_E_DATA, "%s: '%s': cut, or not stored in one piece",
 			       v->label, name);
-	if ((*data - p->base) % 512 != 0)
+	if ((*data - p->data) % 512 != 0)
 		return vq_fail(err, VQ_E_DATA, "%s: '%s': want data at a multiple of 512 bytes",
 			       v->label, name);
 	return VQ_OK;
@@ -177,7 +163,7 @@ static int walk(struct vq_vqm *v, struct vq_err *err)
 	if (!a)
 		return vq_fail(err, VQ_E_SYS, "memory: cannot read an archive");
 	archive_read_support_format_tar(a);
-	if (archive_read_open_memory(a, v->priv->base, v->priv->n) != ARCHIVE_OK)
+	if (archive_read_open_memory(a, v->priv->map.data, v->priv->map.n) != ARCHIVE_OK)
 		rc = bad_tar(v, a, err);
 	while (rc == VQ_OK && (s = archive_read_next_header(a, &e)) != ARCHIVE_EOF) {
 		const char *name = s == ARCHIVE_OK ? archive_entry_pathname(e) : NULL;
@@ -225,6 +211,12 @@ static int sort_members(struct vq_vqm *v, struct vq_err *err)
 			return vq_fail(err, VQ_E_DATA, "%s: '%s' is there twice", v->label,
 				       v->members[o[i]].name);
 	return VQ_OK;
+}
+
+const uint8_t *vq_vqm_bytes(const struct vq_vqm *v, size_t *n)
+{
+	*n = v->priv->map.n;
+	return v->priv->map.data;
 }
 
 const struct vq_vqm_member *vq_vqm_find(const struct vq_vqm *v, const char *name)
@@ -306,8 +298,8 @@ static int check_manifest(struct vq_vqm *v, struct vq_err *err)
 			       "%s: no manifest.json at its end: not a packed model, or a cut one",
 			       v->label);
 	end = m->offset + (m->n + 511) / 512 * 512;
-	if (end > v->priv->n || v->priv->n - end < sizeof(zeros) ||
-	    memcmp(v->priv->base + end, zeros, sizeof(zeros)) != 0)
+	if (end > v->priv->map.n || v->priv->map.n - end < sizeof(zeros) ||
+	    memcmp(v->priv->map.data + end, zeros, sizeof(zeros)) != 0)
 		return vq_fail(err, VQ_E_DATA, "%s: the end of the archive is missing", v->label);
 	v->manifest = vq_json_parse((const char *)m->data, m->n, v->label, err);
 	if (!v->manifest)
@@ -364,15 +356,11 @@ static int open_start(struct vq_vqm *v, const char *label, struct vq_err *err)
 	return v->label && v->priv ? VQ_OK : VQ_E_SYS;
 }
 
-static int open_rest(struct vq_vqm *v, int rc, int verify, struct vq_err *err)
+static int open_rest(struct vq_vqm *v, int rc, unsigned how, struct vq_err *err)
 {
-	struct vq_vqm_priv *p = v->priv;
+	const struct vq_map *m = &v->priv->map;
 
-	if (rc == VQ_OK && p->map.data) {
-		p->base = p->map.data;
-		p->n = p->map.n;
-	}
-	if (rc == VQ_OK && p->n == 0)
+	if (rc == VQ_OK && m->n == 0)
 		rc = vq_fail(err, VQ_E_DATA, "%s: empty, want a packed model", v->label);
 	if (rc == VQ_OK)
 		rc = walk(v, err);
@@ -380,33 +368,36 @@ static int open_rest(struct vq_vqm *v, int rc, int verify, struct vq_err *err)
 		rc = sort_members(v, err);
 	if (rc == VQ_OK)
 		rc = check_manifest(v, err);
+	v->whole |= how & VQ_VQM_VERIFY || m->n < VERIFY_BELOW;
 	if (rc == VQ_OK)
-		rc = check_hashes(v, verify || p->block || p->n < VERIFY_BELOW, err);
+		rc = check_hashes(v, v->whole, err);
+	v->whole |= m->pages.data != NULL;
 	if (rc < 0)
 		vq_vqm_close(v);
 	return rc;
 }
 
 int vq_vqm_open_fd(struct vq_vqm *v, int fd, const char *label, const void *head, size_t n,
-		   int verify, struct vq_err *err)
+		   unsigned how, struct vq_err *err)
 {
 	int rc = open_start(v, label, err);
 
-	if (rc == VQ_OK && !map_fd(v, fd, n))
-		rc = read_pipe(v, fd, head, n, err);
-	return open_rest(v, rc, verify, err);
+	if (rc == VQ_OK)
+		rc = take_fd(v, fd, head, n, how, err);
+	return open_rest(v, rc, how, err);
 }
 
-int vq_vqm_open(struct vq_vqm *v, const char *path, int verify, struct vq_err *err)
+int vq_vqm_open(struct vq_vqm *v, const char *path, unsigned how, struct vq_err *err)
 {
 	int rc;
 
 	if (strcmp(path, "-") == 0)
-		return vq_vqm_open_fd(v, STDIN_FILENO, "stdin", NULL, 0, verify, err);
+		return vq_vqm_open_fd(v, STDIN_FILENO, "stdin", NULL, 0, how, err);
 	rc = open_start(v, path, err);
 	if (rc == VQ_OK)
-		rc = vq_map_open(&v->priv->map, path, VQ_E_SYS, err);
-	return open_rest(v, rc, verify, err);
+		rc = how & VQ_VQM_LOAD ? vq_map_load(&v->priv->map, path, VQ_E_SYS, err)
+				       : vq_map_open(&v->priv->map, path, VQ_E_SYS, err);
+	return open_rest(v, rc, how, err);
 }
 
 int vq_vqm_is_tar(const void *head, size_t n)

@@ -40,18 +40,27 @@ struct vq_vqm {
 	char *label;
 	struct vq_vqm_member *members; /* in file order */
 	size_t n;
+	int whole; /* every byte has been read: loaded, from a pipe, or for its hash */
 	json_t *manifest;
 	struct vq_vqm_priv *priv;
 };
 
-/* path "-" reads standard input into memory.  No manifest, an index that differs from the members, a
- * member outside the file: VQ_E_DATA.  The SHA-256 of everything but weights is checked, that of weights
- * when verify is set, for a pipe, and for files below 256 MiB. */
-VQ_MUST_CHECK int vq_vqm_open(struct vq_vqm *v, const char *path, int verify, struct vq_err *err);
+/* How a model is opened. */
+enum {
+	VQ_VQM_VERIFY = 1, /* the SHA-256 of weights is checked too */
+	VQ_VQM_LOAD = 2,   /* the file is copied to memory of large pages instead of being mapped */
+};
+
+/* path "-" reads standard input into such memory, unless it is a plain file.  No manifest, an index that differs from
+ * the members, a member outside the file: VQ_E_DATA.  The SHA-256 of everything but weights is checked, that of weights
+ * with VQ_VQM_VERIFY, for a pipe, and for files below 256 MiB.  Memory that cannot be had for a copy: VQ_E_SYS. */
+VQ_MUST_CHECK int vq_vqm_open(struct vq_vqm *v, const char *path, unsigned how, struct vq_err *err);
 /* The same from a descriptor; head: its first n bytes when they have been read already (a pipe). */
 VQ_MUST_CHECK int vq_vqm_open_fd(struct vq_vqm *v, int fd, const char *label, const void *head,
-				 size_t n, int verify, struct vq_err *err);
+				 size_t n, unsigned how, struct vq_err *err);
 void vq_vqm_close(struct vq_vqm *v);
+/* The bytes of the file, where they are. */
+const uint8_t *vq_vqm_bytes(const struct vq_vqm *v, size_t *n);
 const struct vq_vqm_member *vq_vqm_find(const struct vq_vqm *v,
 					const char *name); /* NULL when absent */
 

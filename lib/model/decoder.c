@@ -1,17 +1,26 @@
 /* The decoder outside its layers: embedding, final norm, head. */
+#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "kernel/ops.h"
 #include "model/model.h"
 
-/* One row of a packed embedding, by way of its panel; panel has room for VQ_PANEL rows. */
-static void packed_row(const struct vq_packed *e, uint32_t row, float *panel, float *out)
+/* One row of a packed embedding, by way of its panel; panel has room for VQ_PANEL rows.  The scales of a mapped file
+ * have not been looked at before. */
+static int packed_row(const struct vq_packed *e, uint32_t row, float *panel, float *out,
+		      struct vq_err *err)
 {
 	uint32_t first = row / VQ_PANEL * VQ_PANEL, n = e->n_out - first;
 
 	vq_packed_rows(e, first, n < VQ_PANEL ? n : VQ_PANEL, e->n_in, panel);
 	memcpy(out, panel + (size_t)(row - first) * e->n_in, e->n_in * sizeof(float));
+	for (n = 0; n < e->n_in; n++)
+		if (!isfinite(out[n]))
+			return vq_fail(err, VQ_E_DATA,
+				       "the embedding of token %u has a scale that is no number",
+				       row);
+	return VQ_OK;
 }
 
 int vq_decoder_embed(const struct vq_model *m, const int32_t *tokens, size_t n, const float *image,
@@ -40,7 +49,7 @@ int vq_decoder_embed(const struct vq_model *m, const int32_t *tokens, size_t n, 
 			rc = vq_fail(err, VQ_E_DATA, "token %d at %zu: want 0..%u", tokens[i], i,
 				     vocab - 1);
 		} else if (packed) {
-			packed_row(packed, (uint32_t)tokens[i], panel, h + i * d);
+			rc = packed_row(packed, (uint32_t)tokens[i], panel, h + i * d, err);
 		} else {
 			rc = vq_tensor_to_f32(&e, (size_t)tokens[i] * d, d, h + i * d, err);
 		}

@@ -132,6 +132,35 @@ int vq_linear_is_integer(const struct vq_linear *l)
 	return l->packed && vq_agrid_is_integer(&l->act) && !l->exact && !l->packed->straddles;
 }
 
+int vq_packed_check(const struct vq_packed *p, const char *label, struct vq_err *err)
+{
+	size_t n = p->value ? 0 : vq_packed_n_scales(p->n_out, p->n_groups), i;
+	unsigned bad = 0, all = 0;
+
+	for (i = 0; i < n; i++)
+		bad |= (p->scale[i] >= 0x7c00u) & (p->scale[i] != 0x8000u);
+	for (i = 0; p->zero && i < n; i++)
+		all |= p->zero[i];
+	if (bad)
+		return vq_fail(err, VQ_E_DATA, "%s: has a scale that is no number of 0 or more",
+			       label);
+	return all >> p->bits ? vq_fail(err, VQ_E_DATA, "%s: has a zero point of more than %u bits",
+					label, p->bits)
+			      : VQ_OK;
+}
+
+/* At the first product.  Twice at once does no harm. */
+static int check_grids(const struct vq_linear *l, struct vq_err *err)
+{
+	int rc;
+
+	if (!l->packed || !l->unchecked || l->unchecked->done)
+		return VQ_OK;
+	rc = vq_packed_check(l->packed, l->unchecked->label, err);
+	l->unchecked->done = rc == VQ_OK;
+	return rc;
+}
+
 /* y = linear(x), or y += where its product can add (vq_linear_is_integer). */
 static int one(const struct vq_linear *l, const float *x, size_t n_rows, int add, float *y,
 	       struct prepared *p, struct vq_err *err)
@@ -142,6 +171,8 @@ static int one(const struct vq_linear *l, const float *x, size_t n_rows, int add
 		return vq_fail(err, VQ_E_DATA, "a linear layer of %u x %u has no weight", l->n_out,
 			       l->n_in);
 	rc = check_ranges(l, n_rows, err);
+	if (rc == VQ_OK)
+		rc = check_grids(l, err);
 	if (rc < 0)
 		return rc;
 	/* What the linear before wanted too stays. */

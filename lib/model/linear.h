@@ -17,8 +17,20 @@ struct vq_linear {
 	struct vq_agrid act;            /* bits 16: input not quantized; its ranges borrowed */
 	/* Of the input, before it is quantized; w and packed are transformed the other way.  NULL: none; borrowed */
 	const struct vq_transform *transform;
+	/* What packed's grids have to pass before they are first used; NULL: they have.  Borrowed. */
+	struct vq_unchecked *unchecked;
 	int exact; /* packed is dequantized and multiplied in float */
 };
+
+/* The grids of a weight that stays in a mapped file are looked at when they are first read, not before. */
+struct vq_unchecked {
+	_Atomic int done;
+	char label[384]; /* file and member */
+};
+
+/* VQ_E_DATA when p, on a uniform grid, has scales that are no numbers of 0 or more, or zero points beyond its codes:
+ * inputs that are quantized would hide what comes of them.  Kernels stay within their memory either way. */
+VQ_MUST_CHECK int vq_packed_check(const struct vq_packed *p, const char *label, struct vq_err *err);
 
 /* y [n_rows, n_out] for each of n linears that share the input x [n_rows, n_in].  The input is transformed
  * and quantized once when all have the same transform (the same pointer) and activation grid.  Packed weights are multiplied

@@ -73,6 +73,19 @@ static int bind_plain(struct vq_model *m, const struct vq_packed_entry *e, struc
 	return rc < 0 ? vq_err_prefix(err, "%s", e->v->label) : VQ_OK;
 }
 
+/* Reading the grids of a mapped file would be reading all over it: that waits for the first product. */
+static int check_later(struct vq_model *m, const struct vq_packed_entry *e, struct vq_linear *l,
+		       struct vq_err *err)
+{
+	struct vq_unchecked *u = vq_calloc(1, sizeof(*u), err);
+	int rc = u ? vq_model_keep(m, e->name->unit, u, err) : VQ_E_SYS;
+	if (rc < 0)
+		return rc;
+	snprintf(u->label, sizeof(u->label), "%s", e->label);
+	l->unchecked = u;
+	return VQ_OK;
+}
+
 static int bind_packed(struct vq_model *m, const struct vq_packed_entry *e, struct vq_err *err)
 {
 	int embed = strcmp(e->name->name, "decoder.embed.weight") == 0;
@@ -90,16 +103,18 @@ static int bind_packed(struct vq_model *m, const struct vq_packed_entry *e, stru
 		rc = vq_packed_linear(e, l->n_out, l->n_in, p, &own, err);
 	if (rc == VQ_OK && own)
 		rc = vq_model_keep(m, e->name->unit, own, err);
+	if (rc == VQ_OK && e->v->whole)
+		rc = vq_packed_check(p, e->label, err);
 	if (rc < 0)
 		return rc;
 	if (embed)
 		m->decoder.embed_packed = p;
 	/* The embedding has the head's shape, and with tied embeddings is the head. */
-	if (!embed || m->cfg.decoder.tied) {
-		l->packed = p;
-		l->w = NULL;
-	}
-	return VQ_OK;
+	if (embed && !m->cfg.decoder.tied)
+		return VQ_OK;
+	l->packed = p;
+	l->w = NULL;
+	return e->v->whole ? VQ_OK : check_later(m, e, l, err);
 }
 
 /* --- inputs --- */

@@ -36,8 +36,7 @@ VQ_MUST_CHECK int vq_packed_beside(struct vq_packed_entry *e, const char *name, 
 				   struct vq_tensor *t, struct vq_err *err);
 
 /* The weight [n_out, n_in] of layout r32k4 in e.  Its parts are borrowed, but for *own: what was made for it (NULL:
- * nothing), given.  Scales that are no numbers of 0 or more and zero points beyond the codes are VQ_E_DATA: inputs
- * that are quantized would hide what comes of them. */
+ * nothing), given.  What a uniform grid holds is not looked at (vq_packed_check). */
 VQ_MUST_CHECK int vq_packed_linear(const struct vq_packed_entry *e, uint32_t n_out, uint32_t n_in,
 				   struct vq_packed *p, void **own, struct vq_err *err);
 

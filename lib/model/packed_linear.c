@@ -122,25 +122,6 @@ static int find_nf(const struct vq_packed_entry *e, uint32_t n_out, uint32_t n_i
 	return rc;
 }
 
-/* Scales are float16 of 0 or more, zero points codes. */
-static int check_uniform(const struct vq_packed_entry *e, const struct vq_packed *p,
-			 struct vq_err *err)
-{
-	size_t n = vq_packed_n_scales(p->n_out, p->n_groups), i;
-	unsigned bad = 0, all = 0;
-
-	for (i = 0; i < n; i++)
-		bad |= (p->scale[i] >= 0x7c00u) & (p->scale[i] != 0x8000u);
-	for (i = 0; p->zero && i < n; i++)
-		all |= p->zero[i];
-	if (bad)
-		return vq_fail(err, VQ_E_DATA, "%s: has a scale that is no number of 0 or more",
-			       e->label);
-	return all >> p->bits ? vq_fail(err, VQ_E_DATA, "%s: has a zero point of more than %u bits",
-					e->label, p->bits)
-			      : VQ_OK;
-}
-
 /* The parts of a weight on a uniform grid. */
 static int find_uniform(const struct vq_packed_entry *e, uint32_t n_out, uint32_t n_in,
 			struct vq_packed *p, struct vq_err *err)
@@ -170,7 +151,7 @@ static int find_uniform(const struct vq_packed_entry *e, uint32_t n_out, uint32_
 	if (rc < 0)
 		return rc;
 	p->scale = (const uint16_t *)(const void *)scale; /* at a multiple of VQ_ALIGN */
-	return check_uniform(e, p, err);
+	return VQ_OK;
 }
 
 int vq_packed_linear(const struct vq_packed_entry *e, uint32_t n_out, uint32_t n_in,

@@ -434,8 +434,7 @@ static int open_workers(struct run *r, struct vq_err *err)
 	for (i = 0; i < r->workers; i++)
 		vq_batcher_init(&r->b[i], r->o, &r->l);
 	vq_info("%s: %.1f MiB of weights, %s; kernels %s, %u batch%s at a time", r->o->model,
-		(double)r->l.weight_bytes / 1048576,
-		strcmp(r->o->model, "-") == 0 ? "in memory" : "mapped", vq_cpu_name(), r->workers,
+		(double)r->l.weight_bytes / 1048576, r->l.held, vq_cpu_name(), r->workers,
 		r->workers == 1 ? "" : "es");
 	r->max_rows = r->b[0].max_rows;
 	r->max_tokens = r->b[0].max_tokens;
@@ -444,27 +443,27 @@ static int open_workers(struct run *r, struct vq_err *err)
 
 int vq_infer_run(const struct vq_infer *o, struct vq_err *err)
 {
-	struct run r = {.o = o, .t0 = vq_now()};
+	struct run r = {.o = o};
+	int talk = !o->data && !o->question && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
 	uint32_t i;
 	int rc;
 
 	vq_stop_catch();
-	rc = vq_loaded_open(&r.l, o->model, o->template, err);
+	/* How many questions there are tells how the model is best held. */
+	rc = o->question || talk ? VQ_OK : vq_asks_open(&r.asks, o, err);
 	if (rc < 0)
 		return rc;
-	if (o->exact)
+	r.t0 = vq_now();
+	rc = vq_loaded_open(&r.l, o, o->question ? 1 : talk ? UINT32_MAX : r.asks.n, err);
+	if (rc >= 0 && o->exact)
 		vq_model_exact(&r.l.model);
 	r.t_loaded = vq_now();
-	rc = open_workers(&r, err);
-	if (rc >= 0 && !o->data && !o->question && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)) {
-		rc = converse(&r, err);
-	} else if (rc >= 0 && o->question) {
-		rc = answer_one(&r, err);
-	} else if (rc >= 0) {
-		rc = vq_asks_open(&r.asks, o, err);
-		if (rc >= 0)
-			rc = answer_all(&r, err);
-	}
+	if (rc >= 0)
+		rc = open_workers(&r, err);
+	if (rc >= 0)
+		rc = talk          ? converse(&r, err)
+		     : o->question ? answer_one(&r, err)
+				   : answer_all(&r, err);
 	vq_free(r.aside);
 	vq_asks_close(&r.asks);
 	for (i = 0; r.b && i < r.workers; i++)

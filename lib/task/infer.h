@@ -6,8 +6,17 @@
 
 #include "kernel/keys.h"
 
+/* Where a model's weights are kept while it runs. */
+enum vq_hold {
+	VQ_HOLD_AUTO, /* loaded where many tokens may be decoded and memory allows it, else mapped */
+	VQ_HOLD_MAP,  /* in the file: starts at once, reads what it needs, shares its pages */
+	VQ_HOLD_LOAD, /* copied to memory of large pages, which is read faster */
+};
+
 struct vq_infer {
-	const char *model;    /* a checkpoint's folder, a .vqm, or "-": a .vqm on standard input */
+	const char *model; /* a checkpoint's folder, a .vqm, or "-": a .vqm on standard input */
+	enum vq_hold hold;
+	int lock;             /* weights may not leave memory */
 	const char *template; /* chat template by name; NULL: the model's */
 
 	/* Where questions come from: data, else question, else standard input, one a line. */

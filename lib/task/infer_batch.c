@@ -22,6 +22,11 @@ static int kv_row(const struct vq_decoder_config *c, enum vq_kv_type type, size_
 	return rc;
 }
 
+uint32_t vq_infer_max_tokens(const struct vq_infer *o)
+{
+	return o->max_tokens ? o->max_tokens : o->question ? TALK_TOKENS : DATA_TOKENS;
+}
+
 void vq_batcher_init(struct vq_batcher *b, const struct vq_infer *o, const struct vq_loaded *l)
 {
 	const struct vq_decoder_config *c = &l->model.cfg.decoder;
@@ -30,7 +35,7 @@ void vq_batcher_init(struct vq_batcher *b, const struct vq_infer *o, const struc
 	memset(b, 0, sizeof(*b));
 	b->o = o;
 	b->l = l;
-	b->max_tokens = o->max_tokens ? o->max_tokens : o->question ? TALK_TOKENS : DATA_TOKENS;
+	b->max_tokens = vq_infer_max_tokens(o);
 	b->max_rows = MAX_ROWS;
 	if (kv_row(c, o->kv, &row) >= 0 && MAX_KV / row < MAX_ROWS)
 		b->max_rows = (uint32_t)(MAX_KV / row);

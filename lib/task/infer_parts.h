@@ -20,11 +20,13 @@ struct vq_loaded {
 	struct vq_ckpt *ckpt;  /* what the model's weights lie in: one of these */
 	struct vq_vqm vqm;
 	int have_vqm;
+	char held[80]; /* where the weights are, in words */
 };
 
-/* The model may not move afterwards. */
-VQ_MUST_CHECK int vq_loaded_open(struct vq_loaded *l, const char *path, const char *template_name,
-				 struct vq_err *err);
+/* The model of o.  n_questions are to come (UINT32_MAX: nobody knows how many), which decides with o->hold how the
+ * weights are held.  The model may not move afterwards. */
+VQ_MUST_CHECK int vq_loaded_open(struct vq_loaded *l, const struct vq_infer *o,
+				 uint32_t n_questions, struct vq_err *err);
 void vq_loaded_close(struct vq_loaded *l);
 
 /* Reads all of a checkpoint's weights: VQ_E_DATA naming the first NaN or infinity.  Done only when an answer
@@ -89,6 +91,7 @@ struct vq_batcher {
 	void *ctx;
 };
 
+uint32_t vq_infer_max_tokens(const struct vq_infer *o); /* of an answer */
 void vq_batcher_init(struct vq_batcher *b, const struct vq_infer *o, const struct vq_loaded *l);
 void vq_batcher_free(struct vq_batcher *b);
 VQ_MUST_CHECK int vq_batch_run(struct vq_batcher *b, struct vq_answering *v, uint32_t n,

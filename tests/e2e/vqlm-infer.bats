@@ -62,6 +62,67 @@ compare() {
 	[ "$(head -1 a.jsonl | jq -c '[.model.method, .model.w.bits, .model.a.bits]')" = '["rtn",4,4]' ]
 }
 
+@test "--load and --map give the same answers, and -v says which it was" {
+	packed m.vqm
+	local how model
+	for model in m.vqm "$(MODEL)"; do
+		for how in load map; do
+			run -0 --separate-stderr vqlm-infer -v --$how -m "$model" -d "$(TEST)" --limit 40 --logits $how.vqs -o $how.jsonl
+			[ -z "$output" ]
+			echo "$stderr" >$how.err
+		done
+		diff <(steady load.jsonl) <(steady map.jsonl)
+		cmp load.vqs map.vqs
+		[[ "$(cat load.err)" == *" MiB of weights, loaded, "*" MiB of large pages; kernels "* ]]
+		[[ "$(cat map.err)" == *" MiB of weights, mapped; kernels "* ]]
+	done
+	run -0 --separate-stderr bash -c "vqlm-infer -v --load -m - -d '$(TEST)' --limit 40 <m.vqm >in.jsonl"
+	[[ "$stderr" == *"weights, loaded, "* ]]
+	vqlm-infer --map -m m.vqm -d "$(TEST)" --limit 40 | diff <(steady in.jsonl) <(steady /dev/stdin)
+}
+
+@test "weights are loaded where more than 512 tokens may be decoded" {
+	packed m.vqm
+	run -0 --separate-stderr bash -c "vqlm-infer -v -m m.vqm -d '$(TEST)' --limit 32 >a.jsonl"
+	[[ "$stderr" == *"weights, mapped; "* ]]
+	run -0 --separate-stderr bash -c "vqlm-infer -v -m m.vqm -d '$(TEST)' --limit 33 >a.jsonl"
+	[[ "$stderr" == *"weights, loaded, "* ]]
+	run -0 --separate-stderr bash -c "vqlm-infer -v -m m.vqm -d '$(TEST)' --limit 33 --score >a.jsonl"
+	[[ "$stderr" == *"weights, mapped; "* ]]
+	run -0 --separate-stderr vqlm-infer -v -m m.vqm --max-tokens 513 What is ice?
+	[[ "$stderr" == *"weights, loaded, "* ]]
+	run -0 --separate-stderr bash -c "cat m.vqm | vqlm-infer -v -m - What is ice?"
+	[[ "$stderr" == *"weights, in memory, "* ]]
+}
+
+@test "a copy that does not fit is refused (4) with the remedy, and is no default" {
+	truncate -s 100T sparse.vqm 2>/dev/null || truncate -s 8T sparse.vqm
+	run -4 --separate-stderr vqlm-infer --load -m sparse.vqm What is ice?
+	[ -z "$output" ]
+	[[ "$stderr" == "vqlm-infer: memory: sparse.vqm has "*" GiB of weights, "*" GiB are free; --map needs no copy" ]]
+	run -3 --separate-stderr vqlm-infer -m sparse.vqm --max-tokens 1000 What is ice?
+	[[ "$stderr" == "vqlm-infer: sparse.vqm: "* ]]
+	packed m.vqm
+	head -c 1000000 m.vqm >cut.vqm
+	run -3 --separate-stderr vqlm-infer --load -m cut.vqm What is ice?
+	[[ "$stderr" == "vqlm-infer: cut.vqm: "* ]]
+	run -2 --separate-stderr infer --load --map What is ice?
+	[[ "$stderr" == *"exclude each other"* ]]
+}
+
+@test "--lock keeps weights in memory, or says what forbids it (4)" {
+	packed m.vqm
+	local how
+	for how in load map; do
+		run -0 --separate-stderr vqlm-infer --$how --lock -m m.vqm -d "$(TEST)" --limit 2
+		need_program setpriv
+		run -4 --separate-stderr bash -c "ulimit -l 1000; exec setpriv --bounding-set=-ipc_lock --inh-caps=-all \
+			vqlm-infer --$how --lock -m m.vqm What is ice?"
+		[ -z "$output" ]
+		[[ "$stderr" == "vqlm-infer: memory: cannot lock "*" bytes, the limit is 1024000; raise it (ulimit -l "*")" ]]
+	done
+}
+
 @test "threads change no answer, instruction sets no letter" {
 	packed m.vqm
 	local t set

@@ -249,6 +249,69 @@ static void a_descriptor_is_read_to_its_end(void **state)
 	free(block);
 }
 
+static void large_pages_grow_in_place_and_keep_what_they_hold(void **state)
+{
+	struct vq_err err = {0};
+	struct vq_pages p;
+	uint8_t *at;
+
+	(void)state;
+	assert_int_equal(vq_pages_reserve(&p, 10 * VQ_LARGE_PAGE, 0, &err), VQ_OK);
+	at = p.data;
+	assert_int_equal((uintptr_t)at % VQ_LARGE_PAGE, 0);
+	assert_int_equal(vq_pages_grow(&p, 3, &err), VQ_OK);
+	memcpy(p.data, "abc", 3);
+	assert_int_equal(vq_pages_grow(&p, 10 * VQ_LARGE_PAGE - 1, &err), VQ_OK);
+	assert_ptr_equal(p.data, at);
+	assert_memory_equal(p.data, "abc", 4);
+	assert_int_equal(p.data[10 * VQ_LARGE_PAGE - 2], 0);
+	assert_int_equal(vq_pages_grow(&p, 11 * VQ_LARGE_PAGE, &err), VQ_E_SYS);
+	assert_non_null(strstr(err.text, "memory: cannot have"));
+	vq_pages_free(&p);
+	assert_int_equal(vq_pages_reserve(&p, SIZE_MAX, 0, &err), VQ_E_SYS);
+	vq_pages_free(&p);
+}
+
+/* Three reads of a thread, and a bit: no size is a multiple of anything. */
+static void a_loaded_file_is_what_the_mapped_one_is_or_cut(void **state)
+{
+	const size_t n = (size_t)50 * 1000 * 1000 + 7;
+	uint32_t *block = malloc(n / 4 * 4 + 4);
+	struct vq_err err = {0};
+	struct vq_map a, b;
+	struct vq_pages p;
+	size_t i;
+	int fd;
+
+	(void)state;
+	assert_non_null(block);
+	for (i = 0; i <= n / 4; i++)
+		block[i] = (uint32_t)i * 2654435761u;
+	put_file("large", block, n);
+	free(block);
+	assert_int_equal(vq_map_open(&a, in_folder("large"), VQ_E_SYS, &err), VQ_OK);
+	assert_int_equal(vq_map_load(&b, in_folder("large"), VQ_E_SYS, &err), VQ_OK);
+	assert_int_equal(a.n, n);
+	assert_int_equal(b.n, n);
+	assert_int_equal((uintptr_t)b.data % VQ_LARGE_PAGE, 0);
+	assert_memory_equal(a.data, b.data, n);
+	assert_int_equal(vq_pages_lock(b.data, 4096, &err), VQ_OK);
+	vq_map_close(&a);
+	vq_map_close(&b);
+	fd = open(in_folder("large"), O_RDONLY);
+	assert_int_equal(vq_pages_load(&p, fd, n + 1, "large", &err), VQ_E_DATA);
+	assert_string_equal(err.text,
+			    "large: cut while it was read: want 50000008 bytes, got 50000007");
+	close(fd);
+	memset(&err, 0, sizeof(err));
+	assert_int_equal(vq_pages_load(&p, -1, n, "none", &err), VQ_E_SYS);
+	assert_non_null(strstr(err.text, "none: cannot read: Bad file descriptor"));
+	put_file("empty", "", 0);
+	assert_int_equal(vq_map_load(&b, in_folder("empty"), VQ_E_SYS, &err), VQ_OK);
+	assert_null(b.data);
+	vq_map_close(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -265,6 +328,8 @@ int main(void)
 		cmocka_unit_test(an_output_has_its_name_only_when_it_is_whole),
 		cmocka_unit_test(a_pipe_is_written_and_stays_a_pipe_and_a_folder_is_refused),
 		cmocka_unit_test(a_descriptor_is_read_to_its_end),
+		cmocka_unit_test(large_pages_grow_in_place_and_keep_what_they_hold),
+		cmocka_unit_test(a_loaded_file_is_what_the_mapped_one_is_or_cut),
 	};
 
 	return cmocka_run_group_tests_name("base", tests, folder_setup, folder_teardown);

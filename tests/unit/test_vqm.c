@@ -243,6 +243,28 @@ static void a_pipe_gives_what_a_file_gives(void **state)
 	vq_free(f.b.p);
 }
 
+static void a_loaded_file_gives_what_a_mapped_one_gives(void **state)
+{
+	struct bytes b = container("empty");
+	struct vq_err err = {0};
+	struct vq_vqm v;
+	size_t n;
+	int fd = file_of(b.p, b.n);
+
+	(void)state;
+	assert_int_equal(vq_vqm_open_fd(&v, fd, "x.vqm", NULL, 0, VQ_VQM_LOAD, &err), VQ_OK);
+	close(fd);
+	assert_true(v.whole);
+	assert_memory_equal(vq_vqm_bytes(&v, &n), b.p, b.n);
+	assert_int_equal(n, b.n);
+	assert_memory_equal(vq_vqm_find(&v, "w")->data, blob, sizeof(blob));
+	vq_vqm_close(&v);
+	fd = file_of(b.p, b.n - 512);
+	assert_int_equal(vq_vqm_open_fd(&v, fd, "x.vqm", NULL, 0, VQ_VQM_LOAD, &err), VQ_E_DATA);
+	close(fd);
+	vq_free(b.p);
+}
+
 /* --- packing the demo model, quantized by rounding to nearest --- */
 
 enum fault { FAULT_NONE, FAULT_CODE, FAULT_SCALE, FAULT_NO_ZERO, FAULT_META, FAULT_SHAPE };
@@ -735,6 +757,85 @@ static struct bytes doctored(const struct vq_vqm *v, const char *name, const cha
 	return file_bytes(fd);
 }
 
+/* A run of a model whose file has not been read: its code, and what it says. */
+static int run_unread(struct vq_vqm *v, const int32_t *token, struct vq_err *err)
+{
+	const uint32_t start[2] = {0, 1}, row = 0;
+	const struct vq_batch b = {1, start};
+	float *h, *logits;
+	struct vq_model m;
+	int rc;
+
+	memset(err, 0, sizeof(*err));
+	v->whole = 0;
+	assert_int_equal(vq_model_from_vqm(&m, v, err), VQ_OK);
+	h = vq_alloc_f32(config.decoder.layer.hidden, err);
+	logits = vq_alloc_f32(config.decoder.vocab, err);
+	rc = vq_decoder_embed(&m, token, 1, NULL, 0, h, err);
+	if (rc >= 0)
+		rc = vq_decoder_layers(&m, h, &b, NULL, err);
+	if (rc >= 0)
+		rc = vq_decoder_logits(&m, h, &row, 1, logits, err);
+	vq_free(h);
+	vq_free(logits);
+	vq_model_free(&m);
+	return rc;
+}
+
+/* The member of that name; its bytes can be written, for they are of a copy. */
+static uint8_t *inside(const struct vq_vqm *v, const char *name, size_t at)
+{
+	const struct vq_vqm_member *m = vq_vqm_find(v, name);
+
+	assert_true(m && at < m->n);
+	return (uint8_t *)(uintptr_t)m->data + at;
+}
+
+/* Damage that no start-up has seen, since it reads no grid, is found at the first product. */
+static void bad_grids_of_a_mapped_model_are_refused_at_their_first_product(void **state)
+{
+	static const char q[] =
+		"decoder.layers.1.q_proj.weight"; /* [256, 256], 4 bits in groups of 128 */
+	static const char embed[] = "decoder.embed.weight"; /* 8 bits, symmetric */
+	const struct piece all = {0, UINT32_MAX, FAULT_NONE};
+	const size_t planes = 256 * 256 / 2, scales = 256 * 2 * 2;
+	const size_t e_planes = (size_t)config.decoder.vocab * config.decoder.layer.hidden;
+	const int32_t first = 0, other = 40; /* another panel */
+	struct vq_err err;
+	struct vq_vqm v;
+	struct bytes b;
+	uint8_t *p;
+	int fd;
+
+	(void)state;
+	head8 = 1;
+	assert_int_equal(pack_pieces(&all, 1, &b, &err), VQ_OK);
+	head8 = 0;
+	fd = file_of(b.p, b.n);
+	assert_int_equal(vq_vqm_open_fd(&v, fd, "x.vqm", NULL, 0, VQ_VQM_LOAD, &err), VQ_OK);
+	close(fd);
+	assert_int_equal(run_unread(&v, &first, &err), VQ_OK);
+	p = inside(&v, q, planes + 77); /* the high byte of a scale */
+	*p ^= 0x80;
+	assert_int_equal(run_unread(&v, &first, &err), VQ_E_DATA);
+	assert_string_equal(err.text,
+			    "x.vqm: decoder.layers.1.q_proj.weight.json: has a scale that is no "
+			    "number of 0 or more");
+	*p ^= 0x80;
+	p = inside(&v, q, planes + scales + 5);
+	*p |= 0x10;
+	assert_int_equal(run_unread(&v, &first, &err), VQ_E_DATA);
+	assert_non_null(strstr(err.text, "has a zero point of more than 4 bits"));
+	*p &= 0x0f;
+	p = inside(&v, embed, e_planes + 1); /* of row 0 */
+	*p |= 0x7c;
+	assert_int_equal(run_unread(&v, &other, &err), VQ_OK);
+	assert_int_equal(run_unread(&v, &first, &err), VQ_E_DATA);
+	assert_string_equal(err.text, "the embedding of token 0 has a scale that is no number");
+	vq_vqm_close(&v);
+	vq_free(b.p);
+}
+
 static void a_member_that_says_what_is_not_there_is_refused_by_name(void **state)
 {
 	static const char q[] = "decoder.layers.1.q_proj.weight.json"; /* [256, 256], 4 bits */
@@ -822,6 +923,7 @@ int main(void)
 		cmocka_unit_test(a_member_that_is_there_twice_is_refused),
 		cmocka_unit_test(anything_else_is_refused),
 		cmocka_unit_test(a_pipe_gives_what_a_file_gives),
+		cmocka_unit_test(a_loaded_file_gives_what_a_mapped_one_gives),
 		cmocka_unit_test(a_packed_model_has_the_codes_and_tensors_that_went_in),
 		cmocka_unit_test(a_packed_model_computes_what_the_quantized_floats_do),
 		cmocka_unit_test(
@@ -831,6 +933,7 @@ int main(void)
 		cmocka_unit_test(pieces_in_any_cut_pack_to_the_same_tensors),
 		cmocka_unit_test(gaps_overlaps_and_strange_pieces_are_refused_by_unit),
 		cmocka_unit_test(bad_codes_and_grids_are_refused_by_name),
+		cmocka_unit_test(bad_grids_of_a_mapped_model_are_refused_at_their_first_product),
 		cmocka_unit_test(a_member_that_says_what_is_not_there_is_refused_by_name),
 	};
 
