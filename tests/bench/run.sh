@@ -1,6 +1,6 @@
 #!/bin/bash
 # What `make bench` runs: a stream beside the plain pipe that carries it, the integer products beside the peak of
-# the processor, the transforms of inputs beside the products, and the model of the demo from checkpoint to answers.  BUILD names the build folder.
+# the processor, the transforms of inputs beside the products, a whole model beside the machine's limits, and the model of the demo from checkpoint to answers.  BUILD names the build folder.
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."
@@ -15,6 +15,8 @@ echo "== integer products"
 "$BUILD/bench/qgemm_bench"
 echo "== transforms of inputs"
 "$BUILD/bench/transform_bench"
+echo "== a model of 1.1B parameters with random weights, and CLIP-L/14-336"
+GOMP_SPINCOUNT=3000 "$BUILD/bench/model_bench"
 echo "== mini-llava, 2,000 questions"
 "$BUILD/bin/vqlm-calib" -q -n 0 -m "$demo/mini-llava" \
 	| "$BUILD/bin/vqlm-search" -q --method rtn -w 4 -a 8 \
