@@ -12,6 +12,9 @@ static const struct vq_kernels *const rows[] = {
 #if defined(__x86_64__)
 	&vq_kernels_avx2,
 	&vq_kernels_avx512vnni,
+#elif defined(__aarch64__)
+	&vq_kernels_neon,
+	&vq_kernels_neondot,
 #endif
 };
 

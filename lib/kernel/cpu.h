@@ -1,11 +1,12 @@
 /* The kernel table: one row an instruction set, chosen once at run time: the last row that this CPU runs.
- * VQLM_CPU=generic|avx2|avx512vnni forces one.  The generic row is the meaning of each operation and every
- * other row gives the same bits. */
+ * VQLM_CPU=generic|avx2|avx512vnni, on arm64 generic|neon|neondot, forces one.  The generic row is the meaning of each
+ * operation and every other row gives the same bits. */
 #ifndef VQ_KERNEL_CPU_H
 #define VQ_KERNEL_CPU_H
 
 #include "base/err.h"
 #include "kernel/joint.h"
+#include "kernel/ops.h"
 #include "kernel/qgemm.h"
 #include "kernel/transform_rows.h"
 
@@ -34,6 +35,7 @@ struct vq_kernels {
 	void (*transform)(const struct vq_transform *t, const float *x, size_t n_rows, float *out);
 	int (*qgemm)(const struct vq_product *p, struct vq_err *err); /* VQ_E_SYS: no memory */
 	void (*joint_rows)(const struct vq_joint *j, size_t r0, size_t r1, double *S);
+	const struct vq_ops *ops;
 };
 
 /* The chosen row.  The choice is made on the first call; a VQLM_CPU that cannot be had is ignored here,
@@ -55,6 +57,8 @@ VQ_MUST_CHECK int vq_cpu_check(struct vq_err *err);
 extern const struct vq_kernels vq_kernels_generic;
 #if defined(__x86_64__)
 extern const struct vq_kernels vq_kernels_avx2, vq_kernels_avx512vnni;
+#elif defined(__aarch64__)
+extern const struct vq_kernels vq_kernels_neon, vq_kernels_neondot;
 #endif
 
 #endif

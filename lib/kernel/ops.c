@@ -2,29 +2,14 @@
 #include "kernel/ops.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "kernel/cpu.h"
 
 #define CHUNK 8192u /* elements a job; smaller work stays on one thread */
 
-/* The set that cpu.h chose: VQLM_CPU forces it there. */
 static const struct vq_ops *ops(void)
 {
-	static const struct vq_ops *chosen;
-	const struct vq_ops *o = __atomic_load_n(&chosen, __ATOMIC_RELAXED);
-
-	if (o)
-		return o;
-	o = &vq_ops_generic;
-#if defined(__x86_64__)
-	if (strncmp(vq_cpu_name(), "avx512", 6) == 0 && __builtin_cpu_supports("avx512dq"))
-		o = &vq_ops_avx512;
-	else if (strncmp(vq_cpu_name(), "avx2", 4) == 0)
-		o = &vq_ops_avx2;
-#endif
-	__atomic_store_n(&chosen, o, __ATOMIC_RELAXED);
-	return o;
+	return vq_kernels_get()->ops;
 }
 
 void vq_rmsnorm(const float *x, size_t n_rows, uint32_t n, const float *w, float eps, float *out)

@@ -19,6 +19,10 @@ void vq_act_fake_avx2(const struct vq_agrid *g, const float *x, uint32_t n, floa
 void vq_act_quantize_avx512(const struct vq_agrid *g, const float *x, uint32_t n, int8_t *q,
 			    float *scale, int32_t *zero);
 void vq_act_fake_avx512(const struct vq_agrid *g, const float *x, uint32_t n, float *out);
+#elif defined(__aarch64__)
+void vq_act_quantize_neon(const struct vq_agrid *g, const float *x, uint32_t n, int8_t *q,
+			  float *scale, int32_t *zero);
+void vq_act_fake_neon(const struct vq_agrid *g, const float *x, uint32_t n, float *out);
 #endif
 
 #endif

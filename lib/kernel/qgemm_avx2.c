@@ -349,5 +349,6 @@ const struct vq_kernels vq_kernels_avx2 = {
 	.transform = vq_transform_avx2,
 	.qgemm = qgemm,
 	.joint_rows = vq_joint_rows_generic, /* four doubles a register do not pay */
+	.ops = &vq_ops_avx2,
 };
 #endif

@@ -433,5 +433,6 @@ const struct vq_kernels vq_kernels_avx512vnni = {
 	.transform = vq_transform_avx512,
 	.qgemm = qgemm,
 	.joint_rows = vq_joint_rows_avx512,
+	.ops = &vq_ops_avx512,
 };
 #endif

@@ -127,4 +127,5 @@ const struct vq_kernels vq_kernels_generic = {
 	.transform = vq_transform_generic,
 	.qgemm = vq_qgemm_generic,
 	.joint_rows = vq_joint_rows_generic,
+	.ops = &vq_ops_generic,
 };

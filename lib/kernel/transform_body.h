@@ -1,4 +1,4 @@
-/* The body of the transforms of one instruction set: included by transform_avx2.c and transform_avx512.c, which define
+/* The body of the transforms of one instruction set: included by transform_avx2.c, transform_avx512.c and transform_neon.c, which define
  * TARGET, VECTOR, its LANES, the operations on it, within() (the stages of vq_fwht inside of one vector) and COLUMNS
  * (vectors of six sums that fit into the registers). */
 #include <math.h>

@@ -10,6 +10,8 @@ void vq_transform_generic(const struct vq_transform *t, const float *x, size_t n
 #if defined(__x86_64__)
 void vq_transform_avx2(const struct vq_transform *t, const float *x, size_t n_rows, float *out);
 void vq_transform_avx512(const struct vq_transform *t, const float *x, size_t n_rows, float *out);
+#elif defined(__aarch64__)
+void vq_transform_neon(const struct vq_transform *t, const float *x, size_t n_rows, float *out);
 #endif
 
 #endif
