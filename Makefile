@@ -26,7 +26,9 @@ PROBE_SRC := $(sort $(wildcard tests/e2e/*.c))
 PROBES   := $(PROBE_SRC:tests/e2e/%.c=$(BUILD)/e2e/%)
 MAN      := $(sort $(wildcard man/*.[157]))
 
-.PHONY: all deps demo table2 ablation table4 check lint asan bench bench-layers bench-real install uninstall dist clean help units benches format
+ASAN     := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+
+.PHONY: all deps demo table2 ablation table4 check check-matrix lint asan bench bench-layers bench-real install uninstall dist clean help units benches format
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -81,11 +83,14 @@ check: deps ## build and run every test
 	@$(MAKE) --no-print-directory all units benches
 	@BUILD=$(BUILD) tests/run.sh
 
+check-matrix: deps ## every instruction set: x86's kernels, also sanitized; arm64 in an emulator (cross compiler, qemu)
+	@BUILD=$(BUILD) ASAN="$(ASAN)" tests/matrix.sh
+
 lint: ## layers, man pages, shell scripts, words and formatting
 	@tests/lint/run.sh
 
 asan: ## the unit and end-to-end tests under AddressSanitizer and UBSan
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" all units benches
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS="$(ASAN)" all units benches
 	@BUILD=$(BUILD)/asan VQLM_SANITIZED=1 tests/run.sh
 
 bench: ## speed of the kernels and the tools beside the machine's limits

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Runs every unit test and every end-to-end test (or those named on the command line) and closes with
-# "N passed, N failed, N skipped".  BUILD names the build folder, VQLM_DATA the public data.
+# "N passed, N failed, N skipped".  BUILD names the build folder, VQLM_DATA the public data, VQLM_LAUNCH a command
+# in front of every unit test (an emulator and its flags).
 set -uo pipefail
 
 cd "$(dirname "$0")/.." || exit 4
@@ -14,7 +15,8 @@ trap 'rm -f "$log"' EXIT
 passed=0 failed=0 skipped=0
 
 run_unit() {
-	CMOCKA_MESSAGE_OUTPUT=TAP "$1" >"$log" 2>&1
+	# shellcheck disable=SC2086 # words on purpose
+	CMOCKA_MESSAGE_OUTPUT=TAP ${VQLM_LAUNCH:-} "$1" >"$log" 2>&1
 	local status=$? ok not skip
 	# cmocka calls a skipped test "not ok N # SKIP".
 	skip=$(grep -cE '^(not )?ok .*# SKIP' "$log")

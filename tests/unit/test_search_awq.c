@@ -205,10 +205,10 @@ static void folding_leaves_what_a_layer_computes(void **state)
 		fold_layer(&f, &l, &to);
 		assert_int_equal(vq_layer_forward(&l, h, &b, NULL, NULL), VQ_OK);
 		assert_int_equal(vq_layer_forward(&to, g, &b, NULL, NULL), VQ_OK);
-		for (k = 0; k < n; k++) {
+		for (k = 0; k < n; k++)
 			worst = fmax(worst, fabs((double)h[k] - (double)g[k]));
+		for (k = 0; k < n; k++)
 			largest = fmax(largest, fabs((double)h[k]));
-		}
 		print_message("# figure: folding changes a layer's output by %.2g of %.3g\n", worst,
 			      largest);
 		assert_true(worst < 1e-5 * largest && largest > 1);
