@@ -54,6 +54,7 @@ QUANT := $(foreach c,$(CELLS),$(foreach m,$(or $(METHODS_$(word 2,$(subst /, ,$(
 FP    := $(VARIANTS:%=%/fp)
 ROWS  := $(foreach v,$(VARIANTS),$(v)/fp $(filter $(v)/%,$(QUANT)))
 TIMED := $(HERE)/timed.sh
+# Make signals the process that it started and waits for that one alone: what takes long is exec'd by its shell.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
@@ -74,36 +75,38 @@ CALIBS := $(sort $(foreach q,$(QUANT),$(call calib,$(q)).vqs))
 $(CALIBS):
 	@mkdir -p $(@D)
 	@echo "$(TABLE): $(notdir $(@D)): $(basename $(@F)) on $(notdir $(CALIB))"
-	@$(TIMED) $(@:.vqs=.made) $(BIN)/vqlm-calib -v $(FLAGS_$(basename $(@F))) -S $(SEED) $(CALIB_FLAGS) \
-		-m $(MODEL_$(notdir $(@D))) -d $(CALIB) -o $@ 2>$(@:.vqs=.log) || { cat $(@:.vqs=.log) >&2; exit 1; }
+	@exec $(TIMED) -l $(@:.vqs=.log) $(@:.vqs=.made) $(BIN)/vqlm-calib -v $(FLAGS_$(basename $(@F))) \
+		-S $(SEED) $(CALIB_FLAGS) -m $(MODEL_$(notdir $(@D))) -d $(CALIB) -o $@.new
+	@mv $@.new $@
 
 # Answers, and the logits of the last prompt token, which every other row is compared with.
 $(FP:%=$(OUT)/%.json): $(OUT)/%/fp.json:
 	@mkdir -p $(@D)
 	@echo "$(TABLE): $*: full precision answers $(notdir $(TEST))"
-	@$(TIMED) $(@D)/fp.ran $(BIN)/vqlm-infer -q $(INFER_FLAGS) -m $(MODEL_$*) -d $(TEST) \
+	@exec $(TIMED) $(@D)/fp.ran $(BIN)/vqlm-infer -q $(INFER_FLAGS) -m $(MODEL_$*) -d $(TEST) \
 		--logits $(@D)/fp.logits -o $(@D)/fp.jsonl
 	@$(BIN)/vqlm-eval -q -r $(RIGHT) -f json -o $@ $(@D)/fp.jsonl
 
 # Search says with -v what it cost: kept in the .log.
 $(QUANT:%=$(OUT)/%.vqm): $(OUT)/%.vqm: $$(call calib,$$*).vqs
 	@mkdir -p $(@D)
-	@PLAN_FLAGS='$(PLAN_$(call name,$*))' $(TIMED) $(OUT)/$*.made $(HERE)/quantize.sh $(BIN) $< $@ \
-		$(firstword $(HOW_$(call name,$*))) $(call bits,$*) $(wordlist 2,99,$(HOW_$(call name,$*))) \
-		$(ACTS_$(call scheme,$*)) $(SEARCH_FLAGS) -v 2>$(OUT)/$*.log \
-		|| { cat $(OUT)/$*.log >&2; exit 1; }
+	@PLAN_FLAGS='$(PLAN_$(call name,$*))' exec $(TIMED) -l $(OUT)/$*.log $(OUT)/$*.made \
+		$(HERE)/quantize.sh $(BIN) $< $@.new $(firstword $(HOW_$(call name,$*))) $(call bits,$*) \
+		$(wordlist 2,99,$(HOW_$(call name,$*))) $(ACTS_$(call scheme,$*)) $(SEARCH_FLAGS) -v
+	@mv $@.new $@
 
-# The row beside full precision.  Its logits go when they have been compared: 6 MB, times all rows.
+# The row beside full precision.  Its logits, 6 MB, and its model go when the row is done, which the name of its .json
+# says: whatever a run was killed at, the next one ends with the same files.
 $(QUANT:%=$(OUT)/%.json): $(OUT)/%.json: $(OUT)/%.vqm $(OUT)/$$(call variant,$$*)/fp.json
 	@echo "$(TABLE): $*"
-	@$(TIMED) $(OUT)/$*.ran $(BIN)/vqlm-infer -q $(INFER_FLAGS) -m $< -d $(TEST) --logits $(OUT)/$*.logits \
+	@exec $(TIMED) $(OUT)/$*.ran $(BIN)/vqlm-infer -q $(INFER_FLAGS) -m $< -d $(TEST) --logits $(OUT)/$*.logits \
 		-o $(OUT)/$*.jsonl
 	@fp=$(OUT)/$(call variant,$*)/fp; $(BIN)/vqlm-eval -q -r $(RIGHT) -f json -b $$fp.jsonl \
-		--logits $(OUT)/$*.logits --baseline-logits $$fp.logits -o $@ $(OUT)/$*.jsonl
-	@rm $(OUT)/$*.logits
-ifeq ($(KEEP),)
-.INTERMEDIATE: $(QUANT:%=$(OUT)/%.vqm)
-endif
+		--logits $(OUT)/$*.logits --baseline-logits $$fp.logits -o $@.new $(OUT)/$*.jsonl
+	@rm $(OUT)/$*.logits $(if $(KEEP),,$<)
+	@mv $@.new $@
+# A done row does not want its model again.
+.SECONDARY: $(QUANT:%=$(OUT)/%.vqm)
 
 # The row beside the method that all are paired with.
 $(QUANT:%=$(OUT)/%.pair): $(OUT)/%.pair: $(OUT)/%.json $$(@D)/$$(call against,$$*).json

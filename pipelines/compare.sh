@@ -35,14 +35,12 @@ compare_main() {
 	return "$failed"
 }
 
-# make on its own, and ended with this script: a signal to the script alone must not leave rows running.
+# make on its own, and ended with this script: a signal to the script alone must not leave rows running.  The trap is
+# there before make is ($! is empty, or of a make that is done).
 compare_make() {
-	local make
+	trap '[ -z "${!:-}" ] || { kill "$!"; wait "$!"; } 2>/dev/null || true; exit 143' TERM INT
 	MAKEFLAGS='' make -s "$@" &
-	make=$!
-	# shellcheck disable=SC2064 # this very process
-	trap "kill $make; wait $make || true; exit 143" TERM INT
-	wait "$make"
+	wait "$!"
 }
 
 compare_usage() {

@@ -5,6 +5,7 @@
 set -euo pipefail
 
 [ $# -ge 6 ] || { echo "usage: quantize.sh BIN CALIB.vqs MODEL.vqm METHOD W A [flags]" >&2; exit 2; }
+trap 'exit 143' TERM INT # once the pipe below has ended, which got the signal too
 bin=$1 calib=$2 model=$3 method=$4 w=$5 a=$6
 shift 6
 plan=$a

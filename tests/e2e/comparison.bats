@@ -19,6 +19,11 @@ scores() {
 	cut -f1-19 "$1"
 }
 
+# The processes that name a file below a folder.
+working_in() {
+	grep -lzsF "$1/" /proc/[0-9]*/cmdline || true
+}
+
 # cell TABLE VARIANT METHOD BITS COLUMN
 cell() {
 	awk -F'\t' -v v="$2" -v m="$3" -v b="$4" -v c="$5" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i }
@@ -54,11 +59,13 @@ cell() {
 @test "a table that was killed goes on and is that of an undisturbed run, as is one of rows side by side" {
 	unhurried
 	local set=("${small[@]}" VARIANTS=outlier BITS="w4a4 w3a4" METHODS="rtn qvlm" SCHEMES=group AGAINST=rtn)
+	: >log
 	"$ROOT/pipelines/table2.sh" -j 1 "$(bin)" cut "${set[@]}" >log 2>&1 &
 	local pid=$!
 	while ! grep -q "^table2: outlier/group/w4a4/qvlm" log && kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
 	kill "$pid"
 	run ! wait "$pid"
+	[ -z "$(working_in "$(realpath cut)")" ]
 	[ ! -e cut/table2.tsv ]
 	run -0 "$ROOT/pipelines/table2.sh" -j 1 "$(bin)" cut "${set[@]}"
 	[[ "$output" != *"w4a4/rtn"$'\n'* ]] # done before
