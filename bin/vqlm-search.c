@@ -114,7 +114,7 @@ static const struct vq_tool tool = {
 		 "             of weights does best (AWQ)\n"
 		 "  best       gptq with --rotate hadamard --smooth search --clip search "
 		 "--act-order "
-		 "--gptaq 0.25\n"
+		 "--gptaq 0.25 --polish 3\n"
 		 "  nf4        nowhere: QLoRA's codes in blocks of 64; needs no calibration; -w 4 "
 		 "is "
 		 "NF4,\n             3 is NF3, 6 and 8 are uniform in groups of 64\n",
@@ -194,9 +194,9 @@ static int parse_smooth(const char *text, struct vq_search_opts *o)
 /* Method best is gptq with other defaults: the table's are replaced, and the line is read again. */
 static void parse(int argc, char **argv)
 {
-	static const char *const best[][2] = {{"rotate", "hadamard"}, {"smooth", "search"},
-					      {"clip", "search"},     {"gptaq", "0.25"},
-					      {"sweeps", "0"},        {NULL, NULL}};
+	static const char *const best[][2] = {
+		{"rotate", "hadamard"}, {"smooth", "search"}, {"clip", "search"}, {"gptaq", "0.25"},
+		{"sweeps", "0"},        {"polish", "3"},      {NULL, NULL}};
 	struct vq_opt *o;
 	int i;
 

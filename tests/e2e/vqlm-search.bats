@@ -188,23 +188,27 @@ errors() {
 	sed -n 's/.*: error \([^ ]* -> \)\{0,1\}\([0-9.e-]*\).*/\2/p' <<<"$stderr"
 }
 
-@test "transforms leave less error in every block, best the least" {
-	local raw smooth best
+# Over seeds 0 to 2 of calibration and signs (0 and 1 for WUSH) the least ratios of a block's errors are 3.7 of layerwise to
+# smooth, 8.0 of layerwise to best, 2.0 of smooth to best, 6.3 of smooth to WUSH.
+@test "transforms leave less error in every block, GPTQ behind them still less, and behind WUSH the least" {
+	local raw smooth best wush
 	vqlm-calib -q -m "$DEMO/mini-llava-outlier" -n 32 -d "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" >in.vqs
 	raw=$(errors "--method layerwise" in.vqs)
 	smooth=$(errors "--method rtn --rotate hadamard --smooth 0.5" in.vqs)
 	best=$(errors "--method best" in.vqs)
+	wush=$(errors "--method best --rotate wush --smooth off" in.vqs)
 	figure "errors of blocks at W4A4: layerwise $(tr '\n' ' ' <<<"$raw")rtn --rotate hadamard --smooth 0.5 $(tr '\n' ' ' \
-		<<<"$smooth")best $(tr '\n' ' ' <<<"$best")"
+		<<<"$smooth")best $(tr '\n' ' ' <<<"$best")best --rotate wush --smooth off $(tr '\n' ' ' <<<"$wush")"
 	[ "$(wc -l <<<"$raw")" -eq 10 ]
-	paste <(echo "$raw") <(echo "$smooth") <(echo "$best") \
-		| awk '!($3 > 0 && $3 < $2 && $2 < $1) { bad = 1 } END { exit bad }'
+	paste <(echo "$raw") <(echo "$smooth") <(echo "$best") <(echo "$wush") \
+		| awk '!($4 > 0 && $4 * 4 < $2 && $3 * 1.5 < $2 && $3 * 5 < $1 && $2 * 3 < $1) { bad = 1 } END { exit bad }'
 }
 
 @test "best is gptq with other defaults, of which each can be given" {
 	local o
 	vqlm-search -q --method best --rows 300 --clip off -t 2 <"$(P)" >best.vqs
-	vqlm-search -q --method gptq --rotate hadamard --smooth search --sweeps 0 --act-order --gptaq 0.25 --rows 300 <"$(P)" >gptq.vqs
+	vqlm-search -q --method gptq --rotate hadamard --smooth search --sweeps 0 --act-order --gptaq 0.25 --polish 3 \
+		--rows 300 <"$(P)" >gptq.vqs
 	[ "$(codes best.vqs)" = "$(codes gptq.vqs)" ]
 	run -0 vqlm-ls best.vqs
 	[[ "$output" == *"decoder.layers.2.down_proj.transform_scale"* ]]
