@@ -11,10 +11,10 @@ shift
 # A group of its own, so that a signal to this script alone ends the whole pipe that the command may be.  The trap is
 # there before the command is ($! is empty until then), and waits for it: who starts again at once meets no leftover.
 set -m
-trap '[ -z "${!:-}" ] || { kill -TERM -- "-$!"; wait "$!"; } || true; exit 143' TERM INT
+trap '[ -z "${!:-}" ] || { kill -TERM -- "-$!"; wait -f "$!"; } || true; exit 143' TERM INT
 start=$(date +%s%N)
 "$@" <&0 &
-if ! wait "$!"; then
+if ! wait -f "$!"; then # -f: a command that is stopped for a while has not ended
 	[ -z "$log" ] || cat "$log" >&3
 	exit 1
 fi
