@@ -20,10 +20,14 @@
 #define FEW    4u  /* tokens that take everything in one pass */
 #define CHUNK \
 	480u /* tokens a job: whole tiles, and few enough that a narrow matrix still gives jobs */
+#define FETCH 1024u /* bytes of planes asked for before a tile */
+#define BLOCK 512u  /* inputs: 16 KiB of bytes of a panel, a third of the first-level cache */
 
 /* With the intrinsic gcc 12 moves every accumulator through memory at each step; an asm it leaves alone. */
 #define DPBUSD(acc, u, q) __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(u), "v"(q))
 #define DPWSSD(acc, a, b) __asm__("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b))
+/* b the same in all lanes, from memory: with a register for each token gcc would spill the sums. */
+#define DPWSSD_1(acc, a, b) __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(a), "m"(b))
 
 /* The 128 codes of one step.  Field j of a plane of f bits is the byte shifted right by f j; in a register
  * that holds the plane repeated, each 64-bit lane takes its own j. */
@@ -67,12 +71,13 @@ INLINE TARGET void codes_of(const uint32_t bits, const uint8_t *in, __m512i *e0,
 	*e1 = hi;
 }
 
-INLINE TARGET void zeros_of(const struct vq_tile_segment *g, __m512i *z0, __m512i *z1)
+/* The zero points of 32 rows; zero NULL: half everywhere. */
+INLINE TARGET void zeros_of(const uint8_t *zero, int32_t half, __m512i *z0, __m512i *z1)
 {
-	*z0 = *z1 = _mm512_set1_epi32(g->half);
-	if (g->zero) {
-		*z0 = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)g->zero));
-		*z1 = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(g->zero + 16)));
+	*z0 = *z1 = _mm512_set1_epi32(half);
+	if (zero) {
+		*z0 = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)zero));
+		*z1 = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(zero + 16)));
 	}
 }
 
@@ -81,150 +86,253 @@ INLINE TARGET __m512i table_of(const uint8_t *byte)
 	return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)byte));
 }
 
-/* The scales of 16 rows. */
-INLINE TARGET __m512 scales_of(const struct vq_tile_segment *g, int at, const int table)
+/* The scales of 32 rows. */
+INLINE TARGET void scales_of(const struct vq_tile_segment *g, const int table, __m512 *s0,
+			     __m512 *s1)
 {
-	if (table)
-		return _mm512_mul_ps(_mm512_loadu_ps(g->absmax + at), _mm512_set1_ps(VQ_BYTE_STEP));
-	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(g->scale + at)));
+	if (table) {
+		*s0 = _mm512_mul_ps(_mm512_loadu_ps(g->absmax), _mm512_set1_ps(VQ_BYTE_STEP));
+		*s1 = _mm512_mul_ps(_mm512_loadu_ps(g->absmax + 16), _mm512_set1_ps(VQ_BYTE_STEP));
+	} else {
+		*s0 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)g->scale));
+		*s1 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(g->scale + 16)));
+	}
 }
 
-/* nt tokens times a segment of `bits`-bit codes, added to y [nt, 32].  nt, bits, one_pass and table are constants
- * at every call; one_pass sums su too, looks codes up in the table and needs no corr. */
-INLINE TARGET void tile_segment(const struct vq_tile_segment *g, const int32_t *q, const int32_t *c,
-				const int32_t *d, const float *s, float *y, const uint32_t nt,
-				const uint32_t bits, const int one_pass, const int table)
+/* A block of segments of one panel, ready for many tokens. */
+struct block {
+	const uint8_t *w; /* planes of 4 or 8 bits, or expanded bytes */
+	uint32_t n_steps, seg_steps;
+	const int32_t *corr; /* [segments, 32] su; narrow: su in the high half, zw in the low */
+	const int32_t *zero; /* [segments, 32] */
+	const float *scale;  /* [segments, 32] */
+	int first;           /* y holds nothing yet */
+};
+
+/* What the zero points add to the sums of a segment of nt tokens. */
+INLINE TARGET void correct(__m512i acc[TILE][2], const int32_t *corr, const int32_t *zero,
+			   const int32_t *c, const int32_t *d, const uint32_t nt, const int wide)
 {
-	const uint8_t *w = g->w;
-	__m512i acc[TILE][2], u0 = _mm512_setzero_si512(), u1 = u0, z0, z1;
-	const __m512i one = _mm512_set1_epi8(1);
-	const __m512i values = table ? table_of(g->byte) : one;
-	__m512 s0, s1;
-	uint32_t k, t;
+	__m512i u0 = _mm512_load_si512(corr), u1 = _mm512_load_si512(corr + 16), z0, z1;
+	uint32_t t;
 
+	if (!wide) {
 #pragma GCC unroll 12
-	for (t = 0; t < nt; t++)
-		acc[t][0] = acc[t][1] = _mm512_setzero_si512();
-	for (k = 0; k < g->n_steps; k++, q += nt, w += 16 * bits) {
-		__m512i w0, w1;
-
-		codes_of(bits, w, &w0, &w1);
-		if (one_pass && table) {
-			w0 = _mm512_shuffle_epi8(values, w0);
-			w1 = _mm512_shuffle_epi8(values, w1);
+		for (t = 0; t < nt; t++) {
+			DPWSSD_1(acc[t][0], u0, c[t]);
+			DPWSSD_1(acc[t][1], u1, c[t]);
 		}
-		if (one_pass) {
+		return;
+	}
+	z0 = _mm512_load_si512(zero);
+	z1 = _mm512_load_si512(zero + 16);
+#pragma GCC unroll 12
+	for (t = 0; t < nt; t++) {
+		__m512i ct = _mm512_set1_epi32(c[t]), dt = _mm512_set1_epi32(d[t]);
+
+		acc[t][0] = _mm512_add_epi32(acc[t][0], _mm512_mullo_epi32(z0, ct));
+		acc[t][1] = _mm512_add_epi32(acc[t][1], _mm512_mullo_epi32(z1, ct));
+		acc[t][0] = _mm512_add_epi32(acc[t][0], _mm512_mullo_epi32(u0, dt));
+		acc[t][1] = _mm512_add_epi32(acc[t][1], _mm512_mullo_epi32(u1, dt));
+	}
+}
+
+/* A block times nt tokens, added to y [nt, 32].  nt, bits and wide (not narrow) are constants at every call. */
+INLINE TARGET void tile_block(const struct block *b, const struct vq_tile_acts *a, float *y,
+			      const uint32_t nt, const uint32_t bits, const int wide)
+{
+	const uint8_t *w = b->w;
+	const int32_t *q = a->q, *c = a->c, *d = a->d, *corr = b->corr, *zero = b->zero;
+	const float *s = a->s, *scale = b->scale;
+	uint32_t left = b->n_steps, n, k, t;
+	__mmask16 seen = b->first ? 0 : 0xffff;
+
+	for (; left; left -= n, c += nt, s += nt, corr += VQ_PANEL, scale += VQ_PANEL) {
+		__m512i acc[TILE][2];
+		__m512 s0, s1;
+
+		n = left < b->seg_steps ? left : b->seg_steps;
+#pragma GCC unroll 12
+		for (t = 0; t < nt; t++)
+			acc[t][0] = acc[t][1] = _mm512_setzero_si512();
+		for (k = 0; k < n; k++, q += nt, w += 16 * bits) {
+			__m512i w0, w1;
+
+			codes_of(bits, w, &w0, &w1);
+#pragma GCC unroll 12
+			for (t = 0; t < nt; t++) {
+				__m512i v = _mm512_set1_epi32(q[t]);
+
+				DPBUSD(acc[t][0], w0, v);
+				DPBUSD(acc[t][1], w1, v);
+			}
+		}
+		correct(acc, corr, zero, c, d, nt, wide);
+		if (wide) {
+			d += nt;
+			zero += VQ_PANEL;
+		}
+		s0 = _mm512_load_ps(scale);
+		s1 = _mm512_load_ps(scale + 16);
+#pragma GCC unroll 12
+		for (t = 0; t < nt; t++) {
+			__m512 st = _mm512_set1_ps(s[t]), f0, f1;
+			float *out = y + t * VQ_PANEL;
+
+			f0 = _mm512_fmadd_ps(_mm512_mul_ps(st, s0), _mm512_cvtepi32_ps(acc[t][0]),
+					     _mm512_maskz_load_ps(seen, out));
+			f1 = _mm512_fmadd_ps(_mm512_mul_ps(st, s1), _mm512_cvtepi32_ps(acc[t][1]),
+					     _mm512_maskz_load_ps(seen, out + 16));
+			_mm512_store_ps(out, f0);
+			_mm512_store_ps(out + 16, f1);
+		}
+		seen = 0xffff;
+	}
+}
+
+typedef void block_fn(const struct block *b, const struct vq_tile_acts *a, float *y);
+
+#define BLOCK_FN(name, nt, bits, wide)                                                      \
+	TARGET static void name##_##nt(const struct block *b, const struct vq_tile_acts *a, \
+				       float *y)                                            \
+	{                                                                                   \
+		tile_block(b, a, y, nt, bits, wide);                                        \
+	}
+#define BLOCK_FNS(name, bits, wide)    \
+	BLOCK_FN(name, 1, bits, wide)  \
+	BLOCK_FN(name, 2, bits, wide)  \
+	BLOCK_FN(name, 3, bits, wide)  \
+	BLOCK_FN(name, 4, bits, wide)  \
+	BLOCK_FN(name, 5, bits, wide)  \
+	BLOCK_FN(name, 6, bits, wide)  \
+	BLOCK_FN(name, 7, bits, wide)  \
+	BLOCK_FN(name, 8, bits, wide)  \
+	BLOCK_FN(name, 9, bits, wide)  \
+	BLOCK_FN(name, 10, bits, wide) \
+	BLOCK_FN(name, 11, bits, wide) \
+	BLOCK_FN(name, 12, bits, wide)
+BLOCK_FNS(nibbles, 4, 0)
+BLOCK_FNS(bytes, 8, 0)
+BLOCK_FNS(wide_nibbles, 4, 1)
+BLOCK_FNS(wide_bytes, 8, 1)
+
+#define ROW_4(n)  n##_1, n##_2, n##_3, n##_4
+#define ROW_12(n) ROW_4(n), n##_5, n##_6, n##_7, n##_8, n##_9, n##_10, n##_11, n##_12
+
+/* [wide][nibbles] */
+static block_fn *const block_fns[2][2][TILE] = {{{ROW_12(bytes)}, {ROW_12(nibbles)}},
+						{{ROW_12(wide_bytes)}, {ROW_12(wide_nibbles)}}};
+
+/* A whole panel times nt tokens in one pass over its planes: sums su too, looks codes up in the table.  nt, bits and
+ * table are constants at every call. */
+INLINE TARGET void few_tokens(const struct vq_tile_plan *pl, uint32_t panel, float *y,
+			      const uint32_t nt, const uint32_t bits, const int table)
+{
+	const uint32_t n_segs = pl->p->n_segs, w_every = pl->p->w_every;
+	const __m512i one = _mm512_set1_epi8(1);
+	struct vq_tile_acts a = vq_tile_acts_at(pl, 0, n_segs, 0);
+	struct vq_tile_segment g = vq_tile_segment_of(pl, panel, 0);
+	const __m512i values = table ? table_of(g.byte) : one;
+	uint32_t s, k, t, same = 0, left = pl->n_steps, n;
+	__m512i z0, z1;
+	__m512 sum[FEW][2], s0, s1;
+
+#pragma GCC unroll 4
+	for (t = 0; t < nt; t++)
+		sum[t][0] = sum[t][1] = _mm512_setzero_ps();
+	for (s = 0; s < n_segs; s++, left -= n, a.c += nt, a.s += nt) {
+		__m512i acc[FEW][2], u0 = _mm512_setzero_si512(), u1 = u0;
+
+		n = left < pl->seg_steps ? left : pl->seg_steps;
+#pragma GCC unroll 4
+		for (t = 0; t < nt; t++)
+			acc[t][0] = acc[t][1] = _mm512_setzero_si512();
+		for (k = 0; k < n; k++, a.q += nt, g.w += 16 * bits) {
+			__m512i w0, w1;
+
+			codes_of(bits, g.w, &w0, &w1);
+			if (table) {
+				w0 = _mm512_shuffle_epi8(values, w0);
+				w1 = _mm512_shuffle_epi8(values, w1);
+			}
 			DPBUSD(u0, w0, one);
 			DPBUSD(u1, w1, one);
-		}
-#pragma GCC unroll 12
-		for (t = 0; t < nt; t++) {
-			__m512i b = _mm512_set1_epi32(q[t]);
+#pragma GCC unroll 4
+			for (t = 0; t < nt; t++) {
+				__m512i v = _mm512_set1_epi32(a.q[t]);
 
-			DPBUSD(acc[t][0], w0, b);
-			DPBUSD(acc[t][1], w1, b);
+				DPBUSD(acc[t][0], w0, v);
+				DPBUSD(acc[t][1], w1, v);
+			}
 		}
-	}
-	if (one_pass || d)
-		zeros_of(g, &z0, &z1);
-	if (!one_pass) {
-		u0 = _mm512_loadu_si512(g->corr);
-		u1 = _mm512_loadu_si512(g->corr + 16);
-	} else if (!d) {
-		u0 = _mm512_or_si512(_mm512_slli_epi32(u0, 16), z0);
-		u1 = _mm512_or_si512(_mm512_slli_epi32(u1, 16), z1);
-	}
-	if (d) {
-#pragma GCC unroll 12
+		if (same == 0) {
+			zeros_of(g.zero, g.half, &z0, &z1);
+			scales_of(&g, table, &s0, &s1);
+			g.zero = g.zero ? g.zero + VQ_PANEL : NULL;
+			if (table)
+				g.absmax += VQ_PANEL;
+			else
+				g.scale += VQ_PANEL;
+		}
+		same = same + 1 < w_every ? same + 1 : 0;
+#pragma GCC unroll 4
 		for (t = 0; t < nt; t++) {
-			__m512i ct = _mm512_set1_epi32(c[t]), dt = _mm512_set1_epi32(d[t]);
+			__m512i ct = _mm512_set1_epi32(a.c[t]), dt;
+			__m512 st = _mm512_set1_ps(a.s[t]);
 
+			if (a.d) {
+				dt = _mm512_set1_epi32(a.d[t]);
+			} else { /* apart again: two products cost little here */
+				dt = _mm512_srai_epi32(ct, 16);
+				ct = _mm512_srai_epi32(_mm512_slli_epi32(ct, 16), 16);
+			}
 			acc[t][0] = _mm512_add_epi32(acc[t][0],
 						     _mm512_add_epi32(_mm512_mullo_epi32(z0, ct),
 								      _mm512_mullo_epi32(u0, dt)));
 			acc[t][1] = _mm512_add_epi32(acc[t][1],
 						     _mm512_add_epi32(_mm512_mullo_epi32(z1, ct),
 								      _mm512_mullo_epi32(u1, dt)));
+			sum[t][0] = _mm512_fmadd_ps(_mm512_mul_ps(st, s0),
+						    _mm512_cvtepi32_ps(acc[t][0]), sum[t][0]);
+			sum[t][1] = _mm512_fmadd_ps(_mm512_mul_ps(st, s1),
+						    _mm512_cvtepi32_ps(acc[t][1]), sum[t][1]);
 		}
-	} else {
-#pragma GCC unroll 12
-		for (t = 0; t < nt; t++) {
-			__m512i ct = _mm512_set1_epi32(c[t]);
-
-			DPWSSD(acc[t][0], u0, ct);
-			DPWSSD(acc[t][1], u1, ct);
-		}
+		a.d = a.d ? a.d + nt : NULL;
 	}
-	s0 = scales_of(g, 0, table);
-	s1 = scales_of(g, 16, table);
-#pragma GCC unroll 12
-	for (t = 0; t < nt; t++, y += VQ_PANEL) {
-		__m512 st = _mm512_set1_ps(s[t]);
-		__m512 a0 = _mm512_fmadd_ps(_mm512_mul_ps(st, s0), _mm512_cvtepi32_ps(acc[t][0]),
-					    _mm512_load_ps(y));
-		__m512 a1 = _mm512_fmadd_ps(_mm512_mul_ps(st, s1), _mm512_cvtepi32_ps(acc[t][1]),
-					    _mm512_load_ps(y + 16));
-
-		_mm512_store_ps(y, a0);
-		_mm512_store_ps(y + 16, a1);
+#pragma GCC unroll 4
+	for (t = 0; t < nt; t++) {
+		_mm512_store_ps(y + t * VQ_PANEL, sum[t][0]);
+		_mm512_store_ps(y + t * VQ_PANEL + 16, sum[t][1]);
 	}
 }
 
-typedef void segment_fn(const struct vq_tile_segment *g, const int32_t *q, const int32_t *c,
-			const int32_t *d, const float *s, float *y);
+typedef void few_fn(const struct vq_tile_plan *pl, uint32_t panel, float *y);
 
-#define SEGMENT(name, nt, bits, one_pass, table)                                           \
-	TARGET static void name##_##nt(const struct vq_tile_segment *g, const int32_t *q,  \
-				       const int32_t *c, const int32_t *d, const float *s, \
-				       float *y)                                           \
-	{                                                                                  \
-		tile_segment(g, q, c, d, s, y, nt, bits, one_pass, table);                 \
+#define FEW_FN(name, nt, bits, table)                                                           \
+	TARGET static void name##_##nt(const struct vq_tile_plan *pl, uint32_t panel, float *y) \
+	{                                                                                       \
+		few_tokens(pl, panel, y, nt, bits, table);                                      \
 	}
-#define SEGMENTS_4(name, bits, one_pass, table) \
-	SEGMENT(name, 1, bits, one_pass, table) \
-	SEGMENT(name, 2, bits, one_pass, table) \
-	SEGMENT(name, 3, bits, one_pass, table) \
-	SEGMENT(name, 4, bits, one_pass, table)
-#define SEGMENTS_12(name, bits, table)    \
-	SEGMENTS_4(name, bits, 0, table)  \
-	SEGMENT(name, 5, bits, 0, table)  \
-	SEGMENT(name, 6, bits, 0, table)  \
-	SEGMENT(name, 7, bits, 0, table)  \
-	SEGMENT(name, 8, bits, 0, table)  \
-	SEGMENT(name, 9, bits, 0, table)  \
-	SEGMENT(name, 10, bits, 0, table) \
-	SEGMENT(name, 11, bits, 0, table) \
-	SEGMENT(name, 12, bits, 0, table)
-SEGMENTS_12(nibbles, 4, 0)
-SEGMENTS_12(bytes, 8, 0)
-SEGMENTS_12(values, 8, 1)
-SEGMENTS_4(few2, 2, 1, 0)
-SEGMENTS_4(few3, 3, 1, 0)
-SEGMENTS_4(few4, 4, 1, 0)
-SEGMENTS_4(few5, 5, 1, 0)
-SEGMENTS_4(few6, 6, 1, 0)
-SEGMENTS_4(few7, 7, 1, 0)
-SEGMENTS_4(few8, 8, 1, 0)
-SEGMENTS_4(few_values2, 2, 1, 1)
-SEGMENTS_4(few_values3, 3, 1, 1)
-SEGMENTS_4(few_values4, 4, 1, 1)
+#define FEW_FNS(name, bits, table)   \
+	FEW_FN(name, 1, bits, table) \
+	FEW_FN(name, 2, bits, table) \
+	FEW_FN(name, 3, bits, table) \
+	FEW_FN(name, 4, bits, table)
+FEW_FNS(few2, 2, 0)
+FEW_FNS(few3, 3, 0)
+FEW_FNS(few4, 4, 0)
+FEW_FNS(few5, 5, 0)
+FEW_FNS(few6, 6, 0)
+FEW_FNS(few7, 7, 0)
+FEW_FNS(few8, 8, 0)
+FEW_FNS(few_values2, 2, 1)
+FEW_FNS(few_values3, 3, 1)
+FEW_FNS(few_values4, 4, 1)
 
-#define ROW_4(n)  n##_1, n##_2, n##_3, n##_4
-#define ROW_12(n) ROW_4(n), n##_5, n##_6, n##_7, n##_8, n##_9, n##_10, n##_11, n##_12
-
-/* What a segment's codes are when many tokens meet them. */
-enum { BYTES, NIBBLES, TABLE };
-
-static segment_fn *const many[3][TILE] = {{ROW_12(bytes)}, {ROW_12(nibbles)}, {ROW_12(values)}};
-static segment_fn *const few[7][FEW] = {{ROW_4(few2)}, {ROW_4(few3)}, {ROW_4(few4)}, {ROW_4(few5)},
-					{ROW_4(few6)}, {ROW_4(few7)}, {ROW_4(few8)}};
-static segment_fn *const few_values[3][FEW] = {
+static few_fn *const few[7][FEW] = {{ROW_4(few2)}, {ROW_4(few3)}, {ROW_4(few4)}, {ROW_4(few5)},
+				    {ROW_4(few6)}, {ROW_4(few7)}, {ROW_4(few8)}};
+static few_fn *const few_values[3][FEW] = {
 	{ROW_4(few_values2)}, {ROW_4(few_values3)}, {ROW_4(few_values4)}};
-
-static int kind_of(const struct vq_packed *w)
-{
-	return w->value ? TABLE : w->bits == 4 ? NIBBLES : BYTES;
-}
 
 /* The planes are what many tokens are multiplied with. */
 static int as_stored(const struct vq_packed *w)
@@ -274,82 +382,108 @@ TARGET static void look_up(uint32_t bits, const uint8_t *in, uint32_t n_steps, c
 	}
 }
 
-/* su of a segment of nibbles or bytes. */
-INLINE TARGET void sum_codes(const struct vq_tile_segment *g, const uint32_t bits, __m512i *su0,
-			     __m512i *su1)
+/* su of n steps of nibbles or bytes. */
+INLINE TARGET void sum_weights(const uint8_t *w, uint32_t n, const uint32_t bits, __m512i *su0,
+			       __m512i *su1)
 {
 	const __m512i one = _mm512_set1_epi8(1);
-	__m512i a0 = _mm512_setzero_si512(), a1 = a0, b0 = a0, b1 = a0;
+	__m512i a0 = _mm512_setzero_si512(), a1 = a0, b0 = a0, b1 = a0, w0, w1;
 	uint32_t k;
 
 	/* Two chains each: a product waits four cycles for the sum before it. */
-	for (k = 0; k < g->n_steps; k += 2) {
-		const uint8_t *w = g->w + (size_t)k * 16 * bits;
-		__m512i w0, w1;
-
+	for (k = 0; k + 2 <= n; k += 2, w += 32 * bits) {
 		codes_of(bits, w, &w0, &w1);
 		DPBUSD(a0, w0, one);
 		DPBUSD(a1, w1, one);
-		if (k + 1 < g->n_steps) {
-			codes_of(bits, w + 16 * bits, &w0, &w1);
-			DPBUSD(b0, w0, one);
-			DPBUSD(b1, w1, one);
-		}
+		codes_of(bits, w + 16 * bits, &w0, &w1);
+		DPBUSD(b0, w0, one);
+		DPBUSD(b1, w1, one);
+	}
+	if (k < n) {
+		codes_of(bits, w, &w0, &w1);
+		DPBUSD(a0, w0, one);
+		DPBUSD(a1, w1, one);
 	}
 	*su0 = _mm512_add_epi32(a0, b0);
 	*su1 = _mm512_add_epi32(a1, b1);
 }
 
-/* g is segment s of a panel that prepare has seen. */
-static inline void set_prepared(struct vq_tile_segment *g, const struct vq_tile_plan *pl,
-				uint32_t s, const struct vq_tile_panel *buf)
+/* Scales and what the zero points need of segment s, the w of which are n steps; at: its place in the block. */
+TARGET static void prepare(const struct vq_tile_plan *pl, const struct vq_tile_segment *g,
+			   const uint8_t *w, uint32_t at, const struct vq_tile_panel *buf)
 {
-	if (!as_stored(pl->p->w))
-		g->w = buf->bytes + (size_t)s * pl->seg_steps * VQ_STEP;
-	g->corr = buf->corr + (size_t)s * VQ_PANEL;
-}
-
-/* Expands the codes of a segment and sums what its zero points need. */
-TARGET static void prepare(const struct vq_tile_plan *pl, uint32_t panel, uint32_t s,
-			   const struct vq_tile_panel *buf)
-{
-	uint32_t bits = pl->p->w->bits;
-	struct vq_tile_segment raw = vq_tile_segment_of(pl, panel, s), g = raw;
 	__m512i u0 = _mm512_setzero_si512(), u1 = u0, z0, z1;
-	uint8_t *bytes = buf->bytes + (size_t)s * pl->seg_steps * VQ_STEP;
-	int32_t *corr = buf->corr + (size_t)s * VQ_PANEL;
+	int32_t *corr = buf->corr + (size_t)at * VQ_PANEL,
+		*zero = buf->zero + (size_t)at * VQ_PANEL;
+	float *scale = buf->scale + (size_t)at * VQ_PANEL;
+	__m512 s0, s1;
 
-	set_prepared(&g, pl, s, buf);
-	if (pl->p->w->value)
-		look_up(bits, raw.w, raw.n_steps, raw.byte, bytes);
-	else
-		expand(bits, raw.w, raw.n_steps, bytes);
-	if (pl->p->has_za && kind_of(pl->p->w) == NIBBLES)
-		sum_codes(&g, 4, &u0, &u1);
+	if (pl->p->has_za && w == g->w && pl->p->w->bits == 4)
+		sum_weights(w, g->n_steps, 4, &u0, &u1);
 	else if (pl->p->has_za)
-		sum_codes(&g, 8, &u0, &u1);
+		sum_weights(w, g->n_steps, 8, &u0, &u1);
+	zeros_of(g->zero, g->half, &z0, &z1);
 	if (pl->narrow) {
-		zeros_of(&g, &z0, &z1);
 		u0 = _mm512_or_si512(_mm512_slli_epi32(u0, 16), z0);
 		u1 = _mm512_or_si512(_mm512_slli_epi32(u1, 16), z1);
 	}
+	scales_of(g, pl->p->w->value != NULL, &s0, &s1);
 	_mm512_store_si512(corr, u0);
 	_mm512_store_si512(corr + 16, u1);
+	_mm512_store_si512(zero, z0);
+	_mm512_store_si512(zero + 16, z1);
+	_mm512_store_ps(scale, s0);
+	_mm512_store_ps(scale + 16, s1);
 }
 
-/* What memset does, which gcc makes of rep stos: too slow for a tile of a narrow layer. */
-TARGET static void clear_tile(uint32_t nt, float *y)
+/* The block of n segments from s on; codes that are not multiplied as they are stored are expanded. */
+static struct block prepare_block(const struct vq_tile_plan *pl, uint32_t panel, uint32_t s,
+				  uint32_t n, const struct vq_tile_panel *buf)
 {
+	const struct vq_packed *w = pl->p->w;
+	struct vq_tile_segment g = vq_tile_segment_of(pl, panel, s);
+	struct block b = {
+		g.w,   vq_tile_steps(pl, s, n), pl->seg_steps, buf->corr, buf->zero, buf->scale,
+		s == 0};
 	uint32_t i;
 
-	for (i = 0; i < nt * VQ_PANEL; i += 16)
-		_mm512_store_ps(y + i, _mm512_setzero_ps());
+	if (!as_stored(w)) {
+		b.w = buf->bytes;
+		if (w->value)
+			look_up(w->bits, g.w, b.n_steps, w->byte, buf->bytes);
+		else
+			expand(w->bits, g.w, b.n_steps, buf->bytes);
+	}
+	for (i = 0; i < n; i++) {
+		g = vq_tile_segment_of(pl, panel, s + i);
+		prepare(pl, &g, as_stored(w) ? g.w : b.w + (size_t)i * pl->seg_steps * VQ_STEP, i,
+			buf);
+	}
+	return b;
 }
 
-/* y of a tile into the matrix. */
-TARGET static void store_tile(const struct vq_product *p, uint32_t panel, uint32_t t0, uint32_t nt,
-			      const float *y)
+/* The sums of the codes of nt tokens. */
+TARGET static void sum_inputs(const int32_t *q, uint32_t n_steps, uint32_t nt, int32_t *sum)
 {
+	const __m512i one = _mm512_set1_epi8(1);
+	__m512i a = _mm512_setzero_si512(), b = a;
+	uint32_t k;
+
+	for (k = 0; k + 2 <= n_steps; k += 2, q += 2 * nt) {
+		DPBUSD(a, one, _mm512_loadu_si512(q));
+		DPBUSD(b, one, _mm512_loadu_si512(q + nt));
+	}
+	if (k < n_steps)
+		DPBUSD(a, one, _mm512_loadu_si512(q));
+	_mm512_mask_storeu_epi32(sum, (__mmask16)((1u << nt) - 1), _mm512_add_epi32(a, b));
+}
+
+/* y of a tile into the matrix.  The rows of a large one lie far apart: to read each line before it is written, and to
+ * write it when it is in the way, takes a tenth of the time of a product. */
+TARGET static void store_tile(const struct vq_tile_plan *pl, uint32_t panel, uint32_t t0,
+			      uint32_t nt, const float *y)
+{
+	const struct vq_product *p = pl->p;
 	uint32_t o = panel * VQ_PANEL, left = p->w->n_out - o, t;
 	uint32_t mask = left >= VQ_PANEL ? UINT32_MAX : (1u << left) - 1;
 	__mmask16 m0 = (__mmask16)mask, m1 = (__mmask16)(mask >> 16);
@@ -366,54 +500,79 @@ TARGET static void store_tile(const struct vq_product *p, uint32_t panel, uint32
 			v0 = _mm512_add_ps(_mm512_maskz_loadu_ps(m0, out), v0);
 			v1 = _mm512_add_ps(_mm512_maskz_loadu_ps(m1, out + 16), v1);
 		}
-		_mm512_mask_storeu_ps(out, m0, v0);
-		_mm512_mask_storeu_ps(out + 16, m1, v1);
+		if (pl->past && mask == UINT32_MAX) {
+			_mm512_stream_ps(out, v0);
+			_mm512_stream_ps(out + 16, v1);
+		} else {
+			_mm512_mask_storeu_ps(out, m0, v0);
+			_mm512_mask_storeu_ps(out + 16, m1, v1);
+		}
 	}
 }
 
-/* One panel times one chunk of tokens.  A single tile prepares each segment just before it is used, while
- * it is in the first-level cache; a few tokens need no preparation. */
+static void few_job(const struct vq_tile_plan *pl, uint32_t panel)
+{
+	const struct vq_product *p = pl->p;
+	float y[FEW * VQ_PANEL] __attribute__((aligned(64)));
+
+	(p->w->value ? few_values : few)[p->w->bits - 2][p->a->n_rows - 1](pl, panel, y);
+	store_tile(pl, panel, 0, p->a->n_rows, y);
+}
+
+/* Asks for a part of the planes from segment s on, which no tile has met yet. */
+static inline void fetch_planes(const struct vq_tile_plan *pl, uint32_t panel, uint32_t s,
+				uint32_t part)
+{
+	size_t step = (size_t)16 * pl->p->w->bits, end = pl->n_panels * pl->n_steps * step, i;
+	size_t at = ((size_t)panel * pl->n_steps + (size_t)s * pl->seg_steps) * step;
+
+	at += (size_t)part * FETCH;
+	for (i = at; i < at + FETCH && i < end; i += 64)
+		__builtin_prefetch(pl->p->w->planes + i, 0, 2);
+}
+
+/* One panel times one chunk of tokens. */
 static void job(const struct vq_tile_plan *pl, uint32_t panel, uint32_t chunk,
 		const struct vq_tile_panel *buf)
 {
 	const struct vq_product *p = pl->p;
-	uint32_t t0 = chunk * CHUNK, end = p->a->n_rows - t0 < CHUNK ? p->a->n_rows : t0 + CHUNK, s;
-	uint32_t bits = p->w->bits;
-	int one_pass = p->a->n_rows <= FEW, single = !one_pass && end - t0 <= TILE;
+	uint32_t first = chunk * pl->chunk, left = p->a->n_rows - first, s, n, t;
+	uint32_t end = first + (left < pl->chunk ? left : pl->chunk);
+	block_fn *const *fns = block_fns[!pl->narrow][as_stored(p->w) && p->w->bits == 4];
 
-	for (s = 0; !one_pass && !single && s < p->n_segs; s++)
-		prepare(pl, panel, s, buf);
-	for (; t0 < end; t0 += TILE) {
-		uint32_t nt = end - t0 < TILE ? end - t0 : TILE;
-		float y[TILE * VQ_PANEL] __attribute__((aligned(64)));
-		segment_fn *fn = !one_pass     ? many[kind_of(p->w)][nt - 1]
-				 : p->w->value ? few_values[bits - 2][nt - 1]
-					       : few[bits - 2][nt - 1];
-
-		clear_tile(nt, y);
-		for (s = 0; s < p->n_segs; s++) {
-			size_t at = (size_t)t0 * p->n_segs + (size_t)s * nt;
-			struct vq_tile_segment g = vq_tile_segment_of(pl, panel, s);
-
-			if (single)
-				prepare(pl, panel, s, buf);
-			if (!one_pass)
-				set_prepared(&g, pl, s, buf);
-			fn(&g, pl->a.q + (size_t)t0 * pl->n_steps + (size_t)s * pl->seg_steps * nt,
-			   pl->a.c + at, pl->narrow ? NULL : pl->a.d + at, pl->a.s + at, y);
-		}
-		store_tile(p, panel, t0, nt, y);
+	if (p->a->n_rows <= FEW) {
+		few_job(pl, panel);
+		return;
 	}
+	for (s = 0; s < p->n_segs; s += n) {
+		struct block b;
+
+		n = p->n_segs - s < pl->block_segs ? p->n_segs - s : pl->block_segs;
+		b = prepare_block(pl, panel, s, n, buf);
+		for (t = first; t < end; t += TILE) {
+			uint32_t nt = end - t < TILE ? end - t : TILE;
+			struct vq_tile_acts a = vq_tile_acts_at(pl, s, n, t);
+			float *y = buf->y + (size_t)(t - first) * VQ_PANEL;
+
+			fetch_planes(pl, panel, s + n, (t - first) / TILE);
+			fns[nt - 1](&b, &a, y);
+			if (s + n == p->n_segs)
+				store_tile(pl, panel, t, nt, y);
+		}
+	}
+	_mm_sfence(); /* what went past the caches is seen before what says so */
 }
 
 static size_t n_bytes(const struct vq_tile_plan *pl)
 {
-	return as_stored(pl->p->w) || pl->p->a->n_rows <= FEW ? 0 : (size_t)pl->n_steps * VQ_STEP;
+	return as_stored(pl->p->w) || pl->p->a->n_rows <= FEW
+		       ? 0
+		       : (size_t)pl->block_segs * pl->seg_steps * VQ_STEP;
 }
 
 static int qgemm(const struct vq_product *p, struct vq_err *err)
 {
-	static const struct vq_tile_kind kind = {TILE, CHUNK, 1, n_bytes, job};
+	static const struct vq_tile_kind kind = {TILE, CHUNK, 1, n_bytes, job, BLOCK, sum_inputs};
 
 	return vq_tiles_run(p, &kind, err);
 }

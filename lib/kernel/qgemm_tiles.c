@@ -1,142 +1,253 @@
 /* The loop around the vector rows of the integer product. */
 #include "kernel/qgemm_tiles.h"
 
+#include <omp.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "base/num.h"
 #include "kernel/qgemm_rows.h"
+#include "kernel/ranges.h"
 
-#define LITTLE (1u << 18) /* multiplications below which one thread is faster */
+#define LITTLE   (1u << 20)    /* multiplications below which one thread is faster */
+#define CHUNK_IN (2560u << 10) /* bytes of inputs in a chunk */
+#define CACHED   (2u << 20)    /* bytes of a result that will be read from a cache */
+#define LINE     64u
 
 static uint32_t least(uint32_t a, uint32_t b)
 {
 	return a < b ? a : b;
 }
 
-/* The sum of n codes, eight at a time: + 128 makes them unsigned, and sixteen-bit lanes hold 128 pairs of them. */
-static int32_t sum_of(const int8_t *q, uint32_t n)
+/* The plain way of vq_tile_kind.sum. */
+static void sum_codes(const int32_t *q, uint32_t n_steps, uint32_t nt, int32_t *sum)
 {
-	const uint64_t sign = 0x8080808080808080u, even = 0x00ff00ff00ff00ffu;
-	uint32_t whole = n / 8 * 8, i = 0, end;
-	int32_t sum = -128 * (int32_t)whole;
+	uint32_t k, t;
 
-	while (i < whole) {
-		uint64_t lanes = 0, v;
+	memset(sum, 0, nt * sizeof(*sum));
+	for (k = 0; k < n_steps; k++, q += nt)
+		for (t = 0; t < nt; t++) {
+			int8_t b[4];
 
-		for (end = least(whole, i + 128 * 8); i < end; i += 8) {
-			memcpy(&v, q + i, 8);
-			v ^= sign;
-			lanes += (v & even) + (v >> 8 & even);
+			memcpy(b, q + t, 4);
+			sum[t] += b[0] + b[1] + b[2] + b[3];
 		}
-		sum += (int32_t)((lanes & 0xffff) + (lanes >> 16 & 0xffff) +
-				 (lanes >> 32 & 0xffff) + (lanes >> 48));
+}
+
+typedef int32_t four __attribute__((vector_size(16)));
+
+/* Four codes of four tokens at four steps, in [stride bytes a token] -> out [nt a step]. */
+static inline void turn(const int8_t *in, size_t stride, int32_t *out, uint32_t nt)
+{
+	four a, b, c, d, ab, cd, AB, CD, r;
+
+	memcpy(&a, in, sizeof(a));
+	memcpy(&b, in + stride, sizeof(b));
+	memcpy(&c, in + 2 * stride, sizeof(c));
+	memcpy(&d, in + 3 * stride, sizeof(d));
+	ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+	cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+	AB = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+	CD = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+	r = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+	memcpy(out, &r, sizeof(r));
+	r = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+	memcpy(out + nt, &r, sizeof(r));
+	r = __builtin_shufflevector(AB, CD, 0, 1, 4, 5);
+	memcpy(out + 2 * nt, &r, sizeof(r));
+	r = __builtin_shufflevector(AB, CD, 2, 3, 6, 7);
+	memcpy(out + 3 * nt, &r, sizeof(r));
+}
+
+/* Steps k0 .. k0 + n of nt tokens into q [n, nt]. */
+static void pack_codes(const struct vq_qact *a, uint32_t t0, uint32_t nt, uint32_t k0, uint32_t n,
+		       int32_t *q)
+{
+	const int8_t *in = a->q + (size_t)t0 * a->stride + 4 * (size_t)k0;
+	uint32_t t, k, whole = nt / 4 * 4, n4 = n / 4 * 4;
+
+	for (k = 0; k < n4; k += 4)
+		for (t = 0; t < whole; t += 4)
+			turn(in + t * (size_t)a->stride + 4 * (size_t)k, a->stride, q + k * nt + t,
+			     nt);
+	for (t = 0; t < nt; t++)
+		for (k = t < whole ? n4 : 0; k < n; k++)
+			memcpy(q + (size_t)k * nt + t, in + t * (size_t)a->stride + 4 * (size_t)k,
+			       4);
+}
+
+/* What segment s of nt tokens needs beside the codes, from their sums. */
+static void pack_segment(const struct vq_tile_plan *pl, uint32_t s, uint32_t t0, uint32_t nt,
+			 const int32_t *sum, const struct vq_tile_acts *to)
+{
+	const struct vq_product *p = pl->p;
+	size_t ag = (size_t)t0 * p->a->n_groups + s / p->a_every;
+	int32_t n = (int32_t)least(p->a->n - s * p->seg, p->seg);
+	uint32_t t;
+
+	for (t = 0; t < nt; t++, ag += p->a->n_groups) {
+		int32_t za = p->a->zero[ag], c = n * za - sum[t];
+
+		to->s[t] = p->a->scale[ag];
+		if (to->d) {
+			to->c[t] = c;
+			to->d[t] = -za;
+		} else {
+			to->c[t] = (int32_t)((uint32_t)-za << 16 | ((uint32_t)c & 0xffff));
+		}
 	}
-	for (; i < n; i++)
-		sum += q[i];
-	return sum;
 }
 
 /* Tokens t0 .. t0 + nt into the order of a tile. */
-static void pack_tile(const struct vq_tile_plan *pl, uint32_t t0, uint32_t nt)
+static void pack_tile(const struct vq_tile_plan *pl, const struct vq_tile_kind *kind, uint32_t t0,
+		      uint32_t nt)
 {
-	const struct vq_product *p = pl->p;
-	const struct vq_qact *a = p->a;
-	int32_t *q = pl->a.q + (size_t)t0 * pl->n_steps;
-	uint32_t t, s, k;
+	uint32_t n_segs = pl->p->n_segs, s0, s, n;
+	int32_t sum[64];
 
-	for (t = 0; t < nt; t++) {
-		const int8_t *row = a->q + (size_t)(t0 + t) * a->stride;
+	for (s0 = 0; s0 < n_segs; s0 += n) {
+		struct vq_tile_acts a;
 
-		for (k = 0; k < pl->n_steps; k++)
-			memcpy(q + (size_t)k * nt + t, row + 4 * (size_t)k, 4);
-		for (s = 0; s < p->n_segs; s++) {
-			size_t at = (size_t)t0 * p->n_segs + (size_t)s * nt + t;
-			size_t ag = (size_t)(t0 + t) * a->n_groups + s / p->a_every;
-			uint32_t k0 = s * p->seg, k1 = k0 + least(a->n - k0, p->seg);
-			int32_t za = a->zero[ag];
-			int32_t c = (int32_t)(k1 - k0) * za - sum_of(row + k0, k1 - k0);
+		n = least(n_segs - s0, pl->block_segs);
+		a = vq_tile_acts_at(pl, s0, n, t0);
+		for (s = s0; s < s0 + n; s++) {
+			uint32_t steps = vq_tile_steps(pl, s, 1);
 
-			pl->a.s[at] = a->scale[ag];
-			if (pl->narrow) {
-				c = (int32_t)((uint32_t)-za << 16 | ((uint32_t)c & 0xffff));
-			} else {
-				pl->a.d[at] = -za;
-			}
-			pl->a.c[at] = c;
+			pack_codes(pl->p->a, t0, nt, s * pl->seg_steps, steps, a.q);
+			(kind->sum ? kind->sum : sum_codes)(a.q, steps, nt, sum);
+			pack_segment(pl, s, t0, nt, sum, &a);
+			a.q += (size_t)steps * nt;
+			a.c += nt;
+			a.d = a.d ? a.d + nt : NULL;
+			a.s += nt;
 		}
 	}
 }
 
-static int make_plan(struct vq_tile_plan *pl, const struct vq_product *p,
-		     const struct vq_tile_kind *kind, struct vq_err *err)
+/* Tokens of a chunk: their inputs come from a cache each time, and the chunks are of one size. */
+static uint32_t chunk_of(const struct vq_product *p, const struct vq_tile_kind *kind)
 {
-	size_t n = p->a->n_rows, n_corr, n_q;
+	uint32_t most, n;
 
+	if (!kind->block)
+		return kind->chunk;
+	most = least(kind->chunk, CHUNK_IN / (p->w->n_in + 1) / kind->tile * kind->tile);
+	most = most < 4 * kind->tile ? 4 * kind->tile : most;
+	n = vq_ceil_div(p->a->n_rows, most);
+	n = vq_ceil_div(p->a->n_rows, n);
+	return vq_ceil_div(n, kind->tile) * kind->tile;
+}
+
+static void make_plan(struct vq_tile_plan *pl, const struct vq_product *p,
+		      const struct vq_tile_kind *kind)
+{
 	pl->p = p;
 	pl->tile = kind->tile;
-	pl->chunk = kind->chunk;
+	pl->chunk = chunk_of(p, kind);
 	pl->n_steps = vq_ceil_div(p->w->n_in, 4);
 	pl->seg_steps = p->n_segs == 1 ? pl->n_steps : p->seg / 4;
+	pl->block_segs = kind->block ? kind->block / p->seg : p->n_segs;
+	pl->block_segs = pl->block_segs ? least(pl->block_segs, p->n_segs) : 1;
 	pl->n_panels = vq_ceil_div(p->w->n_out, VQ_PANEL);
 	pl->n_chunks = vq_ceil_div(p->a->n_rows, pl->chunk);
 	pl->narrow = kind->may_narrow && (uint64_t)p->seg * 255 <= INT16_MAX;
-	if (vq_mul_size(&n_q, n, pl->n_steps) < 0 || vq_mul_size(&n_corr, n, p->n_segs) < 0)
-		return vq_fail(err, VQ_E_SYS, "memory: %zu x %u inputs are too many", n,
-			       p->w->n_in);
-	pl->a.q = vq_alloc(n_q, sizeof(int32_t), err);
-	pl->a.c = pl->a.q ? vq_alloc(n_corr, sizeof(int32_t), err) : NULL;
-	pl->a.d = pl->a.c ? vq_alloc(pl->narrow ? 0 : n_corr, sizeof(int32_t), err) : NULL;
-	pl->a.s = pl->a.d ? vq_alloc_f32(n_corr, err) : NULL;
-	return pl->a.s ? VQ_OK : VQ_E_SYS;
+	pl->past = !p->add && (uint64_t)p->a->n_rows * p->w->n_out * sizeof(float) > CACHED &&
+		   p->w->n_out * sizeof(float) % LINE == 0 && (uintptr_t)p->y % LINE == 0;
 }
 
-static void plan_free(struct vq_tile_plan *pl)
+/* Cuts pieces off a block of memory, or, where there is none yet, adds up what they need. */
+struct cutter {
+	uint8_t *base;
+	size_t at;
+	int too_large;
+};
+
+static void *cut(struct cutter *c, size_t n, size_t size)
 {
-	vq_free(pl->a.q);
-	vq_free(pl->a.c);
-	vq_free(pl->a.d);
-	vq_free(pl->a.s);
+	size_t bytes, at = c->at;
+
+	if (vq_mul_size(&bytes, n, size) < 0 || bytes > SIZE_MAX / 2 - at) {
+		c->too_large = 1;
+		return NULL;
+	}
+	c->at = (at + bytes + LINE - 1) / LINE * LINE;
+	return c->base ? c->base + at : NULL;
+}
+
+static void cut_all(struct cutter *c, struct vq_tile_plan *pl, const struct vq_tile_kind *kind,
+		    struct vq_tile_panel *buf, int n_threads)
+{
+	size_t n = pl->p->a->n_rows, n_corr = n * pl->p->n_segs;
+	size_t block = kind->block ? (size_t)pl->block_segs * VQ_PANEL : 0;
+	int i;
+
+	pl->a.q = cut(c, n * pl->n_steps, sizeof(int32_t));
+	pl->a.c = cut(c, n_corr, sizeof(int32_t));
+	pl->a.d = cut(c, pl->narrow ? 0 : n_corr, sizeof(int32_t));
+	pl->a.s = cut(c, n_corr, sizeof(float));
+	for (i = 0; i < n_threads; i++) {
+		buf[i].bytes = cut(c, kind->n_bytes(pl), 1);
+		buf[i].corr = cut(c, (size_t)pl->p->n_segs * VQ_PANEL, sizeof(int32_t));
+		buf[i].zero = cut(c, block, sizeof(int32_t));
+		buf[i].scale = cut(c, block, sizeof(float));
+		buf[i].y = cut(c, kind->block ? (size_t)pl->chunk * VQ_PANEL : 0, sizeof(float));
+	}
+}
+
+/* Each thread has its own range of jobs, neighbours in memory, and helps the others when it has done them. */
+static void run_jobs(const struct vq_tile_plan *pl, const struct vq_tile_kind *kind,
+		     const struct vq_tile_panel *buf, struct vq_ranges *left)
+{
+	uint32_t job;
+
+	while (vq_ranges_take(left, (uint32_t)omp_get_thread_num(), &job))
+		kind->job(pl, job % pl->n_panels, job / pl->n_panels, buf);
+}
+
+static void run(const struct vq_tile_plan *pl, const struct vq_tile_kind *kind,
+		const struct vq_tile_panel *buf, struct vq_ranges *left, int n_threads)
+{
+	long long i, n_rows = pl->p->a->n_rows;
+
+	if (n_rows <= kind->tile) /* one tile: no thread need wait for another */
+		pack_tile(pl, kind, 0, (uint32_t)n_rows);
+#pragma omp parallel num_threads(n_threads)
+	{
+		if (n_rows > kind->tile) {
+#pragma omp for schedule(static)
+			for (i = 0; i < n_rows; i += kind->tile)
+				pack_tile(pl, kind, (uint32_t)i,
+					  least((uint32_t)(n_rows - i), kind->tile));
+		}
+		run_jobs(pl, kind, buf + omp_get_thread_num(), left);
+	}
 }
 
 int vq_tiles_run(const struct vq_product *p, const struct vq_tile_kind *kind, struct vq_err *err)
 {
-	uint64_t work = (uint64_t)p->w->n_out * p->w->n_in * p->a->n_rows;
+	uint64_t work = (uint64_t)p->w->n_out * p->w->n_in * p->a->n_rows, n_jobs;
+	int n_threads = work > LITTLE ? omp_get_max_threads() : 1;
+	struct vq_tile_panel buf[VQ_MOST_RANGES];
 	struct vq_tile_plan pl = {0};
-	long long i, n_rows = p->a->n_rows, n_jobs;
-	int rc = VQ_OK, failed = 0;
+	struct vq_ranges left;
+	struct cutter c = {0};
 
 	if (p->n_segs > 1 && p->seg % 4 != 0) /* a step may not straddle segments */
 		return vq_qgemm_generic(p, err);
-	if (make_plan(&pl, p, kind, err) < 0) {
-		rc = VQ_E_SYS;
-		goto out;
-	}
-	n_jobs = (long long)pl.n_panels * pl.n_chunks;
-#pragma omp parallel if (work > LITTLE)
-	{
-		struct vq_tile_panel buf;
-
-		buf.bytes = vq_alloc(kind->n_bytes(&pl), 1, NULL);
-		buf.corr = vq_alloc((size_t)p->n_segs * VQ_PANEL, sizeof(int32_t), NULL);
-		if (!buf.bytes || !buf.corr) {
-#pragma omp atomic write
-			failed = 1;
-		}
-#pragma omp for schedule(static)
-		for (i = 0; i < n_rows; i += kind->tile)
-			pack_tile(&pl, (uint32_t)i, least((uint32_t)(n_rows - i), kind->tile));
-#pragma omp for schedule(dynamic, 1)
-		for (i = 0; i < n_jobs; i++)
-			if (buf.bytes && buf.corr)
-				kind->job(&pl, (uint32_t)(i / pl.n_chunks),
-					  (uint32_t)(i % pl.n_chunks), &buf);
-		vq_free(buf.bytes);
-		vq_free(buf.corr);
-	}
-	if (failed)
-		rc = vq_fail(err, VQ_E_SYS, "memory: cannot have a panel of %u steps", pl.n_steps);
-out:
-	plan_free(&pl);
-	return rc;
+	n_threads = n_threads < VQ_MOST_RANGES ? n_threads : VQ_MOST_RANGES;
+	make_plan(&pl, p, kind);
+	n_jobs = (uint64_t)pl.n_panels * pl.n_chunks;
+	cut_all(&c, &pl, kind, buf, n_threads);
+	if (c.too_large || n_jobs > UINT32_MAX)
+		return vq_fail(err, VQ_E_SYS, "memory: %u x %u inputs are too many", p->a->n_rows,
+			       p->w->n_in);
+	c.base = vq_alloc(c.at + LINE, 1, err); /* what kind->sum may read past the end */
+	if (!c.base)
+		return VQ_E_SYS;
+	c.at = 0;
+	cut_all(&c, &pl, kind, buf, n_threads);
+	vq_ranges_set(&left, (uint32_t)n_threads, (uint32_t)n_jobs);
+	run(&pl, kind, buf, &left, n_threads);
+	vq_free(c.base);
+	return VQ_OK;
 }

@@ -15,6 +15,7 @@
 #include "base/num.h"
 #include "base/rng.h"
 #include "kernel/cpu.h"
+#include "kernel/ranges.h"
 
 /* A block whose end touches a page that may not be read. */
 struct guarded {
@@ -379,6 +380,55 @@ static void a_residual_and_a_bias_are_added_last(void **state)
 	}
 }
 
+/* Several blocks of segments and chunks of tokens; results so large that they go past the caches, or would if their rows
+ * were whole lines. */
+static void every_kernel_set_gives_generics_bits_for_large_products(void **state)
+{
+	static const uint32_t shapes[][3] = {/* out, in, rows */
+					     {1056, 1100, 500},
+					     {1057, 640, 500},
+					     {64, 6000, 530}};
+	static const uint32_t groups[][2] = {{128, 128}, {32, 32}, {0, 0}, {512, 128}};
+	uint32_t i;
+
+	(void)state;
+	for (i = 0; i < 12; i++) {
+		const uint32_t *m = shapes[i % 3], *g = groups[i / 3];
+		struct problem p;
+
+		make(&p, i % 2 ? 4 : 6, g[0], 0, 8, g[1], 0, m[0], m[1], m[2], 0);
+		compare(&p);
+		drop(&p);
+	}
+}
+
+static void every_job_is_taken_by_one_thread(void **state)
+{
+	static const uint32_t n_jobs[] = {0, 1, 3, 64, 100001};
+	uint32_t n_threads, i, k;
+
+	(void)state;
+	for (i = 0; i < 5; i++)
+		for (n_threads = 1; n_threads <= 4; n_threads++) {
+			uint8_t *taken = vq_calloc(n_jobs[i], 1, NULL);
+			struct vq_ranges r;
+
+			vq_ranges_set(&r, n_threads, n_jobs[i]);
+#pragma omp parallel num_threads(n_threads)
+			{
+				uint32_t job;
+
+				while (vq_ranges_take(&r, (uint32_t)omp_get_thread_num(), &job)) {
+#pragma omp atomic
+					taken[job]++;
+				}
+			}
+			for (k = 0; k < n_jobs[i]; k++)
+				assert_int_equal(taken[k], 1);
+			vq_free(taken);
+		}
+}
+
 /* The largest sums that a segment may have, in a segment too long for 16-bit corrections. */
 static void extreme_codes_do_not_overflow(void **state)
 {
@@ -481,6 +531,8 @@ int main(void)
 		cmocka_unit_test(every_kernel_set_gives_generics_bits_for_any_number_of_rows),
 		cmocka_unit_test(codes_of_a_table_multiply_as_defined_in_every_kernel_set),
 		cmocka_unit_test(groups_that_straddle_rows_have_no_integer_product),
+		cmocka_unit_test(every_kernel_set_gives_generics_bits_for_large_products),
+		cmocka_unit_test(every_job_is_taken_by_one_thread),
 		cmocka_unit_test(a_residual_and_a_bias_are_added_last),
 		cmocka_unit_test(extreme_codes_do_not_overflow),
 		cmocka_unit_test(the_number_of_threads_does_not_show),
