@@ -7,8 +7,6 @@
 #include "base/mem.h"
 #include "format/image_codec.h"
 
-#define FILE_LIMIT ((size_t)1 << 30) /* bytes of a picture file */
-
 int vq_image_new(struct vq_image *im, uint64_t w, uint64_t h, const char *label, struct vq_err *err)
 {
 	uint8_t *rgb;
@@ -52,7 +50,7 @@ int vq_image_read(struct vq_image *im, const char *path, int status, struct vq_e
 {
 	char *data;
 	size_t n;
-	int rc = vq_file_read(path, FILE_LIMIT, status, &data, &n, err);
+	int rc = vq_file_read(path, VQ_IMAGE_MAX_FILE, status, &data, &n, err);
 
 	if (rc < 0)
 		return rc;

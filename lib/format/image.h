@@ -14,7 +14,8 @@ struct vq_image {
 };
 
 #define VQ_IMAGE_MAX_SIDE   65500u
-#define VQ_IMAGE_MAX_PIXELS 178956970ull /* Pillow's limit against decompression bombs */
+#define VQ_IMAGE_MAX_FILE   ((size_t)1 << 30) /* bytes */
+#define VQ_IMAGE_MAX_PIXELS 178956970ull      /* Pillow's limit against decompression bombs */
 
 /* PNG or JPEG by content.  Palettes are expanded (an index past the palette is grey of that level, as in
  * Pillow); alpha and tRNS are dropped, not composited; grey is repeated; 16-bit samples keep their high

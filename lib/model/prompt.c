@@ -83,25 +83,6 @@ static int expand(struct vq_prompt *p, const struct vq_config *c, const int32_t 
 	return VQ_OK;
 }
 
-/* The picture as the vision tower takes it; a path inside data that cannot be opened is bad data. */
-static int load(struct vq_prompt *p, const struct vq_config *c, const char *path,
-		struct vq_err *err)
-{
-	struct vq_image im = {0};
-	size_t side = c->preproc.crop;
-	int rc = vq_image_read(&im, path, VQ_E_DATA, err);
-
-	if (rc < 0)
-		return rc;
-	p->pixels = vq_alloc_f32(3 * side * side, err);
-	rc = p->pixels ? vq_preprocess(&c->preproc, &im, p->pixels, err) : VQ_E_SYS;
-	if (rc < 0 && p->pixels)
-		vq_err_prefix(err, "%s", path);
-	vq_image_free(&im);
-	p->n_images = 1;
-	return rc;
-}
-
 /* "<image>" in the question, a picture, and a model that sees: all or none. */
 static int check(const struct vq_config *c, const char *question, const char *image,
 		 struct vq_err *err)
@@ -121,8 +102,8 @@ static int check(const struct vq_config *c, const char *question, const char *im
 	return VQ_OK;
 }
 
-int vq_prompt_build(struct vq_prompt *p, const struct vq_config *c, const struct vq_tokenizer *t,
-		    const char *question, const char *image, struct vq_err *err)
+int vq_prompt_tokens(struct vq_prompt *p, const struct vq_config *c, const struct vq_tokenizer *t,
+		     const char *question, const char *image, struct vq_err *err)
 {
 	struct vq_prompt q = {0};
 	char *text = NULL;
@@ -133,18 +114,44 @@ int vq_prompt_build(struct vq_prompt *p, const struct vq_config *c, const struct
 	if (rc < 0)
 		return rc;
 	text = vq_chat_prompt(c->chat, question, err);
-	if (!text) {
-		rc = VQ_E_SYS;
-		goto out;
-	}
-	rc = encode(c, t, text, &ids, &n, err);
+	rc = text ? encode(c, t, text, &ids, &n, err) : VQ_E_SYS;
 	if (rc == VQ_OK)
 		rc = expand(&q, c, ids, n, err);
-	if (rc == VQ_OK && image)
-		rc = load(&q, c, image, err);
-out:
 	vq_free(ids);
 	vq_free(text);
+	if (rc < 0)
+		return rc;
+	q.n_images = image ? 1 : 0;
+	*p = q;
+	return VQ_OK;
+}
+
+int vq_prompt_pixels(const struct vq_config *c, const struct vq_image *im, const char *label,
+		     float *pixels, struct vq_err *err)
+{
+	int rc = vq_preprocess(&c->preproc, im, pixels, err);
+
+	return rc < 0 ? vq_err_prefix(err, "%s", label) : rc;
+}
+
+int vq_prompt_build(struct vq_prompt *p, const struct vq_config *c, const struct vq_tokenizer *t,
+		    const char *question, const char *image, struct vq_err *err)
+{
+	size_t side = c->preproc.crop;
+	struct vq_image im = {0};
+	struct vq_prompt q;
+	int rc = vq_prompt_tokens(&q, c, t, question, image, err);
+
+	if (rc < 0)
+		return rc;
+	if (image) {
+		rc = vq_image_read(&im, image, VQ_E_DATA, err);
+		if (rc >= 0 && !(q.pixels = vq_alloc_f32(3 * side * side, err)))
+			rc = VQ_E_SYS;
+		if (rc >= 0)
+			rc = vq_prompt_pixels(c, &im, image, q.pixels, err);
+		vq_image_free(&im);
+	}
 	if (rc < 0)
 		vq_prompt_free(&q);
 	else

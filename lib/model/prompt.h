@@ -9,14 +9,25 @@
 struct vq_prompt {
 	int32_t *tokens; /* the image token repeated n_image_tokens times for each picture */
 	uint32_t n_tokens;
-	float *pixels; /* [n_images, 3, S, S]; NULL without a picture */
+	float *pixels; /* [n_images, 3, S, S]; NULL without a picture, and from vq_prompt_tokens */
 	uint32_t n_images;
 };
 
-/* question: the human turn; "<image>" in it must match image (path or NULL). */
+/* question: the human turn; "<image>" in it must match image (path or NULL).  A path inside data that cannot be
+ * opened is bad data. */
 VQ_MUST_CHECK int vq_prompt_build(struct vq_prompt *p, const struct vq_config *c,
 				  const struct vq_tokenizer *t, const char *question,
 				  const char *image, struct vq_err *err);
+
+/* The same without the pixels: the file is not opened. */
+VQ_MUST_CHECK int vq_prompt_tokens(struct vq_prompt *p, const struct vq_config *c,
+				   const struct vq_tokenizer *t, const char *question,
+				   const char *image, struct vq_err *err);
+
+/* A picture as the vision tower takes it: pixels [3, S, S].  Errors name label. */
+VQ_MUST_CHECK int vq_prompt_pixels(const struct vq_config *c, const struct vq_image *im,
+				   const char *label, float *pixels, struct vq_err *err);
+
 void vq_prompt_free(struct vq_prompt *p);
 
 #endif

@@ -171,8 +171,6 @@ static int take(struct vq_asks *a, const json_t *by_id, const char *path, json_t
 	q = &a->v[json_integer_value(at)];
 	if (q->line)
 		return vq_fail(err, VQ_E_DATA, "%s: two answers to question '%s'", path, q->id);
-	if (vq_json_u32(o, "n_prompt", 0, &q->n_prompt, path, err) < 0)
-		return VQ_E_DATA;
 	q->line = vq_alloc(n + 1, 1, err);
 	if (!q->line)
 		return VQ_E_SYS;

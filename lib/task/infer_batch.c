@@ -7,20 +7,11 @@
 #include "model/sampler.h"
 #include "task/infer_parts.h"
 
-#define MAX_ROWS    2048u             /* of a batch */
-#define MAX_KV      ((size_t)1 << 30) /* bytes of its cache */
-#define DATA_TOKENS 16u               /* of an answer to a question of a data set */
+#define MAX_KV      ((size_t)1 << 30) /* bytes of a batch's cache */
+#define SMALL_ROWS  1024u /* of a small model's batch: what its layers hold stays in near caches */
+#define MAX_PROMPTS 64u
+#define DATA_TOKENS 16u /* of an answer to a question of a data set */
 #define TALK_TOKENS 256u
-
-/* Bytes of one token: a panel's share. */
-static int kv_row(const struct vq_decoder_config *c, enum vq_kv_type type, size_t *bytes)
-{
-	int rc = vq_kv_bytes(c->n_layers, 1, VQ_KEY_PANEL, c->layer.n_kv_heads, c->layer.head_dim,
-			     type, bytes);
-
-	*bytes /= VQ_KEY_PANEL;
-	return rc;
-}
 
 uint32_t vq_infer_max_tokens(const struct vq_infer *o)
 {
@@ -29,16 +20,33 @@ uint32_t vq_infer_max_tokens(const struct vq_infer *o)
 
 void vq_batcher_init(struct vq_batcher *b, const struct vq_infer *o, const struct vq_loaded *l)
 {
-	const struct vq_decoder_config *c = &l->model.cfg.decoder;
-	size_t row;
-
 	memset(b, 0, sizeof(*b));
 	b->o = o;
 	b->l = l;
 	b->max_tokens = vq_infer_max_tokens(o);
-	b->max_rows = MAX_ROWS;
-	if (kv_row(c, o->kv, &row) >= 0 && MAX_KV / row < MAX_ROWS)
-		b->max_rows = (uint32_t)(MAX_KV / row);
+}
+
+/* A score needs no cache but one layer's, for what prompts share. */
+static uint32_t cached_layers(const struct vq_batcher *b)
+{
+	return b->o->score ? 1 : b->l->model.cfg.decoder.n_layers;
+}
+
+static uint32_t answer_room(const struct vq_batcher *b)
+{
+	return b->o->score ? 0 : b->max_tokens;
+}
+
+struct vq_group_limits vq_batcher_limits(const struct vq_batcher *b, int small)
+{
+	const struct vq_layer_config *c = &b->l->model.cfg.decoder.layer;
+	size_t token = (size_t)cached_layers(b) * c->n_kv_heads * c->head_dim * 2 * sizeof(float);
+
+	return (struct vq_group_limits){.image_token = b->l->model.cfg.image_token,
+					.prompts = MAX_PROMPTS,
+					.rows = small ? SMALL_ROWS : VQ_MAX_ROWS,
+					.answer = answer_room(b),
+					.cells = MAX_KV / token};
 }
 
 void vq_batcher_free(struct vq_batcher *b)
@@ -49,6 +57,7 @@ void vq_batcher_free(struct vq_batcher *b)
 void vq_answering_free(struct vq_answering *a)
 {
 	vq_prompt_free(&a->prompt);
+	vq_picture_file_free(&a->file);
 	vq_free(a->tokens);
 	vq_free(a->logits);
 	vq_str_free(&a->text);
@@ -57,124 +66,92 @@ void vq_answering_free(struct vq_answering *a)
 
 /* --- prompts --- */
 
-/* All pictures of the batch one after the other, so that the tower sees many rows at a time; given. */
-static float *gather(const struct vq_config *c, const struct vq_answering *v, uint32_t n,
-		     uint32_t pictures, struct vq_err *err)
-{
-	size_t each = (size_t)3 * c->vision.image_size * c->vision.image_size, at = 0;
-	float *pixels = vq_alloc(pictures, each * sizeof(float), err);
-	uint32_t i;
-
-	for (i = 0; pixels && i < n; i++) {
-		if (v[i].prompt.n_images)
-			memcpy(pixels + at, v[i].prompt.pixels,
-			       v[i].prompt.n_images * each * sizeof(float));
-		at += v[i].prompt.n_images * each;
-	}
-	return pixels;
-}
-
-/* All pictures of the batch -> decoder rows [*n_rows, d]; NULL and *n_rows 0 when there are none. */
-static int encode(struct vq_batcher *b, const struct vq_answering *v, uint32_t n, float **rows,
-		  size_t *n_rows, struct vq_err *err)
-{
-	const struct vq_config *c = &b->l->model.cfg;
-	size_t each = (size_t)c->n_image_tokens * c->projector.out;
-	double t0 = vq_now();
-	uint32_t i, pictures = 0;
-	float *pixels;
-	int rc = VQ_E_SYS;
-
-	*rows = NULL;
-	*n_rows = 0;
-	for (i = 0; i < n; i++)
-		pictures += v[i].prompt.n_images;
-	if (pictures == 0)
-		return VQ_OK;
-	*rows = vq_alloc(pictures, each * sizeof(float), err);
-	pixels = *rows ? gather(c, v, n, pictures, err) : NULL;
-	if (pixels)
-		rc = vq_vision_encode(&b->l->model, pixels, pictures, *rows, err);
-	vq_free(pixels);
-	*n_rows = (size_t)pictures * c->n_image_tokens;
-	b->times.vision += vq_now() - t0;
-	b->times.pictures += pictures;
-	return rc;
-}
-
-/* The tokens of all prompts, one after the other. */
-static int32_t *join(const struct vq_answering *v, uint32_t n, uint32_t *start, struct vq_err *err)
-{
-	int32_t *tokens;
-	uint32_t i;
-
-	for (i = 0, start[0] = 0; i < n; i++)
-		start[i + 1] = start[i] + v[i].prompt.n_tokens;
-	tokens = vq_alloc(start[n], sizeof(*tokens), err);
-	for (i = 0; tokens && i < n; i++)
-		memcpy(tokens + start[i], v[i].prompt.tokens,
-		       v[i].prompt.n_tokens * sizeof(*tokens));
-	return tokens;
-}
-
 /* Room for the longest prompt and its answer, in a cache that grows but is kept. */
-static int prepare_cache(struct vq_batcher *b, const struct vq_answering *v, uint32_t n,
+static int prepare_cache(struct vq_batcher *b, struct vq_answering *const *v, uint32_t n,
 			 struct vq_err *err)
 {
 	const struct vq_decoder_config *c = &b->l->model.cfg.decoder;
-	uint32_t more = b->o->score ? 0 : b->max_tokens, room = 0, i;
+	uint32_t room = 0, i;
 
 	for (i = 0; i < n; i++)
-		if (v[i].prompt.n_tokens + more > room)
-			room = v[i].prompt.n_tokens + more;
+		if (v[i]->prompt.n_tokens + answer_room(b) > room)
+			room = v[i]->prompt.n_tokens + answer_room(b);
 	if (c->max_position && room > c->max_position)
 		room = c->max_position;
 	if (n <= b->kv.n_seqs && room <= b->kv.room) {
 		vq_kv_reset(&b->kv);
-		return VQ_OK;
+	} else {
+		int rc;
+
+		vq_kv_free(&b->kv);
+		rc = vq_kv_new(&b->kv, cached_layers(b), n, room, c->layer.n_kv_heads,
+			       c->layer.head_dim, b->o->kv, err);
+		if (rc < 0)
+			return rc;
 	}
-	vq_kv_free(&b->kv);
-	return vq_kv_new(&b->kv, c->n_layers, n, room, c->layer.n_kv_heads, c->layer.head_dim,
-			 b->o->kv, err);
+	for (i = 1; i < n; i++)
+		vq_kv_share(&b->kv, i, v[i]->shared);
+	return VQ_OK;
+}
+
+/* The tokens of a prompt that are its own, from its text and its picture's rows, to h. */
+static int embed_own(const struct vq_batcher *b, const struct vq_answering *a, float *h,
+		     struct vq_err *err)
+{
+	const struct vq_config *c = &b->l->model.cfg;
+	const int32_t *tokens = a->prompt.tokens;
+	const float *image = a->picture ? a->picture->rows : NULL;
+	size_t before = 0, own = 0;
+	uint32_t i;
+
+	for (i = 0; image && i < a->prompt.n_tokens; i++)
+		if (tokens[i] == c->image_token)
+			*(i < a->shared ? &before : &own) += 1;
+	return vq_decoder_embed(&b->l->model, tokens + a->shared, a->prompt.n_tokens - a->shared,
+				image ? image + before * c->projector.out : NULL, own, h, err);
+}
+
+/* The rows that go through the decoder: first row of each prompt, and the hidden states before the first layer. */
+static int embed(const struct vq_batcher *b, struct vq_answering *const *v, uint32_t n,
+		 uint32_t *start, float **h, struct vq_err *err)
+{
+	size_t d = b->l->model.cfg.decoder.layer.hidden;
+	uint32_t i;
+	int rc = VQ_OK;
+
+	for (i = 0, start[0] = 0; i < n; i++)
+		start[i + 1] = start[i] + v[i]->prompt.n_tokens - v[i]->shared;
+	*h = vq_alloc(start[n], d * sizeof(float), err);
+	if (!*h)
+		return VQ_E_SYS;
+	for (i = 0; rc >= 0 && i < n; i++)
+		rc = embed_own(b, v[i], *h + start[i] * d, err);
+	return rc;
 }
 
 /* Prompts through the decoder: logits [n, V] that follow each. */
-static int prefill(struct vq_batcher *b, struct vq_answering *v, uint32_t n, float *logits,
+static int prefill(struct vq_batcher *b, struct vq_answering *const *v, uint32_t n, float *logits,
 		   struct vq_err *err)
 {
 	const struct vq_model *m = &b->l->model;
-	uint32_t *start = vq_alloc(2 * (size_t)n + 1, sizeof(*start), err), i;
-	int32_t *tokens = start ? join(v, n, start, err) : NULL;
-	float *image = NULL, *h = NULL;
-	struct vq_batch batch = {n, start};
-	size_t n_image = 0;
-	double t0;
-	int rc = VQ_E_SYS;
+	uint32_t *start = vq_alloc((size_t)n + 1, sizeof(*start), err), i;
+	float *last = vq_alloc(n, m->cfg.decoder.layer.hidden * sizeof(float), err), *h = NULL;
+	double t0 = vq_now();
+	int rc = start && last ? prepare_cache(b, v, n, err) : VQ_E_SYS;
 
-	if (!tokens)
-		goto out;
-	rc = encode(b, v, n, &image, &n_image, err);
-	if (rc < 0)
-		goto out;
-	t0 = vq_now();
-	h = vq_alloc(start[n], m->cfg.decoder.layer.hidden * sizeof(float), err);
-	if (!h) {
-		rc = VQ_E_SYS;
-		goto out;
+	if (rc >= 0)
+		rc = embed(b, v, n, start, &h, err);
+	if (rc >= 0)
+		rc = vq_decoder_last(m, h, &(struct vq_batch){n, start}, &b->kv, last, err);
+	for (i = 0; rc >= 0 && i < n; i++) {
+		b->times.prompt_tokens += v[i]->prompt.n_tokens;
+		start[i] = i;
 	}
-	rc = vq_decoder_embed(m, tokens, start[n], image, n_image, h, err);
 	if (rc >= 0)
-		rc = vq_decoder_layers(m, h, &batch, &b->kv, err);
-	for (i = 0; i < n; i++)
-		start[n + 1 + i] = start[i + 1] - 1; /* the last row of each */
-	if (rc >= 0)
-		rc = vq_decoder_logits(m, h, start + n + 1, n, logits, err);
+		rc = vq_decoder_logits(m, last, start, n, logits, err);
 	b->times.prefill += vq_now() - t0;
-	b->times.prompt_tokens += start[n];
-out:
 	vq_free(start);
-	vq_free(tokens);
-	vq_free(image);
+	vq_free(last);
 	vq_free(h);
 	return rc;
 }
@@ -288,7 +265,7 @@ static int check(const struct vq_batcher *b, const struct vq_answering *a, const
 }
 
 /* The newest token of every unfinished answer through the decoder: logits [active, V] in their order. */
-static int step(struct vq_batcher *b, struct vq_answering *v, uint32_t n, uint32_t *start,
+static int step(struct vq_batcher *b, struct vq_answering *const *v, uint32_t n, uint32_t *start,
 		int32_t *tokens, float *h, float *logits, struct vq_err *err)
 {
 	const struct vq_model *m = &b->l->model;
@@ -298,8 +275,8 @@ static int step(struct vq_batcher *b, struct vq_answering *v, uint32_t n, uint32
 
 	for (i = 0, active = 0; i < n; i++) {
 		start[i] = active;
-		if (!v[i].finished)
-			tokens[active++] = v[i].tokens[v[i].n_tokens - 1];
+		if (!v[i]->finished)
+			tokens[active++] = v[i]->tokens[v[i]->n_tokens - 1];
 	}
 	start[n] = active;
 	rc = vq_decoder_embed(m, tokens, active, NULL, 0, h, err);
@@ -313,16 +290,16 @@ static int step(struct vq_batcher *b, struct vq_answering *v, uint32_t n, uint32
 	return rc;
 }
 
-static uint32_t count_active(const struct vq_answering *v, uint32_t n)
+static uint32_t count_active(struct vq_answering *const *v, uint32_t n)
 {
 	uint32_t active = 0, i;
 
 	for (i = 0; i < n; i++)
-		active += !v[i].finished;
+		active += !v[i]->finished;
 	return active;
 }
 
-static int decode(struct vq_batcher *b, struct vq_answering *v, uint32_t n, float *logits,
+static int decode(struct vq_batcher *b, struct vq_answering *const *v, uint32_t n, float *logits,
 		  struct vq_err *err)
 {
 	size_t vocab = b->l->model.cfg.decoder.vocab;
@@ -335,11 +312,11 @@ static int decode(struct vq_batcher *b, struct vq_answering *v, uint32_t n, floa
 	while (rc >= 0 && count_active(v, n)) {
 		rc = step(b, v, n, start, tokens, h, logits, err);
 		for (i = 0, active = 0; rc >= 0 && i < n; i++) {
-			if (v[i].finished)
+			if (v[i]->finished)
 				continue;
-			rc = check(b, &v[i], logits + active * vocab, err);
+			rc = check(b, v[i], logits + active * vocab, err);
 			if (rc >= 0)
-				rc = extend(b, &v[i], logits + active * vocab, err);
+				rc = extend(b, v[i], logits + active * vocab, err);
 			active++;
 		}
 	}
@@ -366,7 +343,8 @@ static int first_token(struct vq_batcher *b, struct vq_answering *a, const float
 	return b->o->score ? score(b, a, logits, err) : extend(b, a, logits, err);
 }
 
-int vq_batch_run(struct vq_batcher *b, struct vq_answering *v, uint32_t n, struct vq_err *err)
+int vq_batch_run(struct vq_batcher *b, struct vq_answering *const *v, uint32_t n,
+		 struct vq_err *err)
 {
 	size_t vocab = b->l->model.cfg.decoder.vocab;
 	float *logits = vq_alloc(n, vocab * sizeof(float), err);
@@ -374,16 +352,14 @@ int vq_batch_run(struct vq_batcher *b, struct vq_answering *v, uint32_t n, struc
 	int rc = logits ? VQ_OK : VQ_E_SYS;
 
 	for (i = 0; rc >= 0 && i < n; i++) {
-		v[i].tokens = vq_alloc(b->max_tokens, sizeof(int32_t), err);
-		if (!v[i].tokens)
+		v[i]->tokens = vq_alloc(b->max_tokens, sizeof(int32_t), err);
+		if (!v[i]->tokens)
 			rc = VQ_E_SYS;
 	}
 	if (rc >= 0)
-		rc = prepare_cache(b, v, n, err);
-	if (rc >= 0)
 		rc = prefill(b, v, n, logits, err);
 	for (i = 0; rc >= 0 && i < n; i++)
-		rc = first_token(b, &v[i], logits + i * vocab, err);
+		rc = first_token(b, v[i], logits + i * vocab, err);
 	if (rc >= 0)
 		rc = decode(b, v, n, logits, err);
 	vq_free(logits);

@@ -8,6 +8,7 @@
 #include "model/packed.h"
 #include "model/prompt.h"
 #include "task/infer.h"
+#include "task/infer_prefix.h"
 
 /* --- the model (infer_load.c) --- */
 
@@ -38,7 +39,6 @@ VQ_MUST_CHECK int vq_loaded_check(const struct vq_loaded *l, struct vq_err *err)
 struct vq_ask {
 	char *id, *text, *image; /* image NULL: none */
 	char *line;              /* the answer that a resumed run already has, or NULL */
-	uint32_t n_prompt;       /* tokens, once known; 0 before */
 };
 
 struct vq_asks {
@@ -56,26 +56,78 @@ void vq_asks_close(struct vq_asks *a);
 VQ_MUST_CHECK int vq_asks_resume(struct vq_asks *a, const char *path, const json_t *opening,
 				 struct vq_err *err);
 
+struct vq_run_times {
+	double vision, prefill, decode; /* sums over those that ran at the same time */
+	uint64_t pictures, prompt_tokens, decoded_tokens;
+};
+
+/* --- pictures (infer_pictures.c) --- */
+
+/* The bytes of a file, and what they are known by. */
+struct vq_picture_file {
+	char *data; /* NULL once nobody needs it */
+	size_t n;
+	uint64_t key[2];
+};
+
+struct vq_picture {
+	struct vq_picture_file file;
+	const char *path; /* borrowed from the question that came with it first */
+	float *rows;      /* [n_image_tokens, d] for the decoder; NULL until it is worked out */
+	int rc;           /* what that said; err with it */
+	struct vq_err err;
+	uint64_t used; /* the round that asked for it last */
+};
+
+struct vq_pictures {
+	struct vq_picture **v;
+	size_t n, room, each; /* each: floats of one picture's rows */
+	uint64_t now;
+};
+
+void vq_pictures_init(struct vq_pictures *c, const struct vq_config *cfg);
+void vq_pictures_free(struct vq_pictures *c);
+
+/* A round begins: of the pictures that earlier ones asked for, those asked for last stay. */
+void vq_pictures_next(struct vq_pictures *c);
+
+/* A path inside data that cannot be opened is bad data. */
+VQ_MUST_CHECK int vq_picture_read(struct vq_picture_file *f, const char *path, struct vq_err *err);
+void vq_picture_file_free(struct vq_picture_file *f);
+
+/* The picture of a file; it stays for this round.  A new one takes the bytes over and keeps path.  NULL: VQ_E_SYS. */
+struct vq_picture *vq_pictures_get(struct vq_pictures *c, struct vq_picture_file *f,
+				   const char *path, struct vq_err *err);
+
+/* Works out what this round asks for, `workers` towers at a time: each picture has its rows then, or rc < 0. */
+VQ_MUST_CHECK int vq_pictures_encode(struct vq_pictures *c, const struct vq_model *m,
+				     uint32_t workers, struct vq_run_times *times,
+				     struct vq_err *err);
+
 /* --- answering (infer_batch.c) --- */
+
+#define VQ_MAX_ROWS 2048u /* that go through a large model's layers together */
 
 struct vq_answering {
 	struct vq_ask *ask;
 	struct vq_prompt prompt;
+	struct vq_picture_file file; /* until the picture is known */
+	struct vq_picture *picture;  /* NULL: none; borrowed for the round */
+	uint32_t shared; /* tokens that it begins with like the one before it in the batch */
 	int32_t *tokens; /* [n_tokens] of the answer; the end token is not among them */
 	uint32_t n_tokens;
 	struct vq_str text;
 	struct vq_token_stream stream;
 	int finished;
 	float *logits; /* [vocab] that follow the prompt, with --logits */
+	double ms;     /* its part of the time that its batch took */
 	/* with --score */
 	uint32_t n_choices;
 	double log_probs[VQ_MAX_CHOICES]; /* of A, B, ... */
 	uint32_t best;
-};
-
-struct vq_run_times {
-	double vision, prefill, decode;
-	uint64_t pictures, prompt_tokens, decoded_tokens;
+	/* of building it */
+	int rc;
+	struct vq_err err;
 };
 
 /* What a batch needs besides its questions; one for each that runs at the same time.  kv is kept from batch to
@@ -83,7 +135,7 @@ struct vq_run_times {
 struct vq_batcher {
 	const struct vq_infer *o;
 	const struct vq_loaded *l;
-	uint32_t max_tokens, max_rows;
+	uint32_t max_tokens;
 	struct vq_kv kv;
 	struct vq_run_times times;
 	/* Called after each token with the text so far; may be NULL. */
@@ -94,16 +146,46 @@ struct vq_batcher {
 uint32_t vq_infer_max_tokens(const struct vq_infer *o); /* of an answer */
 void vq_batcher_init(struct vq_batcher *b, const struct vq_infer *o, const struct vq_loaded *l);
 void vq_batcher_free(struct vq_batcher *b);
-VQ_MUST_CHECK int vq_batch_run(struct vq_batcher *b, struct vq_answering *v, uint32_t n,
+
+/* Limits of a plan: what the cache of a batch may take, rows as many as the model's size asks for. */
+struct vq_group_limits vq_batcher_limits(const struct vq_batcher *b, int small);
+
+/* Answers v[0..n), in the order of a plan; pictures are worked out, shared is set. */
+VQ_MUST_CHECK int vq_batch_run(struct vq_batcher *b, struct vq_answering *const *v, uint32_t n,
 			       struct vq_err *err);
 void vq_answering_free(struct vq_answering *a);
+
+/* --- rounds (infer_round.c) --- */
+
+/* Questions that are looked at together: prompts built, pictures worked out, planned, answered. */
+struct vq_rounds {
+	const struct vq_infer *o;
+	const struct vq_loaded *l;
+	struct vq_batcher
+		*b; /* [workers] batches at a time; results do not depend on their number */
+	uint32_t workers;
+	int small; /* a model whose layers are too little work to share out: a batch runs on one thread */
+	struct vq_pictures pictures;
+	struct vq_answering *v; /* [n] of this round, in the order of the questions */
+	uint32_t n;
+};
+
+VQ_MUST_CHECK int vq_rounds_open(struct vq_rounds *r, const struct vq_infer *o,
+				 const struct vq_loaded *l, struct vq_err *err);
+void vq_rounds_close(struct vq_rounds *r);
+
+/* Answers the next questions, q[0] to at most q[n - 1], as many as a round takes: r->n.  That depends on the questions
+ * and the model alone, and so does what goes through the decoder together: where one of them is open, also
+ * questions that an earlier run answered (line) are, so that the sums of the others are cut as they were.
+ * After a failure the first r->n have been answered. */
+VQ_MUST_CHECK int vq_round(struct vq_rounds *r, struct vq_ask *q, uint32_t n, struct vq_err *err);
 
 /* --- records (infer_records.c); NULL without memory --- */
 
 /* What determines the answers, and which were asked for. */
 json_t *vq_infer_opening(const struct vq_infer *o, const struct vq_loaded *l,
 			 const struct vq_asks *a, uint32_t max_tokens);
-json_t *vq_infer_answer(const struct vq_answering *a, double ms);
+json_t *vq_infer_answer(const struct vq_answering *a);
 /* workers: batches that ran at a time; t is the sum over them. */
 json_t *vq_infer_totals(const struct vq_loaded *l, const struct vq_asks *a,
 			const struct vq_run_times *t, uint32_t workers, double load_seconds,

@@ -47,7 +47,7 @@ json_t *vq_infer_opening(const struct vq_infer *o, const struct vq_loaded *l,
 	return j;
 }
 
-json_t *vq_infer_answer(const struct vq_answering *a, double ms)
+json_t *vq_infer_answer(const struct vq_answering *a)
 {
 	json_t *tokens = json_array(), *j, *scores;
 	char letter[2] = "";
@@ -57,7 +57,7 @@ json_t *vq_infer_answer(const struct vq_answering *a, double ms)
 		json_array_append_new(tokens, json_integer(a->tokens[i]));
 	j = json_pack("{s:s, s:s, s:o, s:i, s:f}", "question_id", a->ask->id, "text",
 		      a->text.s ? a->text.s : "", "tokens", tokens, "n_prompt",
-		      (int)a->prompt.n_tokens, "ms", ms);
+		      (int)a->prompt.n_tokens, "ms", a->ms);
 	if (!j || a->n_choices == 0)
 		return j;
 	scores = json_object();
