@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/mem.h"
 #include "cli.h"
 #include "task/pack.h"
 
@@ -41,6 +42,7 @@ int main(int argc, char **argv)
 	int rc;
 
 	(void)vq_cli_parse(&tool, argc, argv); /* no operands */
+	vq_mem_keep_large();
 	rc = vq_output_open(&o, common.output, &err);
 	if (rc == VQ_OK)
 		rc = vq_pack_run(&pack, STDIN_FILENO, "stdin", o.fd, o.label, &err);

@@ -313,7 +313,10 @@ int main(int argc, char **argv)
 		return rc;
 	if (dry_run)
 		return vq_cli_finish(&tool, say_cost(&o, &err), &err);
-	vq_mem_keep_freed();
+	if (vq_search_by_block(&o))
+		vq_mem_keep_freed();
+	else
+		vq_mem_keep_large();
 	vq_stop_catch();
 	rc = vq_output_aside(&aside, common.output, o.resume, &err);
 	o.resume = aside ? aside : o.resume;

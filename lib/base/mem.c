@@ -87,6 +87,14 @@ void vq_mem_keep_freed(void)
 #endif
 }
 
+void vq_mem_keep_large(void)
+{
+#if defined(__GLIBC__)
+	mallopt(M_MMAP_MAX, 0); /* the threshold above goes to 32 MiB only */
+	mallopt(M_TRIM_THRESHOLD, 512 << 20);
+#endif
+}
+
 /* One "Key:   123 kB" line of a file below /proc, in bytes; 0 when the system has none. */
 static uint64_t proc_bytes(const char *path, const char *key)
 {

@@ -28,6 +28,9 @@ void vq_free(void *p); /* NULL is fine */
  * layer: given back to the system each time, they cost a quarter to a third of the time in page faults. */
 void vq_mem_keep_freed(void);
 
+/* Blocks over 32 MiB too: for work that holds few of them at a time and takes their like again. */
+void vq_mem_keep_large(void);
+
 /* Bytes that could still be taken: what the system calls available, bounded by what the control group of this process
  * and those above it may hold, and by the limit on its addresses.  UINT64_MAX when the system does not say. */
 uint64_t vq_mem_available(void);

@@ -7,6 +7,8 @@
 
 #define LITTLE 32768u /* codes below which one thread is faster */
 #define STEP   128u   /* codes a step: 32 rows, 4 inputs */
+#define LINE \
+	64u /* inputs of a row at a time, a cache line: rows may lie at multiples of a power of two */
 
 /* Widths of the planes of a code, least significant first; the count. */
 static uint32_t planes_of(uint32_t bits, uint32_t width[3])
@@ -40,21 +42,36 @@ size_t vq_packed_n_scales(uint32_t n_out, uint32_t n_groups)
 	return vq_mul_size(&n, rows, n_groups) < 0 ? SIZE_MAX : n;
 }
 
+/* v[i] |= v[n + i] << shift for n bytes, eight at a time: no bit leaves its byte, for what is shifted is narrow enough. */
+static inline void fold(uint64_t *v, uint32_t n, uint32_t shift)
+{
+	uint32_t i;
+
+	for (i = 0; i < n / 8; i++)
+		v[i] |= v[n / 8 + i] << shift;
+}
+
+/* Field j of byte i of a plane is code n j + i: halves are laid over each other until a byte is full. */
 static void pack_step(uint32_t bits, const uint8_t e[STEP], uint8_t *out)
 {
-	uint32_t width[3], n = planes_of(bits, width), p, i, j, low = 0;
+	const uint64_t each = 0x0101010101010101u;
+	uint32_t width[3], n = planes_of(bits, width), p, i, low = 0;
+	uint64_t all[STEP / 8], v[STEP / 8];
 
+	memcpy(all, e, STEP);
 	for (p = 0; p < n; p++) {
-		uint32_t f = width[p], bytes = 16 * f, mask = (1u << f) - 1;
+		uint32_t f = width[p];
 
-		for (i = 0; i < bytes; i++) {
-			uint32_t v = 0;
-
-			for (j = 0; j < 8 / f; j++)
-				v |= ((uint32_t)e[bytes * j + i] >> low & mask) << (f * j);
-			out[i] = (uint8_t)v;
-		}
-		out += bytes;
+		for (i = 0; i < STEP / 8; i++)
+			v[i] = all[i] >> low & each * ((1u << f) - 1);
+		if (f <= 4)
+			fold(v, 64, 4);
+		if (f <= 2)
+			fold(v, 32, 2);
+		if (f == 1)
+			fold(v, 16, 1);
+		memcpy(out, v, 16 * (size_t)f);
+		out += 16 * f;
 		low += f;
 	}
 }
@@ -83,25 +100,41 @@ void vq_panel_expand(uint32_t bits, const uint8_t *panel, uint32_t n_steps, uint
 		expand_step(bits, panel + (size_t)k * 16 * bits, codes + (size_t)k * STEP);
 }
 
+/* Codes of n rows from codes on, n_cols <= LINE of each, in the order of the layout; what is not there is 0. */
+static void gather(const uint8_t *codes, uint32_t n, uint32_t n_in, uint32_t n_cols,
+		   uint8_t e[LINE / 4][STEP])
+{
+	uint32_t r, k;
+
+	if (n < VQ_PANEL || n_cols < LINE)
+		memset(e, 0, LINE / 4 * STEP);
+	for (r = 0; r < n; r++, codes += n_in) {
+		for (k = 0; k < n_cols / 4; k++)
+			memcpy(e[k] + (size_t)4 * r, codes + (size_t)4 * k, 4);
+		if (n_cols % 4)
+			memcpy(e[k] + (size_t)4 * r, codes + (size_t)4 * k, n_cols % 4);
+	}
+}
+
 void vq_pack_codes(uint32_t bits, const uint8_t *codes, uint32_t n_out, uint32_t n_in,
 		   uint8_t *planes)
 {
-	uint32_t n_steps = vq_ceil_div(n_in, 4);
+	size_t step = 16 * (size_t)bits, panel_bytes = vq_ceil_div(n_in, 4) * step;
 	long long panel, n_panels = ((long long)n_out + VQ_PANEL - 1) / VQ_PANEL;
 
 #pragma omp parallel for schedule(static) if ((size_t)n_out * n_in > LITTLE)
 	for (panel = 0; panel < n_panels; panel++) {
-		uint8_t *out = planes + (size_t)panel * n_steps * 16 * bits;
-		uint32_t row0 = (uint32_t)panel * VQ_PANEL, k, e;
+		uint32_t row0 = (uint32_t)panel * VQ_PANEL, at, k;
+		uint32_t n = n_out - row0 < VQ_PANEL ? n_out - row0 : VQ_PANEL;
+		const uint8_t *in = codes + (size_t)row0 * n_in;
+		uint8_t *out = planes + (size_t)panel * panel_bytes, e[LINE / 4][STEP];
 
-		for (k = 0; k < n_steps; k++, out += 16 * bits) {
-			uint8_t step[STEP] = {0};
+		for (at = 0; at < n_in; at += LINE) {
+			uint32_t n_cols = n_in - at < LINE ? n_in - at : LINE;
 
-			for (e = 0; e < STEP; e++)
-				if (row0 + e / 4 < n_out && 4 * k + e % 4 < n_in)
-					step[e] = codes[(size_t)(row0 + e / 4) * n_in + 4 * k +
-							e % 4];
-			pack_step(bits, step, out);
+			gather(in + at, n, n_in, n_cols, e);
+			for (k = 0; k < vq_ceil_div(n_cols, 4); k++, out += step)
+				pack_step(bits, e[k], out);
 		}
 	}
 }

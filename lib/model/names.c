@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "kernel/round.h"
 #include "base/str.h"
 
 /* --- the list --- */
@@ -344,63 +345,16 @@ int vq_names_find(const struct vq_config *c, const struct vq_ckpt *k, const stru
 
 /* --- NaN and infinity --- */
 
-/* A float is not finite when all bits of its exponent are set.  Adding one at the exponent's lowest bit
- * then carries into the sign's place (cleared before), and only there: eight bytes are tested at a time. */
-static const struct {
-	uint64_t exponent, one, sign;
-} masks[] = {
-	[VQ_F32] = {0x7f8000007f800000, 0x0080000000800000, 0x8000000080000000},
-	[VQ_F16] = {0x7c007c007c007c00, 0x0400040004000400, 0x8000800080008000},
-	[VQ_BF16] = {0x7f807f807f807f80, 0x0080008000800080, 0x8000800080008000},
-};
-
-static uint64_t bad_bits(const uint8_t *p, size_t words, enum vq_dtype t)
-{
-	const uint64_t exponent = masks[t].exponent, one = masks[t].one;
-	uint64_t acc = 0, w;
-	size_t i;
-
-	for (i = 0; i < words; i++) {
-		memcpy(&w, p + 8 * i, 8);
-		acc |= (w & exponent) + one;
-	}
-	return acc & masks[t].sign;
-}
-
-/* First index in [0, n) that is not finite, or n; one element at a time. */
-static size_t first_bad(const uint8_t *p, size_t n, enum vq_dtype t)
-{
-	size_t size = vq_dtype_size(t), i;
-
-	for (i = 0; i < n; i++) {
-		uint64_t w = 0;
-
-		memcpy(&w, p + i * size, size);
-		if (((w & masks[t].exponent) + (masks[t].one & (UINT64_MAX >> (64 - 8 * size)))) &
-		    masks[t].sign)
-			break;
-	}
-	return i;
-}
-
 int vq_names_check_finite(const struct vq_tensor *t, const char *name, const char *where,
 			  struct vq_err *err)
 {
-	const size_t block = 8192; /* bytes */
-	const uint8_t *p = t->data;
-	size_t n, size, bytes, at = 0, i, k;
+	size_t n, i, k;
 	uint64_t index[VQ_MAX_DIMS];
 	char text[192];
 
-	if (t->dtype != VQ_F32 && t->dtype != VQ_F16 && t->dtype != VQ_BF16)
-		return VQ_OK;
 	if (vq_tensor_count(t, &n) < 0)
 		return vq_fail(err, VQ_E_DATA, "%s: tensor '%s' is too large", where, name);
-	size = vq_dtype_size(t->dtype);
-	bytes = n * size;
-	while (bytes - at >= block && !bad_bits(p + at, block / 8, t->dtype))
-		at += block;
-	i = at / size + first_bad(p + at, (bytes - at) / size, t->dtype);
+	i = vq_first_bad(t->dtype, t->data, n);
 	if (i == n)
 		return VQ_OK;
 	for (k = t->n_dims, n = i; k-- > 0; n /= t->dims[k])

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "kernel/round.h"
 
 #define HALF_MAX 65504.0f /* the largest finite float16 */
 
@@ -84,22 +85,22 @@ uint8_t vq_grid_code(const struct vq_wgrid *g, struct vq_wstep p, float w)
 static void fit_row(struct vq_codes *c, uint32_t row, const float *w, float clip)
 {
 	const struct vq_wgrid *g = &c->grid;
-	uint32_t n = c->n_in, n_groups = vq_grid_n_groups(g, n), j, i;
+	uint32_t n = c->n_in, n_groups = vq_grid_n_groups(g, n), j;
+	float top = (float)((1u << g->bits) - 1);
 	uint8_t *u = c->codes + (size_t)row * n;
 
 	for (j = 0; j < n_groups; j++) {
 		uint32_t a = j * g->group, b = j + 1 == n_groups ? n : a + g->group;
 		size_t at = (size_t)row * n_groups + j;
-		float min = 0, max = 0;
 		struct vq_wstep p;
+		float min, max;
 
-		for (i = a; i < b; i++) {
-			min = w[i] < min ? w[i] : min;
-			max = w[i] > max ? w[i] : max;
-		}
+		vq_round_range(w + a, b - a, &min, &max);
 		p = vq_grid_step(g, min, max, clip);
-		for (i = a; i < b; i++)
-			u[i] = vq_grid_code(g, p, w[i]);
+		if (p.s == 0)
+			memset(u + a, (int)p.z, b - a);
+		else
+			vq_round_codes(w + a, b - a, p.s, p.z, top, u + a);
 		c->scale[at] = vq_f32_to_f16(p.s);
 		if (c->zero)
 			c->zero[at] = (uint8_t)p.z;
@@ -118,7 +119,7 @@ void vq_grid_fit(struct vq_codes *c, const float *w, float clip)
 static void dequant_row(const struct vq_codes *c, uint32_t row, float *w)
 {
 	const struct vq_wgrid *g = &c->grid;
-	uint32_t n = c->n_in, n_groups = vq_grid_n_groups(g, n), j, i;
+	uint32_t n = c->n_in, n_groups = vq_grid_n_groups(g, n), j;
 	const uint8_t *u = c->codes + (size_t)row * n;
 
 	for (j = 0; j < n_groups; j++) {
@@ -127,8 +128,7 @@ static void dequant_row(const struct vq_codes *c, uint32_t row, float *w)
 		float s = vq_f16_to_f32(c->scale[at]);
 		int z = c->zero ? c->zero[at] : 1 << (g->bits - 1);
 
-		for (i = a; i < b; i++)
-			w[i] = s * (float)(u[i] - z);
+		vq_round_values(u + a, b - a, s, (float)z, w + a);
 	}
 }
 

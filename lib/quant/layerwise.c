@@ -1,29 +1,26 @@
 /* Sums of errors, and the best pair of clips. */
 #include "quant/layerwise.h"
 
+#include "kernel/round.h"
+
 /* Work is cut into slices by the shape, never by threads, and the slices' sums are added in order. */
 #define MAX_SLICES 256
+#define ROWS       16u /* at a time */
 
-static double row_error2(const float *a, const float *b, size_t n)
+/* Sum of r[k] e[k] over rows first..end, in their order. */
+static double slice_error2(const float *a, const float *b, const float *r, size_t first, size_t end,
+			   size_t width)
 {
-	double s[4] = {0, 0, 0, 0};
-	size_t i;
+	double e[ROWS], sum = 0;
+	size_t k, n, i;
 
-	for (i = 0; i + 4 <= n; i += 4) {
-		size_t k;
-
-		for (k = 0; k < 4; k++) {
-			double d = (double)(a ? a[i + k] : 0.0f) - (double)b[i + k];
-
-			s[k] += d * d;
-		}
+	for (k = first; k < end; k += n) {
+		n = end - k < ROWS ? end - k : ROWS;
+		vq_distance_rows(a ? a + k * width : NULL, b + k * width, n, width, e);
+		for (i = 0; i < n; i++)
+			sum += (r ? (double)r[k + i] : 1) * e[i];
 	}
-	for (; i < n; i++) {
-		double d = (double)(a ? a[i] : 0.0f) - (double)b[i];
-
-		s[0] += d * d;
-	}
-	return (s[0] + s[1]) + (s[2] + s[3]);
+	return sum;
 }
 
 double vq_sum_weighted2(const float *a, const float *b, const float *r, size_t n_rows, size_t width)
@@ -36,10 +33,7 @@ double vq_sum_weighted2(const float *a, const float *b, const float *r, size_t n
 	for (i = 0; i < n; i++) {
 		size_t k = (size_t)i * per, end = k + per < n_rows ? k + per : n_rows;
 
-		part[i] = 0;
-		for (; k < end; k++)
-			part[i] += (r ? (double)r[k] : 1) *
-				   row_error2(a ? a + k * width : 0, b + k * width, width);
+		part[i] = slice_error2(a, b, r, k, end, width);
 	}
 	for (i = 0; i < n; i++)
 		sum += part[i];

@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "kernel/round.h"
 
 /* Rows of a weight that one piece of work converts, fits and measures. */
 #define TILE_ROWS 8u
@@ -20,63 +21,34 @@ struct vq_codes vq_codes_rows(const struct vq_codes *c, uint32_t first, uint32_t
 	return v;
 }
 
-/* 1 when any of x is NaN or infinite: without a branch, so that the compiler may vectorise. */
-static int any_bad(const float *x, size_t n)
-{
-	uint32_t bad = 0;
-	size_t i;
-
-	for (i = 0; i < n; i++) {
-		uint32_t e = vq_f32_bits(x[i]) & 0x7f800000u;
-
-		bad |= e + 0x00800000u; /* reaches the sign bit only when all bits of e are set */
-	}
-	return (int)(bad >> 31);
-}
-
-static void measure(const float *w, const float *q, size_t n, double *err2, double *ref2)
-{
-	double e = 0, r = 0;
-	size_t i;
-
-	for (i = 0; i < n; i++) {
-		double d = (double)q[i] - (double)w[i];
-
-		e += d * d;
-		r += (double)w[i] * (double)w[i];
-	}
-	*err2 = e;
-	*ref2 = r;
-}
-
 struct fit {
 	struct vq_codes *c;
 	struct vq_tensor t;
 	float clip;
-	double *sums; /* [n_out, 2] squared error and squared weight of a row */
-	uint8_t *bad; /* [n_tiles] 1: holds NaN or infinity */
+	double *err2, *ref2; /* [n_out] squared error and squared weight of a row; or NULL */
+	uint8_t *bad;        /* [n_tiles] 1: holds NaN or infinity */
 };
 
 static void fit_tile(const struct fit *f, uint32_t tile, float *buf, float *back)
 {
-	uint32_t n_in = f->c->n_in, first = tile * TILE_ROWS, r;
+	uint32_t n_in = f->c->n_in, first = tile * TILE_ROWS;
 	uint32_t n = f->c->n_out - first < TILE_ROWS ? f->c->n_out - first : TILE_ROWS;
 	struct vq_codes v = vq_codes_rows(f->c, first, n);
 	size_t all = (size_t)n * n_in;
+	const uint8_t *w =
+		(const uint8_t *)f->t.data + (size_t)first * n_in * vq_dtype_size(f->t.dtype);
 
 	/* The type was looked at before: the conversion cannot fail. */
-	if (vq_tensor_to_f32(&f->t, (size_t)first * n_in, all, buf, NULL) < 0 ||
-	    any_bad(buf, all)) {
+	if (vq_first_bad(f->t.dtype, w, all) < all ||
+	    vq_tensor_to_f32(&f->t, (size_t)first * n_in, all, buf, NULL) < 0) {
 		f->bad[tile] = 1;
 		return;
 	}
 	vq_grid_fit(&v, buf, f->clip);
-	if (!f->sums)
+	if (!f->err2)
 		return;
 	vq_grid_dequant(&v, back);
-	for (r = 0; r < n; r++)
-		measure(buf + (size_t)r * n_in, back + (size_t)r * n_in, n_in,
-			f->sums + 2 * (size_t)(first + r), f->sums + 2 * (size_t)(first + r) + 1);
+	vq_round_errors(buf, back, n, n_in, f->err2 + first, f->ref2 + first);
 }
 
 /* The first bad row is reported, whichever thread found one first. */
@@ -96,14 +68,14 @@ static int report(const struct fit *f, uint32_t n_tiles, struct vq_err *err)
 	return VQ_OK;
 }
 
-static double total(const double *sums, size_t n)
+static double total(const struct fit *f)
 {
 	double e = 0, r = 0;
 	size_t i;
 
-	for (i = 0; i < n; i++) {
-		e += sums[2 * i];
-		r += sums[2 * i + 1];
+	for (i = 0; i < f->c->n_out; i++) {
+		e += f->err2[i];
+		r += f->ref2[i];
 	}
 	return r > 0 ? e / r : 0;
 }
@@ -111,7 +83,7 @@ static double total(const double *sums, size_t n)
 int vq_rtn_fit(struct vq_codes *c, const void *w, enum vq_dtype type, float clip, double *error,
 	       struct vq_err *err)
 {
-	struct fit f = {c, {type, 2, {c->n_out, c->n_in}, w}, clip, NULL, NULL};
+	struct fit f = {c, {type, 2, {c->n_out, c->n_in}, w}, clip, NULL, NULL, NULL};
 	uint32_t n_tiles = vq_ceil_div(c->n_out, TILE_ROWS);
 	int rc = VQ_OK, failed = 0;
 	long long i;
@@ -121,11 +93,12 @@ int vq_rtn_fit(struct vq_codes *c, const void *w, enum vq_dtype type, float clip
 			       vq_dtype_name(type));
 	f.bad = vq_calloc(n_tiles, 1, err);
 	if (error)
-		f.sums = vq_calloc(c->n_out, 2 * sizeof(double), err);
-	if (!f.bad || (error && !f.sums)) {
+		f.err2 = vq_calloc(c->n_out, 2 * sizeof(double), err);
+	if (!f.bad || (error && !f.err2)) {
 		rc = VQ_E_SYS;
 		goto out;
 	}
+	f.ref2 = f.err2 ? f.err2 + c->n_out : NULL;
 #pragma omp parallel
 	{
 		float *buf = vq_alloc_f32((size_t)2 * TILE_ROWS * c->n_in, NULL);
@@ -145,9 +118,9 @@ int vq_rtn_fit(struct vq_codes *c, const void *w, enum vq_dtype type, float clip
 	else
 		rc = report(&f, n_tiles, err);
 	if (rc == VQ_OK && error)
-		*error = total(f.sums, c->n_out);
+		*error = total(&f);
 out:
-	vq_free(f.sums);
+	vq_free(f.err2);
 	vq_free(f.bad);
 	return rc;
 }
@@ -155,23 +128,13 @@ out:
 int vq_rtn_check_finite(const void *w, enum vq_dtype type, size_t n, struct vq_err *err)
 {
 	struct vq_tensor t = {type, 1, {n}, w};
-	float buf[1024];
-	size_t at, i;
+	size_t i = vq_first_bad(type, w, n);
+	float x;
 
-	if (type != VQ_F32 && type != VQ_F16 && type != VQ_BF16)
+	if (i == n)
 		return VQ_OK;
-	for (at = 0; at < n; at += 1024) {
-		size_t m = n - at < 1024 ? n - at : 1024;
-
-		if (vq_tensor_to_f32(&t, at, m, buf, err) < 0)
-			return VQ_E_DATA;
-		if (!any_bad(buf, m))
-			continue;
-		for (i = 0; i < m; i++)
-			if (any_bad(buf + i, 1))
-				return vq_fail(err, VQ_E_DATA,
-					       "element %zu: want a finite number, got %s", at + i,
-					       buf[i] != buf[i] ? "NaN" : "infinity");
-	}
-	return VQ_OK;
+	if (vq_tensor_to_f32(&t, i, 1, &x, err) < 0)
+		return VQ_E_DATA;
+	return vq_fail(err, VQ_E_DATA, "element %zu: want a finite number, got %s", i,
+		       x != x ? "NaN" : "infinity");
 }

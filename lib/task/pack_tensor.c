@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/num.h"
+#include "kernel/round.h"
 #include "model/packed.h"
 #include "quant/agrid.h"
 
@@ -140,13 +141,9 @@ static int parse_grid(struct vq_pack *k, const struct vq_record *rec, struct vq_
 static int check_codes(struct vq_pack *k, const struct vq_record *rec, const uint8_t *codes,
 		       uint32_t bits, struct vq_err *err)
 {
-	size_t n = (size_t)rec->raw_bytes, i;
-	unsigned all = 0;
-
-	for (i = 0; i < n; i++)
-		all |= codes[i];
-	return all >> bits ? vq_pack_bad(k, rec, err, "has codes of more bits than its grid says")
-			   : VQ_OK;
+	return vq_round_bits(codes, (size_t)rec->raw_bytes) >> bits
+		       ? vq_pack_bad(k, rec, err, "has codes of more bits than its grid says")
+		       : VQ_OK;
 }
 
 /* --- codes and grids --- */

@@ -2,6 +2,7 @@
 #include "task/search_nf.h"
 
 #include "base/mem.h"
+#include "kernel/round.h"
 
 int vq_searched_nf(struct vq_searched *q, uint32_t bits, const struct vq_tensor *w,
 		   struct vq_err *err)
@@ -72,8 +73,6 @@ int vq_held_find_nf(const struct vq_held_list *l, const struct vq_held *h, uint3
 {
 	const char *name = h->rec.name;
 	const void *q, *scale, *offset;
-	size_t n = (size_t)h->rec.raw_bytes, i;
-	unsigned all = 0;
 
 	f->n_out = (uint32_t)h->rec.dims[0];
 	f->n_in = (uint32_t)h->rec.dims[1];
@@ -84,9 +83,7 @@ int vq_held_find_nf(const struct vq_held_list *l, const struct vq_held *h, uint3
 	    find_flat(l, name, ".absmax_offset", VQ_F32, 1, &offset, err) < 0)
 		return VQ_E_DATA;
 	f->codes = h->data;
-	for (i = 0; i < n; i++)
-		all |= f->codes[i];
-	if (all >> bits)
+	if (vq_round_bits(f->codes, (size_t)h->rec.raw_bytes) >> bits)
 		return vq_fail(err, VQ_E_DATA, "'%s': has codes of more than %u bits", name, bits);
 	f->bits = bits;
 	f->absmax.q = (uint8_t *)(uintptr_t)q; /* borrowed, and only read */
