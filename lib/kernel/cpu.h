@@ -23,6 +23,8 @@ struct vq_product {
 	float *y;
 };
 
+struct vq_gemm_kind;
+
 struct vq_kernels {
 	const char *name;
 	int (*runs)(void); /* 1 when this CPU has the instructions */
@@ -34,6 +36,9 @@ struct vq_kernels {
 	/* Some rows: x [n_rows, n] -> out [n_rows, n]; out = x is fine. */
 	void (*transform)(const struct vq_transform *t, const float *x, size_t n_rows, float *out);
 	int (*qgemm)(const struct vq_product *p, struct vq_err *err); /* VQ_E_SYS: no memory */
+	const struct vq_gemm_kind *gemm; /* float products (gemm16.h) ... */
+	const struct vq_gemm_kind
+		*gemm_bf16; /* ... of bfloat16, where they run; NULL: the set has none */
 	void (*joint_rows)(const struct vq_joint *j, size_t r0, size_t r1, double *S);
 	const struct vq_ops *ops;
 };

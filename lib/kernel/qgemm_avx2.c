@@ -10,6 +10,7 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "kernel/gemm16_rows.h"
 #include "kernel/qact_rows.h"
 
 #define TARGET __attribute__((target("avx2,fma,f16c")))
@@ -348,6 +349,8 @@ const struct vq_kernels vq_kernels_avx2 = {
 	.act_fake = vq_act_fake_avx2,
 	.transform = vq_transform_avx2,
 	.qgemm = qgemm,
+	.gemm = &vq_gemm_avx2,
+	.gemm_bf16 = NULL,
 	.joint_rows = vq_joint_rows_generic, /* four doubles a register do not pay */
 	.ops = &vq_ops_avx2,
 };

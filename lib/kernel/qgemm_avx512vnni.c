@@ -12,6 +12,7 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "kernel/gemm16_rows.h"
 #include "kernel/qact_rows.h"
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
@@ -591,6 +592,8 @@ const struct vq_kernels vq_kernels_avx512vnni = {
 	.act_fake = vq_act_fake_avx512,
 	.transform = vq_transform_avx512,
 	.qgemm = qgemm,
+	.gemm = &vq_gemm_avx512,
+	.gemm_bf16 = &vq_gemm_avx512bf16,
 	.joint_rows = vq_joint_rows_avx512,
 	.ops = &vq_ops_avx512,
 };

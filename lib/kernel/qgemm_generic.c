@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "kernel/gemm16_rows.h"
 #include "kernel/qact_rows.h"
 
 #define LITTLE (1u << 15) /* multiplications below which one thread is faster */
@@ -126,6 +127,8 @@ const struct vq_kernels vq_kernels_generic = {
 	.act_fake = vq_act_fake_generic,
 	.transform = vq_transform_generic,
 	.qgemm = vq_qgemm_generic,
+	.gemm = &vq_gemm_generic,
+	.gemm_bf16 = NULL,
 	.joint_rows = vq_joint_rows_generic,
 	.ops = &vq_ops_generic,
 };

@@ -3,6 +3,7 @@
 #include <arm_neon.h>
 
 #include "kernel/cpu.h"
+#include "kernel/gemm16_rows.h"
 
 #define TARGET
 #define INLINE static inline __attribute__((always_inline))
@@ -48,6 +49,8 @@ const struct vq_kernels vq_kernels_neon = {
 	.act_fake = vq_act_fake_neon,
 	.transform = vq_transform_neon,
 	.qgemm = qgemm,
+	.gemm = &vq_gemm_generic,
+	.gemm_bf16 = NULL,
 	.joint_rows = vq_joint_rows_generic, /* two doubles a register do not pay */
 	.ops = &vq_ops_generic, /* vectors of the compiler, which NEON is the base of */
 };

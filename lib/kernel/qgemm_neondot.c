@@ -4,6 +4,7 @@
 #include <sys/auxv.h>
 
 #include "kernel/cpu.h"
+#include "kernel/gemm16_rows.h"
 
 #ifdef __clang__
 #define TARGET __attribute__((target("dotprod")))
@@ -59,6 +60,8 @@ const struct vq_kernels vq_kernels_neondot = {
 	.act_fake = vq_act_fake_neon,
 	.transform = vq_transform_neon,
 	.qgemm = qgemm,
+	.gemm = &vq_gemm_generic,
+	.gemm_bf16 = NULL,
 	.joint_rows = vq_joint_rows_generic, /* two doubles a register do not pay */
 	.ops = &vq_ops_generic, /* vectors of the compiler, which NEON is the base of */
 };

@@ -5,8 +5,9 @@
 
 #include "base/mem.h"
 #include "base/num.h"
-#include "kernel/blas.h"
-#include "kernel/ops.h"
+#include "kernel/gemm16.h"
+
+#define RUN 128u /* inputs whose codes are expanded together */
 
 /* The input in the form that the last linear wanted, kept for the next one. */
 struct prepared {
@@ -83,27 +84,60 @@ static float value_of(const struct vq_packed *p, uint8_t u, size_t row, uint32_t
 	       (float)((int)u - (p->zero ? p->zero[at] : 1 << (p->bits - 1)));
 }
 
+/* Inputs k0.. k0 + n of the rows of a panel, one by one: what lies askew. */
+static void odd_values(const struct vq_packed *p, const uint8_t *codes, size_t first, uint32_t rows,
+		       uint32_t k0, uint32_t n, float *out)
+{
+	uint32_t group = p->group ? p->group : p->n_in, r, k;
+	size_t scales = first / VQ_PANEL * p->n_groups * VQ_PANEL;
+
+	for (r = 0; r < rows; r++)
+		for (k = k0; k < k0 + n; k++)
+			out[(size_t)r * p->n_in + k] =
+				value_of(p, codes[(k - k0) / 4 * 4 * VQ_PANEL + 4 * r + k % 4],
+					 first + r, k, scales + (size_t)(k / group) * VQ_PANEL + r);
+}
+
+/* The same within a group, the grid of a row looked up once. */
+static void group_values(const struct vq_packed *p, const uint8_t *codes, size_t first,
+			 uint32_t rows, uint32_t k0, uint32_t n, float *out)
+{
+	size_t at = first / VQ_PANEL * p->n_groups * VQ_PANEL +
+		    (size_t)(p->group ? k0 / p->group : 0) * VQ_PANEL;
+	uint32_t r, k;
+
+	for (r = 0; r < rows; r++, at++, codes += 4) {
+		float *o = out + (size_t)r * p->n_in + k0;
+		float scale = p->value ? p->absmax[at] : vq_f16_to_f32(p->scale[at]);
+		int zero = p->zero ? p->zero[at] : 1 << (p->bits - 1);
+
+		for (k = 0; p->value && k < n; k++)
+			o[k] = p->value[codes[k / 4 * 4 * VQ_PANEL + k % 4]] * scale;
+		for (k = 0; !p->value && k < n; k++)
+			o[k] = scale * (float)((int)codes[k / 4 * 4 * VQ_PANEL + k % 4] - zero);
+	}
+}
+
 void vq_packed_rows(const void *w, size_t first, uint32_t n, uint32_t n_in, float *out)
 {
 	const struct vq_packed *p = w;
-	uint32_t n_steps = vq_ceil_div(n_in, 4), group = p->group ? p->group : n_in, r, k, j;
+	uint32_t n_steps = vq_ceil_div(n_in, 4), group = p->group ? p->group : n_in, r, k, k1;
+	int askew = p->straddles || (group < n_in && group % 4);
 	size_t step = 16 * (size_t)p->bits;
-	uint8_t e[4 * VQ_PANEL];
+	uint8_t codes[RUN * VQ_PANEL];
 
 	for (r = 0; r < n; r += VQ_PANEL) {
-		size_t panel = (first + r) / VQ_PANEL, scales = panel * p->n_groups * VQ_PANEL;
+		size_t panel = (first + r) / VQ_PANEL;
 		uint32_t rows = n - r < VQ_PANEL ? n - r : VQ_PANEL;
 
-		for (k = 0; k < n_steps; k++) {
-			vq_panel_expand(p->bits, p->planes + (panel * n_steps + k) * step, 1, e);
-			for (j = 0; j < 4 * rows; j++) {
-				uint32_t in = 4 * k + j % 4;
-				size_t at = scales + (size_t)(in / group) * VQ_PANEL + j / 4;
-
-				if (in < n_in)
-					out[(size_t)(r + j / 4) * n_in + in] =
-						value_of(p, e[j], first + r + j / 4, in, at);
-			}
+		for (k = 0; k < n_in; k = k1) {
+			k1 = n_in - k < RUN ? n_in : k + RUN;
+			if (!askew && k1 > (k / group + 1) * group)
+				k1 = (k / group + 1) * group;
+			vq_panel_expand(p->bits, p->planes + (panel * n_steps + k / 4) * step,
+					vq_ceil_div(k1 - k, 4), codes);
+			(askew ? odd_values : group_values)(p, codes, first + r, rows, k, k1 - k,
+							    out + (size_t)r * n_in);
 		}
 	}
 }
@@ -161,9 +195,7 @@ static int check_grids(const struct vq_linear *l, struct vq_err *err)
 	return rc;
 }
 
-/* y = linear(x), or y += where its product can add (vq_linear_is_integer). */
-static int one(const struct vq_linear *l, const float *x, size_t n_rows, int add, float *y,
-	       struct prepared *p, struct vq_err *err)
+static int check(const struct vq_linear *l, size_t n_rows, struct vq_err *err)
 {
 	int rc;
 
@@ -171,8 +203,23 @@ static int one(const struct vq_linear *l, const float *x, size_t n_rows, int add
 		return vq_fail(err, VQ_E_DATA, "a linear layer of %u x %u has no weight", l->n_out,
 			       l->n_in);
 	rc = check_ranges(l, n_rows, err);
-	if (rc == VQ_OK)
-		rc = check_grids(l, err);
+	return rc < 0 ? rc : check_grids(l, err);
+}
+
+/* y = linear(x), or with add y +=. */
+static int one(const struct vq_linear *l, const float *x, size_t n_rows, int add, float *y,
+	       struct prepared *p, struct vq_err *err)
+{
+	struct vq_gemm g = {.n_out = l->n_out,
+			    .n_in = l->n_in,
+			    .type = l->dtype,
+			    .rows = l->packed ? vq_packed_rows : NULL,
+			    .w = l->packed ? l->packed : l->w,
+			    .bias = l->bias,
+			    .add = add,
+			    .way = l->way};
+	int rc = check(l, n_rows, err);
+
 	if (rc < 0)
 		return rc;
 	/* What the linear before wanted too stays. */
@@ -185,12 +232,7 @@ static int one(const struct vq_linear *l, const float *x, size_t n_rows, int add
 		return rc < 0 ? rc : vq_qgemm(l->packed, &p->q, &l->act, l->bias, add, y, err);
 	}
 	rc = simulate(p, l, x, n_rows, &x, err);
-	if (rc < 0)
-		return rc;
-	if (l->packed)
-		return vq_gemm_rows(x, n_rows, vq_packed_rows, l->packed, l->n_out, l->n_in,
-				    l->bias, y, err);
-	return vq_gemm(x, n_rows, l->w, l->dtype, l->n_out, l->n_in, l->bias, y, err);
+	return rc < 0 ? rc : vq_gemm_run(&g, x, n_rows, y, err);
 }
 
 int vq_linear_apply(const struct vq_linear *const *l, uint32_t n, const float *x, size_t n_rows,
@@ -210,23 +252,9 @@ int vq_linear_add(const struct vq_linear *l, const float *x, size_t n_rows, floa
 		  struct vq_err *err)
 {
 	struct prepared p = {0};
-	float *sum;
-	int rc;
+	int rc = n_rows ? one(l, x, n_rows, 1, y, &p, err) : VQ_OK;
 
-	if (n_rows == 0)
-		return VQ_OK;
-	if (vq_linear_is_integer(l)) {
-		rc = one(l, x, n_rows, 1, y, &p, err);
-		forget(&p);
-		return rc;
-	}
-	rc = rows_of(&sum, n_rows, l->n_out, err);
-	if (rc < 0)
-		return rc;
-	rc = vq_linear_one(l, x, n_rows, sum, err);
-	if (rc >= 0)
-		vq_add(y, sum, n_rows * l->n_out);
-	vq_free(sum);
+	forget(&p);
 	return rc;
 }
 

@@ -3,6 +3,7 @@
 #ifndef VQ_MODEL_LINEAR_H
 #define VQ_MODEL_LINEAR_H
 
+#include "kernel/gemm16.h"
 #include "kernel/qact.h"
 #include "kernel/qgemm.h"
 #include "kernel/transform.h"
@@ -19,7 +20,8 @@ struct vq_linear {
 	const struct vq_transform *transform;
 	/* What packed's grids have to pass before they are first used; NULL: they have.  Borrowed. */
 	struct vq_unchecked *unchecked;
-	int exact; /* packed is dequantized and multiplied in float */
+	int exact;            /* packed is dequantized and multiplied in float */
+	enum vq_gemm_way way; /* of a product with w */
 };
 
 /* The grids of a weight that stays in a mapped file are looked at when they are first read, not before. */
@@ -47,7 +49,7 @@ int vq_linear_is_integer(const struct vq_linear *l);
 VQ_MUST_CHECK int vq_linear_one(const struct vq_linear *l, const float *x, size_t n_rows, float *y,
 				struct vq_err *err);
 
-/* y += linear(x): a layer's residual.  An integer product adds as it stores. */
+/* y += linear(x): a layer's residual, added as the product is stored. */
 VQ_MUST_CHECK int vq_linear_add(const struct vq_linear *l, const float *x, size_t n_rows, float *y,
 				struct vq_err *err);
 

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "kernel/blas.h"
+#include "kernel/gemm16.h"
 #include "kernel/ops.h"
 #include "model/model.h"
 

@@ -10,7 +10,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "kernel/blas.h"
+#include "kernel/gemm16.h"
 #include "model/model.h"
 #include "task/calib_probe.h"
 #include "task/calib_weights.h"

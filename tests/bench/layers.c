@@ -15,6 +15,7 @@
 #include "base/parse.h"
 #include "format/safetensors.h"
 #include "kernel/blas.h"
+#include "kernel/gemm16.h"
 #include "quant/awq.h"
 #include "quant/clip.h"
 #include "quant/gptq.h"

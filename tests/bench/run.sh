@@ -1,6 +1,7 @@
 #!/bin/bash
-# What `make bench` runs: a stream beside the plain pipe that carries it, the integer products beside the peak of
-# the processor, the transforms of inputs beside the products, a whole model beside the machine's limits, and the model of the demo from checkpoint to answers.  BUILD names the build folder.
+# What `make bench` runs: a stream beside the plain pipe that carries it, the integer and the float products beside the
+# peaks of the processor, the transforms of inputs beside the products, a whole model beside the machine's limits, and the
+# model of the demo from checkpoint to answers.  BUILD names the build folder.
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."
@@ -13,6 +14,8 @@ echo "== streams"
 "$BUILD/bench/stream"
 echo "== integer products"
 "$BUILD/bench/qgemm_bench"
+echo "== float products"
+"$BUILD/bench/gemm16_bench"
 echo "== transforms of inputs"
 "$BUILD/bench/transform_bench"
 echo "== a model of 1.1B parameters with random weights, and CLIP-L/14-336"

@@ -15,6 +15,7 @@
 #include "base/sha256.h"
 #include "format/safetensors.h"
 #include "kernel/blas.h"
+#include "kernel/gemm16.h"
 #include "kernel/ops.h"
 #include "quant/stats.h"
 #include "real.h"

@@ -353,6 +353,53 @@ static void nf4_rows_are_dequantized_to_the_bit(void **state)
 	}
 }
 
+/* Every width; groups of whole steps of four inputs, not so, and none. */
+static void integer_rows_are_dequantized_to_the_bit(void **state)
+{
+	static const uint32_t groups[] = {0, 32, 64, 6, 50, 128}, n_in[] = {150, 64, 201};
+	static uint8_t codes[70 * 201], zero[70 * 40], planes[8 * 96 * 204], pzero[96 * 40];
+	static uint16_t scale[70 * 40], pscale[96 * 40];
+	static float got[70 * 201];
+	struct vq_rng rng = vq_rng_new(5, "rows");
+	uint32_t bits, i, o, k;
+
+	(void)state;
+	for (bits = 2; bits <= 8; bits++)
+		for (i = 0; i < 18; i++) {
+			uint32_t group = groups[i % 6], n = n_in[i / 6];
+			uint32_t ng = group && group < n ? vq_ceil_div(n, group) : 1;
+			int sym = (int)(i + bits) % 2;
+			struct vq_packed p = {.n_out = 70, .n_in = n, .bits = bits, .group = group};
+
+			for (k = 0; k < 70 * n; k++)
+				codes[k] = (uint8_t)(vq_rng_u64(rng, k) & ((1u << bits) - 1));
+			for (k = 0; k < 70 * ng; k++) {
+				scale[k] = vq_f32_to_f16((float)vq_rng_uniform(rng, k));
+				zero[k] = (uint8_t)(vq_rng_u64(rng, k) >> 8 & ((1u << bits) - 1));
+			}
+			assert_true(vq_packed_plane_bytes(bits, 70, n) <= sizeof(planes));
+			vq_pack_codes(bits, codes, 70, n, planes);
+			vq_pack_scales(scale, 70, ng, pscale);
+			vq_pack_zeros(zero, 70, ng, pzero);
+			p.n_groups = ng;
+			p.sym = sym;
+			p.planes = planes;
+			p.scale = pscale;
+			p.zero = sym ? NULL : pzero;
+			vq_packed_rows(&p, 0, 70, n, got);
+			for (o = 0; o < 70; o++)
+				for (k = 0; k < n; k++) {
+					uint32_t at = o * ng + (ng > 1 ? k / group : 0);
+					int z = sym ? 1 << (bits - 1) : zero[at];
+					float want = vq_f16_to_f32(scale[at]) *
+						     (float)(codes[o * n + k] - z);
+
+					assert_true(vq_f32_bits(got[o * n + k]) ==
+						    vq_f32_bits(want));
+				}
+		}
+}
+
 static void nf4_weights_with_float_exact_and_straddling_products(void **state)
 {
 	static const uint32_t widths[] = {64, 72, 72}, exact[] = {1, 1, 0};
@@ -555,6 +602,7 @@ int main(void)
 		cmocka_unit_test(a_packed_linear_with_a_transform_computes_on_transformed_integers),
 		cmocka_unit_test(linears_that_name_the_same_transform_share_it),
 		cmocka_unit_test(nf4_rows_are_dequantized_to_the_bit),
+		cmocka_unit_test(integer_rows_are_dequantized_to_the_bit),
 		cmocka_unit_test(nf4_weights_with_float_exact_and_straddling_products),
 		cmocka_unit_test(the_integer_product_of_nf4_is_off_by_no_more_than_its_error),
 		cmocka_unit_test(a_linear_without_weight_is_refused),
