@@ -76,29 +76,30 @@ void vq_round_errors(const float *w, const float *q, size_t n_rows, size_t n, do
 		}
 }
 
-/* One row by the meaning of generic. */
-static double distance(const float *a, const float *b, size_t n)
+/* A row from zeros. */
+static double square(const float *b, size_t n)
 {
 	double s[4] = {0, 0, 0, 0};
 	size_t i;
 
-	for (i = 0; i < n; i++) {
-		double d = (double)(a ? a[i] : 0.0f) - (double)b[i];
-
-		s[i < n / 4 * 4 ? i % 4 : 0] += d * d;
-	}
+	for (i = 0; i < n; i++)
+		s[i < n / 4 * 4 ? i % 4 : 0] += (double)b[i] * (double)b[i];
 	return (s[0] + s[1]) + (s[2] + s[3]);
 }
 
 void vq_distance_rows(const float *a, const float *b, size_t n_rows, size_t n, double *e)
 {
 	const struct vq_round *k = row();
+	uint32_t m = 0;
 	size_t r;
 
-	for (r = 0; a && r + 4 <= n_rows; r += 4)
-		k->distance(a + r * n, b + r * n, n, e + r);
-	for (; r < n_rows; r++)
-		e[r] = distance(a ? a + r * n : NULL, b + r * n, n);
+	for (r = 0; r < n_rows; r += m) {
+		m = !a || n_rows - r < 2 ? 1 : n_rows - r < 4 ? 2 : 4;
+		if (a)
+			k->distance(a + r * n, b + r * n, m, n, e + r);
+		else
+			e[r] = square(b + r * n, n);
+	}
 }
 
 /* A float is not finite when all bits of its exponent are set.  Adding one at the exponent's lowest bit then carries into

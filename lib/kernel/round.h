@@ -27,7 +27,7 @@ void vq_round_errors(const float *w, const float *q, size_t n_rows, size_t n, do
 		     double *ref2);
 
 /* e [n_rows]: sum (a - b)^2 of each row of a and b [n_rows, n], in double, element i on lane i % 4 of four, those after the last
- * whole four on lane 0; the lanes are added as (0 + 1) + (2 + 3).  a NULL: zeros.  Four rows at a time are fastest. */
+ * whole four on lane 0; the lanes are added as (0 + 1) + (2 + 3).  a NULL: zeros. */
 void vq_distance_rows(const float *a, const float *b, size_t n_rows, size_t n, double *e);
 
 /* Index of the first NaN or infinity in p [n], of any alignment, of type F32, F16 or BF16; n when there is none, and for
@@ -42,8 +42,8 @@ struct vq_round {
 	void (*values)(const uint8_t *u, size_t n, float s, float z, float *w);
 	/* Eight rows. */
 	void (*errors)(const float *w, const float *q, size_t n, double *err2, double *ref2);
-	/* Four rows; a is not NULL. */
-	void (*distance)(const float *a, const float *b, size_t n, double *e);
+	/* One, two or four rows; a is not NULL. */
+	void (*distance)(const float *a, const float *b, uint32_t n_rows, size_t n, double *e);
 	/* n bytes; e and one: the bits of exponents and the lowest of them, in 32 bits. */
 	int (*finite)(const uint8_t *p, size_t n, uint32_t e, uint32_t one);
 };

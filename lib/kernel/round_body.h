@@ -127,8 +127,8 @@ TARGET static void errors(const float *w, const float *q, size_t n, double *err2
 	}
 }
 
-/* The four lanes of a row are a vector; four rows keep the adders busy. */
-TARGET static void distance(const float *a, const float *b, size_t n, double *e)
+/* The four lanes of a row are a vector; more rows than one keep the adders busy.  n_rows is a constant at every call. */
+INLINE void distance_of(const float *a, const float *b, const uint32_t n_rows, size_t n, double *e)
 {
 	__m256d s[4] = {_mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd(),
 			_mm256_setzero_pd()};
@@ -136,13 +136,14 @@ TARGET static void distance(const float *a, const float *b, size_t n, double *e)
 
 	for (i = 0; i + 4 <= n; i += 4)
 #pragma GCC unroll 4
-		for (r = 0; r < 4; r++) {
+		for (r = 0; r < n_rows; r++) {
 			__m256d d = _mm256_sub_pd(_mm256_cvtps_pd(_mm_loadu_ps(a + r * n + i)),
 						  _mm256_cvtps_pd(_mm_loadu_ps(b + r * n + i)));
 
 			s[r] = _mm256_add_pd(s[r], _mm256_mul_pd(d, d));
 		}
-	for (r = 0; r < 4; r++) {
+#pragma GCC unroll 4
+	for (r = 0; r < n_rows; r++) {
 		double v[4];
 
 		_mm256_storeu_pd(v, s[r]);
@@ -153,6 +154,16 @@ TARGET static void distance(const float *a, const float *b, size_t n, double *e)
 		}
 		e[r] = (v[0] + v[1]) + (v[2] + v[3]);
 	}
+}
+
+TARGET static void distance(const float *a, const float *b, uint32_t n_rows, size_t n, double *e)
+{
+	if (n_rows == 4)
+		distance_of(a, b, 4, n, e);
+	else if (n_rows == 2)
+		distance_of(a, b, 2, n, e);
+	else
+		distance_of(a, b, 1, n, e);
 }
 
 TARGET static int finite_words(const uint8_t *p, size_t n, uint32_t e, uint32_t one)

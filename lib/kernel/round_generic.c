@@ -50,11 +50,11 @@ static void errors(const float *w, const float *q, size_t n, double *err2, doubl
 		}
 }
 
-static void distance(const float *a, const float *b, size_t n, double *e)
+static void distance(const float *a, const float *b, uint32_t n_rows, size_t n, double *e)
 {
 	size_t r, i;
 
-	for (r = 0; r < 4; r++, a += n, b += n) {
+	for (r = 0; r < n_rows; r++, a += n, b += n) {
 		double s[4] = {0, 0, 0, 0};
 
 		for (i = 0; i < n; i++) {

@@ -184,11 +184,13 @@ static void distances_of_rows_run_on_four_lanes(void **state)
 				}
 				e[r] = (s[0] + s[1]) + (s[2] + s[3]);
 			}
-			others[o]->distance(a, b, n, e2);
-			assert_memory_equal(e, e2, sizeof(e));
+			for (r = 1; r <= 4; r *= 2) {
+				others[o]->distance(a, b, (uint32_t)r, n, e2);
+				assert_memory_equal(e, e2, r * sizeof(*e));
+			}
 			vq_distance_rows(a, b, 4, n, e2);
 			assert_memory_equal(e, e2, sizeof(e));
-			vq_distance_rows(a, b, 3, n, e2); /* one by one */
+			vq_distance_rows(a, b, 3, n, e2); /* two and one */
 			assert_memory_equal(e, e2, 3 * sizeof(*e));
 			memset(a, 0, 4 * n * sizeof(float));
 			vq_distance_rows(a, b, 4, n, e);
