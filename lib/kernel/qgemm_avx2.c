@@ -1,9 +1,10 @@
 /* Integer products with AVX2.
  *
  * vpmaddubsw multiplies unsigned weight codes with signed activation codes and adds neighbours with
- * saturation at 16 bits.  Codes of up to 7 bits stay below it (127 * 128 * 2 = 32,512); 8-bit weights are
- * taken as two nibbles, and so are the bytes of a table.  A tile is a panel of 32 rows (four registers of sums) times 2 tokens; all widths
- * but 8 are expanded to bytes first. */
+ * saturation at 16 bits.  Codes of b bits stay below it, and so does the sum of some steps, a run: 8 steps at 4 bits
+ * (15 * 128 * 2 * 8 = 30,720), 4 at 5, 2 at 6, one at 7.  So two of the three operations of a step, those that widen to 32
+ * bits, are done once a run.  8-bit weights are taken as two nibbles, and so are the bytes of a table.  A tile is a panel
+ * of 32 rows (four registers of sums) times 2 tokens; all widths but 8 are expanded to bytes first. */
 #if defined(__x86_64__)
 #include "kernel/qgemm_tiles.h"
 
@@ -16,8 +17,9 @@
 #define TARGET __attribute__((target("avx2,fma,f16c")))
 #define INLINE static inline __attribute__((always_inline))
 #define TILE   2u
-#define CHUNK  64u
-#define VECS   4 /* registers of 8 rows */
+#define CHUNK  256u
+#define BLOCK  128u /* inputs: 4 KiB of bytes */
+#define VECS   4    /* registers of 8 rows */
 
 static inline TARGET __m256i load(const void *p)
 {
@@ -149,13 +151,24 @@ INLINE TARGET __m256 scales_of(const struct vq_tile_segment *g, int i, const int
 	return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(g->scale + 8 * i)));
 }
 
-/* nt tokens (a constant, as eight and table are) times a segment, added to y [nt, 32]. */
-INLINE TARGET void tile_segment(const struct vq_tile_segment *g, const int32_t *q, const int32_t *c,
-				const int32_t *d, const float *s, float *y, const uint32_t nt,
-				const int eight, const int table)
+/* What of a register of codes is multiplied: all, or the nibbles of a byte. */
+enum part { WHOLE, LOW, HIGH };
+
+INLINE TARGET __m256i part_of(__m256i u, const enum part part)
 {
-	__m256i acc[TILE][VECS];
-	const uint8_t *w = g->w;
+	const __m256i low = _mm256_set1_epi8(15);
+
+	if (part == HIGH)
+		u = _mm256_srli_epi16(u, 4);
+	return part == WHOLE ? u : _mm256_and_si256(u, low);
+}
+
+/* A run of n steps of one part: the sums of the first one, or added to them. */
+INLINE TARGET void add_run(__m256i acc[TILE][VECS], const uint8_t *w, const int32_t *q, uint32_t n,
+			   const uint32_t nt, const enum part part, const int first)
+{
+	const __m256i by = _mm256_set1_epi16(part == HIGH ? 16 : 1);
+	__m256i sum[TILE][VECS];
 	uint32_t k, t;
 	int i;
 
@@ -163,8 +176,8 @@ INLINE TARGET void tile_segment(const struct vq_tile_segment *g, const int32_t *
 	for (t = 0; t < nt; t++)
 #pragma GCC unroll 4
 		for (i = 0; i < VECS; i++)
-			acc[t][i] = _mm256_setzero_si256();
-	for (k = 0; k < g->n_steps; k++, q += nt, w += VQ_STEP) {
+			sum[t][i] = _mm256_setzero_si256();
+	for (k = 0; k < n; k++, q += nt, w += VQ_STEP) {
 		__m256i b[TILE];
 
 #pragma GCC unroll 2
@@ -172,26 +185,75 @@ INLINE TARGET void tile_segment(const struct vq_tile_segment *g, const int32_t *
 			b[t] = _mm256_set1_epi32(q[t]);
 #pragma GCC unroll 4
 		for (i = 0; i < VECS; i++) {
-			__m256i u = load(w + 32 * i);
+			__m256i u = part_of(load(w + 32 * i), part);
 
 #pragma GCC unroll 2
 			for (t = 0; t < nt; t++)
-				acc[t][i] = dot(acc[t][i], u, b[t], eight);
+				sum[t][i] =
+					_mm256_add_epi16(sum[t][i], _mm256_maddubs_epi16(u, b[t]));
 		}
 	}
+#pragma GCC unroll 2
+	for (t = 0; t < nt; t++)
+#pragma GCC unroll 4
+		for (i = 0; i < VECS; i++)
+			acc[t][i] = first ? _mm256_madd_epi16(sum[t][i], by)
+					  : _mm256_add_epi32(acc[t][i],
+							     _mm256_madd_epi16(sum[t][i], by));
+}
+
+/* What the zero points add to the sum of eight rows and a token. */
+INLINE TARGET __m256i correction(const struct vq_tile_segment *g, int i, const int32_t *c,
+				 const int32_t *d)
+{
+	__m256i su = load(g->corr + 8 * i), z = _mm256_set1_epi32(g->half);
+
+	if (!d)
+		return _mm256_madd_epi16(su, _mm256_set1_epi32(*c));
+	if (g->zero)
+		z = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(g->zero + 8 * i)));
+	return _mm256_add_epi32(_mm256_mullo_epi32(z, _mm256_set1_epi32(*c)),
+				_mm256_mullo_epi32(su, _mm256_set1_epi32(*d)));
+}
+
+/* The runs of a segment. */
+INLINE TARGET void sum_segment(__m256i acc[TILE][VECS], const struct vq_tile_segment *g,
+			       const int32_t *q, const uint32_t nt, const uint32_t run)
+{
+	const uint32_t most = run ? run : 8;
+	uint32_t k, n = g->n_steps < most ? g->n_steps : most;
+
+	add_run(acc, g->w, q, n, nt, run ? WHOLE : LOW, 1);
+	if (!run)
+		add_run(acc, g->w, q, n, nt, HIGH, 0);
+	for (k = n; k < g->n_steps; k += n) {
+		const uint8_t *w = g->w + (size_t)k * VQ_STEP;
+
+		n = g->n_steps - k < most ? g->n_steps - k : most;
+		add_run(acc, w, q + k * nt, n, nt, run ? WHOLE : LOW, 0);
+		if (!run)
+			add_run(acc, w, q + k * nt, n, nt, HIGH, 0);
+	}
+}
+
+/* nt tokens times a segment, added to y [nt, 32].  nt, run (steps; 0: bytes, as nibbles) and table are constants at every
+ * call. */
+INLINE TARGET void tile_segment(const struct vq_tile_segment *g, const int32_t *q, const int32_t *c,
+				const int32_t *d, const float *s, float *y, const uint32_t nt,
+				const uint32_t run, const int table)
+{
+	__m256i acc[TILE][VECS];
+	uint32_t t;
+	int i;
+
+	sum_segment(acc, g, q, nt, run);
 #pragma GCC unroll 4
 	for (i = 0; i < VECS; i++) {
-		__m256i z = _mm256_set1_epi32(g->half), su = load(g->corr + 8 * i);
 		__m256 sw = scales_of(g, i, table);
 
-		if (g->zero)
-			z = _mm256_cvtepu8_epi32(
-				_mm_loadl_epi64((const __m128i *)(g->zero + 8 * i)));
 #pragma GCC unroll 2
 		for (t = 0; t < nt; t++) {
-			__m256i v =
-				_mm256_add_epi32(_mm256_mullo_epi32(z, _mm256_set1_epi32(c[t])),
-						 _mm256_mullo_epi32(su, _mm256_set1_epi32(d[t])));
+			__m256i v = correction(g, i, c + t, d ? d + t : NULL);
 			__m256 f = _mm256_cvtepi32_ps(_mm256_add_epi32(acc[t][i], v));
 			float *out = y + t * VQ_PANEL + 8 * i;
 
@@ -205,66 +267,78 @@ INLINE TARGET void tile_segment(const struct vq_tile_segment *g, const int32_t *
 typedef void segment_fn(const struct vq_tile_segment *g, const int32_t *q, const int32_t *c,
 			const int32_t *d, const float *s, float *y);
 
-#define SEGMENT(name, nt, eight, table)                                                       \
-	TARGET static void name(const struct vq_tile_segment *g, const int32_t *q,            \
-				const int32_t *c, const int32_t *d, const float *s, float *y) \
-	{                                                                                     \
-		tile_segment(g, q, c, d, s, y, nt, eight, table);                             \
+#define SEGMENTS(name, run, table)                                                                \
+	TARGET static void name##_1(const struct vq_tile_segment *g, const int32_t *q,            \
+				    const int32_t *c, const int32_t *d, const float *s, float *y) \
+	{                                                                                         \
+		tile_segment(g, q, c, d, s, y, 1, run, table);                                    \
+	}                                                                                         \
+	TARGET static void name##_2(const struct vq_tile_segment *g, const int32_t *q,            \
+				    const int32_t *c, const int32_t *d, const float *s, float *y) \
+	{                                                                                         \
+		tile_segment(g, q, c, d, s, y, 2, run, table);                                    \
 	}
-SEGMENT(less8_1, 1, 0, 0)
-SEGMENT(less8_2, 2, 0, 0)
-SEGMENT(eight_1, 1, 1, 0)
-SEGMENT(eight_2, 2, 1, 0)
-SEGMENT(table_1, 1, 1, 1)
-SEGMENT(table_2, 2, 1, 1)
+SEGMENTS(codes4, 8, 0)
+SEGMENTS(codes5, 4, 0)
+SEGMENTS(codes6, 2, 0)
+SEGMENTS(codes7, 1, 0)
+SEGMENTS(codes8, 0, 0)
+SEGMENTS(values, 0, 1)
 
 /* What a segment's codes are once they are bytes. */
-enum { LESS8, EIGHT, TABLE };
+enum { UP_TO_4, UP_TO_5, UP_TO_6, UP_TO_7, UP_TO_8, VALUES };
 
-static segment_fn *const segment_fns[3][TILE] = {
-	{less8_1, less8_2}, {eight_1, eight_2}, {table_1, table_2}};
+static segment_fn *const segment_fns[6][TILE] = {{codes4_1, codes4_2}, {codes5_1, codes5_2},
+						 {codes6_1, codes6_2}, {codes7_1, codes7_2},
+						 {codes8_1, codes8_2}, {values_1, values_2}};
 
 static int kind_of(const struct vq_packed *w)
 {
-	return w->value ? TABLE : w->bits == 8 ? EIGHT : LESS8;
+	return w->value ? VALUES : w->bits <= 4 ? UP_TO_4 : (int)w->bits - 4;
 }
 
 static size_t n_bytes(const struct vq_tile_plan *pl)
 {
-	return pl->p->w->bits == 8 ? 0 : (size_t)pl->n_steps * VQ_STEP;
+	return pl->p->w->bits == 8 ? 0 : (size_t)pl->block_segs * pl->seg_steps * VQ_STEP;
 }
 
-/* g is segment s of a panel that prepare has seen. */
+/* g is a segment that prepare has seen, number i of its block. */
 static inline void set_prepared(struct vq_tile_segment *g, const struct vq_tile_plan *pl,
-				uint32_t s, const struct vq_tile_panel *buf)
+				uint32_t i, const struct vq_tile_panel *buf)
 {
 	if (pl->p->w->bits != 8)
-		g->w = buf->bytes + (size_t)s * pl->seg_steps * VQ_STEP;
-	g->corr = buf->corr + (size_t)s * VQ_PANEL;
+		g->w = buf->bytes + (size_t)i * pl->seg_steps * VQ_STEP;
+	g->corr = buf->corr + (size_t)i * VQ_PANEL;
 }
 
-TARGET static void prepare(const struct vq_tile_plan *pl, uint32_t panel, uint32_t s,
-			   const struct vq_tile_panel *buf)
+/* Segment s of a panel, number i of its block, as bytes and with the sums that its zero points need. */
+TARGET static struct vq_tile_segment prepare(const struct vq_tile_plan *pl, uint32_t panel,
+					     uint32_t s, uint32_t i,
+					     const struct vq_tile_panel *buf)
 {
 	struct vq_tile_segment raw = vq_tile_segment_of(pl, panel, s), g = raw;
-	uint8_t *bytes = buf->bytes + (size_t)s * pl->seg_steps * VQ_STEP;
-	int32_t *su = buf->corr + (size_t)s * VQ_PANEL;
+	uint8_t *bytes = buf->bytes + (size_t)i * pl->seg_steps * VQ_STEP;
+	int32_t *su = buf->corr + (size_t)i * VQ_PANEL;
+	uint32_t r;
 
-	set_prepared(&g, pl, s, buf);
-	if (kind_of(pl->p->w) == TABLE)
+	set_prepared(&g, pl, i, buf);
+	if (pl->p->w->value)
 		look_up(pl->p->w->bits, raw.w, raw.n_steps, raw.byte, bytes);
 	else
 		expand(pl->p->w->bits, raw.w, raw.n_steps, bytes);
 	if (!pl->p->has_za)
 		memset(su, 0, VQ_PANEL * sizeof(*su));
-	else if (kind_of(pl->p->w) != LESS8)
+	else if (kind_of(pl->p->w) >= UP_TO_8)
 		sum_codes(&g, 1, su);
 	else
 		sum_codes(&g, 0, su);
+	for (r = 0; pl->narrow && r < VQ_PANEL; r++)
+		su[r] = (int32_t)((uint32_t)su[r] << 16 | (g.zero ? g.zero[r] : (uint32_t)g.half));
+	return g;
 }
 
-/* What memset does, which gcc makes of rep stos: too slow for a tile of a narrow layer. */
-TARGET static void clear_tile(uint32_t nt, float *y)
+/* What memset does, which gcc makes of rep stos: too slow for a narrow layer. */
+TARGET static void clear(uint32_t nt, float *y)
 {
 	uint32_t i;
 
@@ -272,9 +346,9 @@ TARGET static void clear_tile(uint32_t nt, float *y)
 		_mm256_store_ps(y + i, _mm256_setzero_ps());
 }
 
-/* y of a tile into the matrix. */
-TARGET static void store_tile(const struct vq_product *p, uint32_t panel, uint32_t t0, uint32_t nt,
-			      const float *y)
+/* y [nt, 32] into the matrix. */
+TARGET static void store(const struct vq_product *p, uint32_t panel, uint32_t t0, uint32_t nt,
+			 const float *y)
 {
 	uint32_t o = panel * VQ_PANEL, n = p->w->n_out - o, t, r;
 
@@ -303,35 +377,32 @@ static void job(const struct vq_tile_plan *pl, uint32_t panel, uint32_t chunk,
 		const struct vq_tile_panel *buf)
 {
 	const struct vq_product *p = pl->p;
-	uint32_t t0 = chunk * CHUNK, end = p->a->n_rows - t0 < CHUNK ? p->a->n_rows : t0 + CHUNK, s;
-	int single = end - t0 <= TILE;
+	uint32_t first = chunk * pl->chunk, left = p->a->n_rows - first, s, n, i, t;
+	uint32_t end = first + (left < pl->chunk ? left : pl->chunk);
 
-	for (s = 0; !single && s < p->n_segs; s++)
-		prepare(pl, panel, s, buf);
-	for (; t0 < end; t0 += TILE) {
-		uint32_t nt = end - t0 < TILE ? end - t0 : TILE;
-		float y[TILE * VQ_PANEL] __attribute__((aligned(64)));
+	clear(end - first, buf->y);
+	for (s = 0; s < p->n_segs; s += n) {
+		n = p->n_segs - s < pl->block_segs ? p->n_segs - s : pl->block_segs;
+		for (i = 0; i < n; i++) {
+			struct vq_tile_segment g = prepare(pl, panel, s + i, i, buf);
 
-		clear_tile(nt, y);
-		for (s = 0; s < p->n_segs; s++) {
-			size_t at = (size_t)t0 * p->n_segs + (size_t)s * nt;
-			struct vq_tile_segment g = vq_tile_segment_of(pl, panel, s);
+			for (t = first; t < end; t += TILE) {
+				uint32_t nt = end - t < TILE ? end - t : TILE;
+				struct vq_tile_acts a = vq_tile_acts_at(pl, s, n, t);
 
-			if (single)
-				prepare(pl, panel, s, buf);
-			set_prepared(&g, pl, s, buf);
-			segment_fns[kind_of(p->w)][nt - 1](
-				&g,
-				pl->a.q + (size_t)t0 * pl->n_steps + (size_t)s * pl->seg_steps * nt,
-				pl->a.c + at, pl->a.d + at, pl->a.s + at, y);
+				segment_fns[kind_of(p->w)][nt - 1](
+					&g, a.q + (size_t)i * pl->seg_steps * nt, a.c + i * nt,
+					a.d ? a.d + i * nt : NULL, a.s + i * nt,
+					buf->y + (size_t)(t - first) * VQ_PANEL);
+			}
 		}
-		store_tile(p, panel, t0, nt, y);
 	}
+	store(p, panel, first, end - first, buf->y);
 }
 
 static int qgemm(const struct vq_product *p, struct vq_err *err)
 {
-	static const struct vq_tile_kind kind = {TILE, CHUNK, 0, n_bytes, job, 0, NULL};
+	static const struct vq_tile_kind kind = {TILE, CHUNK, 1, n_bytes, job, BLOCK, NULL};
 
 	return vq_tiles_run(p, &kind, err);
 }
