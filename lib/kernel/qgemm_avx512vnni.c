@@ -4,101 +4,22 @@
  * panel of 32 rows (two registers of weights) times up to 12 tokens, 24 accumulators, so that the cost of
  * the loads is spread over 24 products a step.  Zero points are put right at the end of each segment
  * (qgemm_tiles.h).  For many tokens su is summed and codes of other than 4 and 8 bits are expanded to
- * bytes once a panel (codes of a table to its bytes).  For a few tokens (decoding) everything happens in registers in one pass, for there
- * the weights are read from memory and each byte counts. */
+ * bytes once a panel (codes of a table to its bytes).  A few tokens (decoding) go another way: qgemm_avx512few.c. */
 #if defined(__x86_64__)
-#include "kernel/qgemm_tiles.h"
+#include "kernel/qgemm_avx512.h"
 
-#include <immintrin.h>
 #include <string.h>
 
 #include "kernel/gemm16_rows.h"
 #include "kernel/qact_rows.h"
 
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
-#define INLINE static inline __attribute__((always_inline))
-#define TILE   12u /* tokens */
-#define FEW    4u  /* tokens that take everything in one pass */
-#define CHUNK \
-	480u /* tokens a job: whole tiles, and few enough that a narrow matrix still gives jobs */
+#define TILE  12u   /* tokens */
+#define CHUNK 480u  /* tokens a job: few enough that a narrow matrix still gives jobs */
 #define FETCH 1024u /* bytes of planes asked for before a tile */
 #define BLOCK 512u  /* inputs: 16 KiB of bytes of a panel, a third of the first-level cache */
 
-/* With the intrinsic gcc 12 moves every accumulator through memory at each step; an asm it leaves alone. */
-#define DPBUSD(acc, u, q) __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(u), "v"(q))
-#define DPWSSD(acc, a, b) __asm__("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b))
 /* b the same in all lanes, from memory: with a register for each token gcc would spill the sums. */
 #define DPWSSD_1(acc, a, b) __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(a), "m"(b))
-
-/* The 128 codes of one step.  Field j of a plane of f bits is the byte shifted right by f j; in a register
- * that holds the plane repeated, each 64-bit lane takes its own j. */
-INLINE TARGET void codes_of(const uint32_t bits, const uint8_t *in, __m512i *e0, __m512i *e1)
-{
-	__m512i lo = _mm512_setzero_si512(), hi = lo;
-	const uint32_t at2 = bits & 4 ? 4 : 0, at1 = bits & 6;
-
-	if (bits == 8) {
-		*e0 = _mm512_loadu_si512(in);
-		*e1 = _mm512_loadu_si512(in + 64);
-		return;
-	}
-	if (bits & 4) {
-		__m512i v = _mm512_loadu_si512(in), m = _mm512_set1_epi8(15);
-
-		lo = _mm512_and_si512(v, m);
-		hi = _mm512_and_si512(_mm512_srli_epi16(v, 4), m);
-		in += 64;
-	}
-	if (bits & 2) {
-		__m512i v = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)in));
-		__m512i m = _mm512_set1_epi8(3);
-		__m512i v0 = _mm512_srlv_epi64(v, _mm512_set_epi64(2, 2, 2, 2, 0, 0, 0, 0));
-		__m512i v1 = _mm512_srlv_epi64(v, _mm512_set_epi64(6, 6, 6, 6, 4, 4, 4, 4));
-
-		lo = _mm512_or_si512(lo, _mm512_slli_epi16(_mm512_and_si512(v0, m), at2));
-		hi = _mm512_or_si512(hi, _mm512_slli_epi16(_mm512_and_si512(v1, m), at2));
-		in += 32;
-	}
-	if (bits & 1) {
-		__m512i v = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)in));
-		__m512i m = _mm512_set1_epi8(1);
-		__m512i v0 = _mm512_srlv_epi64(v, _mm512_set_epi64(3, 3, 2, 2, 1, 1, 0, 0));
-		__m512i v1 = _mm512_srlv_epi64(v, _mm512_set_epi64(7, 7, 6, 6, 5, 5, 4, 4));
-
-		lo = _mm512_or_si512(lo, _mm512_slli_epi16(_mm512_and_si512(v0, m), at1));
-		hi = _mm512_or_si512(hi, _mm512_slli_epi16(_mm512_and_si512(v1, m), at1));
-	}
-	*e0 = lo;
-	*e1 = hi;
-}
-
-/* The zero points of 32 rows; zero NULL: half everywhere. */
-INLINE TARGET void zeros_of(const uint8_t *zero, int32_t half, __m512i *z0, __m512i *z1)
-{
-	*z0 = *z1 = _mm512_set1_epi32(half);
-	if (zero) {
-		*z0 = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)zero));
-		*z1 = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(zero + 16)));
-	}
-}
-
-INLINE TARGET __m512i table_of(const uint8_t *byte)
-{
-	return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)byte));
-}
-
-/* The scales of 32 rows. */
-INLINE TARGET void scales_of(const struct vq_tile_segment *g, const int table, __m512 *s0,
-			     __m512 *s1)
-{
-	if (table) {
-		*s0 = _mm512_mul_ps(_mm512_loadu_ps(g->absmax), _mm512_set1_ps(VQ_BYTE_STEP));
-		*s1 = _mm512_mul_ps(_mm512_loadu_ps(g->absmax + 16), _mm512_set1_ps(VQ_BYTE_STEP));
-	} else {
-		*s0 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)g->scale));
-		*s1 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(g->scale + 16)));
-	}
-}
 
 /* A block of segments of one panel, ready for many tokens. */
 struct block {
@@ -223,117 +144,6 @@ BLOCK_FNS(wide_bytes, 8, 1)
 /* [wide][nibbles] */
 static block_fn *const block_fns[2][2][TILE] = {{{ROW_12(bytes)}, {ROW_12(nibbles)}},
 						{{ROW_12(wide_bytes)}, {ROW_12(wide_nibbles)}}};
-
-/* A whole panel times nt tokens in one pass over its planes: sums su too, looks codes up in the table.  nt, bits and
- * table are constants at every call. */
-INLINE TARGET void few_tokens(const struct vq_tile_plan *pl, uint32_t panel, float *y,
-			      const uint32_t nt, const uint32_t bits, const int table)
-{
-	const uint32_t n_segs = pl->p->n_segs, w_every = pl->p->w_every;
-	const __m512i one = _mm512_set1_epi8(1);
-	struct vq_tile_acts a = vq_tile_acts_at(pl, 0, n_segs, 0);
-	struct vq_tile_segment g = vq_tile_segment_of(pl, panel, 0);
-	const __m512i values = table ? table_of(g.byte) : one;
-	uint32_t s, k, t, same = 0, left = pl->n_steps, n;
-	__m512i z0, z1;
-	__m512 sum[FEW][2], s0, s1;
-
-#pragma GCC unroll 4
-	for (t = 0; t < nt; t++)
-		sum[t][0] = sum[t][1] = _mm512_setzero_ps();
-	for (s = 0; s < n_segs; s++, left -= n, a.c += nt, a.s += nt) {
-		__m512i acc[FEW][2], u0 = _mm512_setzero_si512(), u1 = u0;
-
-		n = left < pl->seg_steps ? left : pl->seg_steps;
-#pragma GCC unroll 4
-		for (t = 0; t < nt; t++)
-			acc[t][0] = acc[t][1] = _mm512_setzero_si512();
-		for (k = 0; k < n; k++, a.q += nt, g.w += 16 * bits) {
-			__m512i w0, w1;
-
-			codes_of(bits, g.w, &w0, &w1);
-			if (table) {
-				w0 = _mm512_shuffle_epi8(values, w0);
-				w1 = _mm512_shuffle_epi8(values, w1);
-			}
-			DPBUSD(u0, w0, one);
-			DPBUSD(u1, w1, one);
-#pragma GCC unroll 4
-			for (t = 0; t < nt; t++) {
-				__m512i v = _mm512_set1_epi32(a.q[t]);
-
-				DPBUSD(acc[t][0], w0, v);
-				DPBUSD(acc[t][1], w1, v);
-			}
-		}
-		if (same == 0) {
-			zeros_of(g.zero, g.half, &z0, &z1);
-			scales_of(&g, table, &s0, &s1);
-			g.zero = g.zero ? g.zero + VQ_PANEL : NULL;
-			if (table)
-				g.absmax += VQ_PANEL;
-			else
-				g.scale += VQ_PANEL;
-		}
-		same = same + 1 < w_every ? same + 1 : 0;
-#pragma GCC unroll 4
-		for (t = 0; t < nt; t++) {
-			__m512i ct = _mm512_set1_epi32(a.c[t]), dt;
-			__m512 st = _mm512_set1_ps(a.s[t]);
-
-			if (a.d) {
-				dt = _mm512_set1_epi32(a.d[t]);
-			} else { /* apart again: two products cost little here */
-				dt = _mm512_srai_epi32(ct, 16);
-				ct = _mm512_srai_epi32(_mm512_slli_epi32(ct, 16), 16);
-			}
-			acc[t][0] = _mm512_add_epi32(acc[t][0],
-						     _mm512_add_epi32(_mm512_mullo_epi32(z0, ct),
-								      _mm512_mullo_epi32(u0, dt)));
-			acc[t][1] = _mm512_add_epi32(acc[t][1],
-						     _mm512_add_epi32(_mm512_mullo_epi32(z1, ct),
-								      _mm512_mullo_epi32(u1, dt)));
-			sum[t][0] = _mm512_fmadd_ps(_mm512_mul_ps(st, s0),
-						    _mm512_cvtepi32_ps(acc[t][0]), sum[t][0]);
-			sum[t][1] = _mm512_fmadd_ps(_mm512_mul_ps(st, s1),
-						    _mm512_cvtepi32_ps(acc[t][1]), sum[t][1]);
-		}
-		a.d = a.d ? a.d + nt : NULL;
-	}
-#pragma GCC unroll 4
-	for (t = 0; t < nt; t++) {
-		_mm512_store_ps(y + t * VQ_PANEL, sum[t][0]);
-		_mm512_store_ps(y + t * VQ_PANEL + 16, sum[t][1]);
-	}
-}
-
-typedef void few_fn(const struct vq_tile_plan *pl, uint32_t panel, float *y);
-
-#define FEW_FN(name, nt, bits, table)                                                           \
-	TARGET static void name##_##nt(const struct vq_tile_plan *pl, uint32_t panel, float *y) \
-	{                                                                                       \
-		few_tokens(pl, panel, y, nt, bits, table);                                      \
-	}
-#define FEW_FNS(name, bits, table)   \
-	FEW_FN(name, 1, bits, table) \
-	FEW_FN(name, 2, bits, table) \
-	FEW_FN(name, 3, bits, table) \
-	FEW_FN(name, 4, bits, table)
-FEW_FNS(few2, 2, 0)
-FEW_FNS(few3, 3, 0)
-FEW_FNS(few4, 4, 0)
-FEW_FNS(few5, 5, 0)
-FEW_FNS(few6, 6, 0)
-FEW_FNS(few7, 7, 0)
-FEW_FNS(few8, 8, 0)
-FEW_FNS(few_values2, 2, 1)
-FEW_FNS(few_values3, 3, 1)
-FEW_FNS(few_values4, 4, 1)
-
-static few_fn *const few[7][FEW] = {{ROW_4(few2)}, {ROW_4(few3)}, {ROW_4(few4)}, {ROW_4(few5)},
-				    {ROW_4(few6)}, {ROW_4(few7)}, {ROW_4(few8)}};
-static few_fn *const few_values[3][FEW] = {
-	{ROW_4(few_values2)}, {ROW_4(few_values3)}, {ROW_4(few_values4)}};
 
 /* The planes are what many tokens are multiplied with. */
 static int as_stored(const struct vq_packed *w)
@@ -509,14 +319,16 @@ TARGET static void store_tile(const struct vq_tile_plan *pl, uint32_t panel, uin
 			_mm512_mask_storeu_ps(out + 16, m1, v1);
 		}
 	}
+	if (pl->past)
+		_mm_sfence(); /* seen by other threads before what says that it is there */
 }
 
 static void few_job(const struct vq_tile_plan *pl, uint32_t panel)
 {
 	const struct vq_product *p = pl->p;
-	float y[FEW * VQ_PANEL] __attribute__((aligned(64)));
+	float y[VQ_FEW * VQ_PANEL] __attribute__((aligned(64)));
 
-	(p->w->value ? few_values : few)[p->w->bits - 2][p->a->n_rows - 1](pl, panel, y);
+	vq_qgemm_few_avx512(pl, panel, y);
 	store_tile(pl, panel, 0, p->a->n_rows, y);
 }
 
@@ -541,7 +353,7 @@ static void job(const struct vq_tile_plan *pl, uint32_t panel, uint32_t chunk,
 	uint32_t end = first + (left < pl->chunk ? left : pl->chunk);
 	block_fn *const *fns = block_fns[!pl->narrow][as_stored(p->w) && p->w->bits == 4];
 
-	if (p->a->n_rows <= FEW) {
+	if (p->a->n_rows <= VQ_FEW) {
 		few_job(pl, panel);
 		return;
 	}
@@ -561,12 +373,11 @@ static void job(const struct vq_tile_plan *pl, uint32_t panel, uint32_t chunk,
 				store_tile(pl, panel, t, nt, y);
 		}
 	}
-	_mm_sfence(); /* what went past the caches is seen before what says so */
 }
 
 static size_t n_bytes(const struct vq_tile_plan *pl)
 {
-	return as_stored(pl->p->w) || pl->p->a->n_rows <= FEW
+	return as_stored(pl->p->w) || pl->p->a->n_rows <= VQ_FEW
 		       ? 0
 		       : (size_t)pl->block_segs * pl->seg_steps * VQ_STEP;
 }

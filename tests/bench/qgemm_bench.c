@@ -1,99 +1,19 @@
 /* Speed of the integer products beside the machine's limit: GOP/s (a multiplication and an addition are two)
  * at the shape of a 7B model's prefill and decode.  Medians of several runs. */
-#include <math.h>
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
-#include "base/log.h"
 #include "base/mem.h"
 #include "base/num.h"
 #include "base/rng.h"
 #include "kernel/cpu.h"
 #include "quant/nf4.h"
+#include "limits.h"
 
 #define RUNS 9
 
-/* One thread is timed on its processor clock, which other work on the machine does not advance; several on
- * the wall's. */
 static int n_threads;
-
-static double now(void)
-{
-	struct timespec t;
-
-	if (n_threads > 1)
-		return vq_now();
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double *t, int n)
-{
-	qsort(t, (size_t)n, sizeof(*t), by_value);
-	return t[n / 2];
-}
-
-#if defined(__x86_64__)
-/* 24 independent chains of vpdpbusd: 64 multiplications and 64 additions each. */
-__attribute__((target("avx512f,avx512vnni"))) static double peak_loop(long n)
-{
-	double t = now();
-	long i;
-
-	for (i = 0; i < n; i++)
-		__asm__ volatile("vpdpbusd %%zmm0, %%zmm1, %%zmm8\n\t"
-				 "vpdpbusd %%zmm0, %%zmm1, %%zmm9\n\t"
-				 "vpdpbusd %%zmm0, %%zmm1, %%zmm10\n\t"
-				 "vpdpbusd %%zmm0, %%zmm1, %%zmm11\n\t"
-				 "vpdpbusd %%zmm0, %%zmm1, %%zmm12\n\t"
-				 "vpdpbusd %%zmm0, %%zmm1, %%zmm13\n\t"
-				 "vpdpbusd %%zmm0, %%zmm1, %%zmm14\n\t"
-				 "vpdpbusd %%zmm0, %%zmm1, %%zmm15\n\t"
-				 "vpdpbusd %%zmm0, %%zmm1, %%zmm16\n\t"
-				 "vpdpbusd %%zmm0, %%zmm1, %%zmm17\n\t"
-				 "vpdpbusd %%zmm0, %%zmm1, %%zmm18\n\t"
-				 "vpdpbusd %%zmm0, %%zmm1, %%zmm19\n\t" ::
-					 : "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13",
-					   "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19");
-	return (double)n * 12 * 128 / (now() - t) / 1e9;
-}
-
-static double peak(int threads)
-{
-	double all[RUNS];
-	int r;
-
-	if (!__builtin_cpu_supports("avx512vnni"))
-		return NAN;
-	for (r = 0; r < RUNS; r++) {
-		double sum = 0;
-
-#pragma omp parallel num_threads(threads) reduction(+ : sum)
-		sum += peak_loop(2000000);
-		all[r] = sum;
-	}
-	return median(all, RUNS);
-}
-#else
-static double peak(int threads)
-{
-	(void)threads;
-	return NAN;
-}
-#endif
 
 static const struct {
 	const char *name;
@@ -173,6 +93,16 @@ static void drop(struct setup *s)
 	vq_qact_free(&s->a);
 }
 
+/* What a product reads of its weight: planes, scales and zero points. */
+static double weight_bytes(int c, uint32_t n, uint32_t k)
+{
+	uint32_t ng = cases[c].wgroup ? k / cases[c].wgroup : 1;
+	double a_scale = cases[c].nf ? sizeof(float) : 2 + !cases[c].wsym;
+
+	return (double)vq_packed_plane_bytes(cases[c].wbits, n, k) +
+	       a_scale * (double)vq_packed_n_scales(n, ng);
+}
+
 /* Seconds of one quantization and one product. */
 static void measure(int c, uint32_t m, uint32_t n, uint32_t k, int threads, double *quant,
 		    double *gemm)
@@ -184,17 +114,17 @@ static void measure(int c, uint32_t m, uint32_t n, uint32_t k, int threads, doub
 	omp_set_num_threads(threads);
 	make(&s, c, m, n, k);
 	for (r = 0; r < RUNS; r++) {
-		double t0 = now();
+		double t0 = limits_now(n_threads);
 
 		vq_act_quantize(&s.g, s.x, &s.a);
-		u[r] = now() - t0;
-		t0 = now();
+		u[r] = limits_now(n_threads) - t0;
+		t0 = limits_now(n_threads);
 		if (vq_qgemm(&s.w, &s.a, &s.g, NULL, 0, s.y, NULL) < 0)
 			exit(4);
-		t[r] = now() - t0;
+		t[r] = limits_now(n_threads) - t0;
 	}
-	*quant = median(u, RUNS);
-	*gemm = median(t, RUNS);
+	*quant = limits_median(u, RUNS);
+	*gemm = limits_median(t, RUNS);
 	drop(&s);
 }
 
@@ -209,8 +139,12 @@ int main(void)
 		double top;
 
 		n_threads = threads;
-		top = peak(threads);
+		top = limits_peak(LIMITS_DPBUSD, threads);
 
+		printf("-\t%d\tread, 2 MB pages\t-\t-\t-\t%.1f\t-\n", threads,
+		       limits_bandwidth(1, threads));
+		printf("-\t%d\tread, 4 KB pages\t-\t-\t-\t%.1f\t-\n", threads,
+		       limits_bandwidth(0, threads));
 		printf("-\t%d\tvpdpbusd peak\t-\t%.0f\t100\t-\t-\n", threads, top);
 		for (i = 0; vq_kernels_row(i); i++) {
 			if (!vq_kernels_row(i)->runs())
@@ -232,8 +166,7 @@ int main(void)
 				printf("%s\t%d\t%s\t%ux%ux%u\t%.1f\t-\t%.1f\t-\n", vq_cpu_name(),
 				       threads, cases[c].name, 32768, 1, 4096,
 				       2.0 * 32768 * 4096 / t / 1e9,
-				       (double)vq_packed_plane_bytes(cases[c].wbits, 32768, 4096) /
-					       t / 1e9);
+				       weight_bytes(c, 32768, 4096) / t / 1e9);
 			}
 		}
 	}
