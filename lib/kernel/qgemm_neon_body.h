@@ -391,7 +391,7 @@ static void job(const struct vq_tile_plan *pl, uint32_t panel, uint32_t chunk,
 
 static int qgemm(const struct vq_product *p, struct vq_err *err)
 {
-	static const struct vq_tile_kind kind = {TILE, CHUNK, 0, n_bytes, job};
+	static const struct vq_tile_kind kind = {TILE, CHUNK, 0, n_bytes, job, 0, NULL};
 
 	return vq_tiles_run(p, &kind, err);
 }
