@@ -170,6 +170,16 @@ int vq_map_load(struct vq_map *m, const char *path, int status, struct vq_err *e
 	return map_path(m, path, status, 1, err);
 }
 
+void vq_map_read_ahead(const struct vq_map *m, size_t from, size_t to, int on)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	from = from / page * page;
+	if (m->data && !m->pages.data && from < to)
+		(void)madvise((void *)(uintptr_t)(m->data + from), to - from,
+			      on ? MADV_NORMAL : MADV_RANDOM);
+}
+
 void vq_map_close(struct vq_map *m)
 {
 	if (m->data && !m->pages.data)

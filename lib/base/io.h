@@ -46,6 +46,9 @@ VQ_MUST_CHECK int vq_map_load(struct vq_map *m, const char *path, int status, st
 /* Either, with `load` or without, of a plain file of n > 0 bytes that is open. */
 VQ_MUST_CHECK int vq_map_fd(struct vq_map *m, int fd, size_t n, int load, const char *label,
 			    struct vq_err *err);
+/* Whether the system should read on after bytes [from, to) of a mapped file that are touched, as it does at first: good
+ * where all is needed, bad where a little of everything is (it may read megabytes each time). */
+void vq_map_read_ahead(const struct vq_map *m, size_t from, size_t to, int on);
 void vq_map_close(struct vq_map *m);
 
 /* Output: to path.part, renamed to path by commit; or to standard output when path is NULL or "-".  What is no

@@ -213,6 +213,15 @@ static int sort_members(struct vq_vqm *v, struct vq_err *err)
 	return VQ_OK;
 }
 
+void vq_vqm_read_ahead(const struct vq_vqm *v, const char *but)
+{
+	const struct vq_vqm_member *m = but ? vq_vqm_find(v, but) : NULL;
+
+	vq_map_read_ahead(&v->priv->map, 0, v->priv->map.n, 1);
+	if (m)
+		vq_map_read_ahead(&v->priv->map, m->offset, m->offset + m->n, 0);
+}
+
 const uint8_t *vq_vqm_bytes(const struct vq_vqm *v, size_t *n)
 {
 	*n = v->priv->map.n;
@@ -362,13 +371,14 @@ static int open_rest(struct vq_vqm *v, int rc, unsigned how, struct vq_err *err)
 
 	if (rc == VQ_OK && m->n == 0)
 		rc = vq_fail(err, VQ_E_DATA, "%s: empty, want a packed model", v->label);
+	v->whole |= how & VQ_VQM_VERIFY || m->n < VERIFY_BELOW;
+	vq_map_read_ahead(m, 0, m->n, v->whole);
 	if (rc == VQ_OK)
 		rc = walk(v, err);
 	if (rc == VQ_OK)
 		rc = sort_members(v, err);
 	if (rc == VQ_OK)
 		rc = check_manifest(v, err);
-	v->whole |= how & VQ_VQM_VERIFY || m->n < VERIFY_BELOW;
 	if (rc == VQ_OK)
 		rc = check_hashes(v, v->whole, err);
 	v->whole |= m->pages.data != NULL;

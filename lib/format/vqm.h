@@ -59,6 +59,9 @@ VQ_MUST_CHECK int vq_vqm_open(struct vq_vqm *v, const char *path, unsigned how, 
 VQ_MUST_CHECK int vq_vqm_open_fd(struct vq_vqm *v, int fd, const char *label, const void *head,
 				 size_t n, unsigned how, struct vq_err *err);
 void vq_vqm_close(struct vq_vqm *v);
+/* Opening touches a little of everything, so the system reads nothing ahead in a large mapped file.  From now on it
+ * does, but for the member of that name (NULL: none), of which only parts are wanted. */
+void vq_vqm_read_ahead(const struct vq_vqm *v, const char *but);
 /* The bytes of the file, where they are. */
 const uint8_t *vq_vqm_bytes(const struct vq_vqm *v, size_t *n);
 const struct vq_vqm_member *vq_vqm_find(const struct vq_vqm *v,

@@ -6,15 +6,12 @@
 #include "kernel/ops.h"
 #include "model/model.h"
 
-/* One row of a packed embedding, by way of its panel; panel has room for VQ_PANEL rows.  The scales of a mapped file
- * have not been looked at before. */
-static int packed_row(const struct vq_packed *e, uint32_t row, float *panel, float *out,
-		      struct vq_err *err)
+/* One row of a packed embedding.  The scales of a mapped file have not been looked at before. */
+static int packed_row(const struct vq_packed *e, uint32_t row, float *out, struct vq_err *err)
 {
-	uint32_t first = row / VQ_PANEL * VQ_PANEL, n = e->n_out - first;
+	uint32_t n;
 
-	vq_packed_rows(e, first, n < VQ_PANEL ? n : VQ_PANEL, e->n_in, panel);
-	memcpy(out, panel + (size_t)(row - first) * e->n_in, e->n_in * sizeof(float));
+	vq_packed_row(e, row, out);
 	for (n = 0; n < e->n_in; n++)
 		if (!isfinite(out[n]))
 			return vq_fail(err, VQ_E_DATA,
@@ -29,17 +26,11 @@ int vq_decoder_embed(const struct vq_model *m, const int32_t *tokens, size_t n, 
 	uint32_t d = m->cfg.decoder.layer.hidden, vocab = m->cfg.decoder.vocab;
 	struct vq_tensor e = {m->decoder.embed_type, 2, {vocab, d}, m->decoder.embed};
 	const struct vq_packed *packed = m->decoder.embed_packed;
-	float *panel = NULL;
 	size_t i, used = 0;
 	int rc = VQ_OK;
 
 	if (!m->decoder.embed && !packed)
 		return vq_fail(err, VQ_E_DATA, "the decoder's embedding is missing");
-	if (packed) {
-		panel = vq_alloc(VQ_PANEL * (size_t)d, sizeof(float), err);
-		if (!panel)
-			return VQ_E_SYS;
-	}
 	for (i = 0; rc >= 0 && i < n; i++) {
 		if (tokens[i] == m->cfg.image_token && m->cfg.has_vision) {
 			if (used < n_image_rows)
@@ -49,12 +40,11 @@ int vq_decoder_embed(const struct vq_model *m, const int32_t *tokens, size_t n, 
 			rc = vq_fail(err, VQ_E_DATA, "token %d at %zu: want 0..%u", tokens[i], i,
 				     vocab - 1);
 		} else if (packed) {
-			rc = packed_row(packed, (uint32_t)tokens[i], panel, h + i * d, err);
+			rc = packed_row(packed, (uint32_t)tokens[i], h + i * d, err);
 		} else {
 			rc = vq_tensor_to_f32(&e, (size_t)tokens[i] * d, d, h + i * d, err);
 		}
 	}
-	vq_free(panel);
 	if (rc >= 0 && used != n_image_rows)
 		rc = vq_fail(err, VQ_E_DATA,
 			     "%zu image tokens in the prompt, %zu rows from its pictures", used,

@@ -142,6 +142,22 @@ void vq_packed_rows(const void *w, size_t first, uint32_t n, uint32_t n_in, floa
 	}
 }
 
+void vq_packed_row(const struct vq_packed *p, size_t row, float *out)
+{
+	uint32_t n_steps = vq_ceil_div(p->n_in, 4), group = p->group ? p->group : p->n_in, in;
+	size_t step = 16 * (size_t)p->bits, panel = row / VQ_PANEL, r = row % VQ_PANEL;
+	uint8_t e[4 * VQ_PANEL];
+
+	for (in = 0; in < p->n_in; in++) {
+		size_t at = (panel * p->n_groups + in / group) * VQ_PANEL + r;
+
+		if (in % 4 == 0)
+			vq_panel_expand(p->bits, p->planes + (panel * n_steps + in / 4) * step, 1,
+					e);
+		out[in] = value_of(p, e[4 * r + in % 4], row, in, at);
+	}
+}
+
 /* Stored ranges must be there, and rows whole sequences where each has its own. */
 static int check_ranges(const struct vq_linear *l, size_t n_rows, struct vq_err *err)
 {

@@ -57,4 +57,7 @@ VQ_MUST_CHECK int vq_linear_add(const struct vq_linear *l, const float *x, size_
  * start of a panel. */
 void vq_packed_rows(const void *packed, size_t first, uint32_t n, uint32_t n_in, float *out);
 
+/* One row of a packed weight, the same numbers; out [p->n_in]. */
+void vq_packed_row(const struct vq_packed *p, size_t row, float *out);
+
 #endif

@@ -294,6 +294,7 @@ int vq_model_from_vqm(struct vq_model *m, const struct vq_vqm *v, struct vq_err 
 
 		rc = bind_entry(&o, &e, err);
 	}
+	vq_vqm_read_ahead(v, c.decoder.tied ? NULL : "decoder.embed.weight");
 	vq_free(names);
 	vq_free(o.shared);
 	if (rc < 0)
