@@ -349,6 +349,8 @@ static void nf4_rows_are_dequantized_to_the_bit(void **state)
 		assert_memory_equal(rows, c.deq, (size_t)OUT * c.n_in * sizeof(float));
 		vq_packed_rows(&c.p, 64, 40, c.n_in, rows);
 		assert_memory_equal(rows, c.deq + 64 * c.n_in, (size_t)40 * c.n_in * sizeof(float));
+		vq_packed_row(&c.p, 71, rows);
+		assert_memory_equal(rows, c.deq + 71 * c.n_in, c.n_in * sizeof(float));
 		nf_drop(&c);
 	}
 }
