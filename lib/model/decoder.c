@@ -72,7 +72,7 @@ static void advance(const struct vq_model *m, const struct vq_batch *b, struct v
 	}
 }
 
-int vq_decoder_layers(const struct vq_model *m, float *h, const struct vq_batch *b,
+static int all_layers(const struct vq_model *m, float *h, const struct vq_batch *b,
 		      struct vq_kv *kv, struct vq_err *err)
 {
 	uint32_t i;
@@ -85,11 +85,49 @@ int vq_decoder_layers(const struct vq_model *m, float *h, const struct vq_batch 
 	return rc;
 }
 
+/* A long prompt that is alone goes through all layers in parts, since what a layer makes of 2,048 rows at a time would
+ * be a sixteenth of a packed 7B model.  *h and *b become its last part; no row depends on the cuts. */
+#define PART 512u /* rows */
+
+struct part {
+	uint32_t start[2];
+	struct vq_batch b;
+};
+
+static int first_parts(const struct vq_model *m, float **h, const struct vq_batch **b,
+		       struct part *p, struct vq_kv *kv, struct vq_err *err)
+{
+	uint32_t rows = (*b)->n_seqs == 1 ? (*b)->start[1] : 0;
+	int rc = VQ_OK;
+
+	if (rows <= PART || !kv || kv->n_layers < m->cfg.decoder.n_layers || kv->shared[0])
+		return VQ_OK;
+	*p = (struct part){.b = {1, p->start}};
+	for (; rc >= 0 && rows > PART; rows -= PART) {
+		p->start[1] = PART;
+		rc = all_layers(m, *h, &p->b, kv, err);
+		*h += (size_t)PART * m->cfg.decoder.layer.hidden;
+	}
+	p->start[1] = rows;
+	*b = &p->b;
+	return rc;
+}
+
+int vq_decoder_layers(const struct vq_model *m, float *h, const struct vq_batch *b,
+		      struct vq_kv *kv, struct vq_err *err)
+{
+	struct part p;
+	int rc = first_parts(m, &h, &b, &p, kv, err);
+
+	return rc < 0 ? rc : all_layers(m, h, b, kv, err);
+}
+
 int vq_decoder_last(const struct vq_model *m, float *h, const struct vq_batch *b, struct vq_kv *kv,
 		    float *last, struct vq_err *err)
 {
 	uint32_t i, end = m->cfg.decoder.n_layers - 1;
-	int rc = VQ_OK;
+	struct part p;
+	int rc = first_parts(m, &h, &b, &p, kv, err);
 
 	for (i = 0; rc >= 0 && i < end; i++)
 		rc = vq_layer_forward(&m->decoder.layers[i], h, b, cache_of(m, kv, i), err);

@@ -444,6 +444,54 @@ static void bad_tensors_are_refused(void **state)
 	close_model();
 }
 
+/* 1,100 rows are three parts; layer by layer they are one. */
+static void a_long_prompt_in_parts_is_what_it_is_in_one(void **state)
+{
+	enum { ROWS = 1100 };
+	uint32_t d, start[] = {0, ROWS}, i;
+	const struct vq_batch b = {1, start};
+	float *one, *parts, *last, *again;
+	size_t n;
+	struct vq_err err = {0};
+	int32_t tokens[ROWS];
+	struct vq_kv kv;
+
+	(void)state;
+	open_model(DEMO "mini-llava");
+	d = cfg.decoder.layer.hidden;
+	n = (size_t)ROWS * d;
+	one = vq_alloc_f32(n, NULL);
+	parts = vq_alloc_f32(n, NULL);
+	last = vq_alloc_f32(d, NULL);
+	again = vq_alloc_f32(n, NULL);
+	for (i = 0; i < ROWS; i++)
+		tokens[i] = (int32_t)(2 + i * 7919 % 997);
+	assert_int_equal(vq_decoder_embed(&model, tokens, ROWS, NULL, 0, one, &err), VQ_OK);
+	memcpy(parts, one, n * sizeof(float));
+	memcpy(again, one, n * sizeof(float));
+	for (i = 0; i < cfg.decoder.n_layers; i++)
+		assert_int_equal(vq_layer_forward(&model.decoder.layers[i], one, &b, NULL, &err),
+				 VQ_OK);
+	assert_int_equal(vq_kv_new(&kv, cfg.decoder.n_layers, 1, ROWS, cfg.decoder.layer.n_kv_heads,
+				   cfg.decoder.layer.head_dim, VQ_KV_F32, &err),
+			 VQ_OK);
+	assert_int_equal(vq_decoder_layers(&model, parts, &b, &kv, &err), VQ_OK);
+	assert_int_equal(kv.n[0], ROWS);
+	for (i = 0; i < n; i++)
+		assert_true(fabsf(one[i] - parts[i]) <= 1e-4f * (1 + fabsf(one[i])));
+	vq_kv_reset(&kv);
+	assert_int_equal(vq_decoder_last(&model, again, &b, &kv, last, &err), VQ_OK);
+	assert_int_equal(kv.n[0], ROWS);
+	for (i = 0; i < d; i++)
+		assert_true(fabsf(last[i] - parts[n - d + i]) <= 1e-4f * (1 + fabsf(last[i])));
+	vq_kv_free(&kv);
+	vq_free(one);
+	vq_free(parts);
+	vq_free(last);
+	vq_free(again);
+	close_model();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -456,6 +504,7 @@ int main(void)
 		cmocka_unit_test(tokens_and_pictures_must_match),
 		cmocka_unit_test(a_unit_binds_and_unbinds),
 		cmocka_unit_test(bad_tensors_are_refused),
+		cmocka_unit_test(a_long_prompt_in_parts_is_what_it_is_in_one),
 	};
 
 	return cmocka_run_group_tests_name("model", tests, NULL, NULL);
