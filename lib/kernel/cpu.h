@@ -5,6 +5,7 @@
 #define VQ_KERNEL_CPU_H
 
 #include "base/err.h"
+#include "kernel/attend.h"
 #include "kernel/joint.h"
 #include "kernel/ops.h"
 #include "kernel/qgemm.h"
@@ -39,6 +40,7 @@ struct vq_kernels {
 	const struct vq_gemm_kind *gemm; /* float products (gemm16.h) ... */
 	const struct vq_gemm_kind
 		*gemm_bf16; /* ... of bfloat16, where they run; NULL: the set has none */
+	void (*attend)(const struct vq_attend *a);
 	void (*joint_rows)(const struct vq_joint *j, size_t r0, size_t r1, double *S);
 	const struct vq_ops *ops;
 };

@@ -11,6 +11,7 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "kernel/attend_rows.h"
 #include "kernel/gemm16_rows.h"
 #include "kernel/qact_rows.h"
 
@@ -422,6 +423,7 @@ const struct vq_kernels vq_kernels_avx2 = {
 	.qgemm = qgemm,
 	.gemm = &vq_gemm_avx2,
 	.gemm_bf16 = NULL,
+	.attend = vq_attend_avx2,
 	.joint_rows = vq_joint_rows_generic, /* four doubles a register do not pay */
 	.ops = &vq_ops_avx2,
 };

@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "kernel/attend_rows.h"
 #include "kernel/gemm16_rows.h"
 #include "kernel/qact_rows.h"
 
@@ -405,6 +406,7 @@ const struct vq_kernels vq_kernels_avx512vnni = {
 	.qgemm = qgemm,
 	.gemm = &vq_gemm_avx512,
 	.gemm_bf16 = &vq_gemm_avx512bf16,
+	.attend = vq_attend_avx512,
 	.joint_rows = vq_joint_rows_avx512,
 	.ops = &vq_ops_avx512,
 };

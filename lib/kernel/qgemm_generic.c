@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "kernel/attend_rows.h"
 #include "kernel/gemm16_rows.h"
 #include "kernel/qact_rows.h"
 
@@ -129,6 +130,7 @@ const struct vq_kernels vq_kernels_generic = {
 	.qgemm = vq_qgemm_generic,
 	.gemm = &vq_gemm_generic,
 	.gemm_bf16 = NULL,
+	.attend = vq_attend_generic,
 	.joint_rows = vq_joint_rows_generic,
 	.ops = &vq_ops_generic,
 };

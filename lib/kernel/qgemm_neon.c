@@ -2,6 +2,7 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
+#include "kernel/attend_rows.h"
 #include "kernel/cpu.h"
 #include "kernel/gemm16_rows.h"
 
@@ -51,6 +52,7 @@ const struct vq_kernels vq_kernels_neon = {
 	.qgemm = qgemm,
 	.gemm = &vq_gemm_generic,
 	.gemm_bf16 = NULL,
+	.attend = vq_attend_generic,
 	.joint_rows = vq_joint_rows_generic, /* two doubles a register do not pay */
 	.ops = &vq_ops_generic, /* vectors of the compiler, which NEON is the base of */
 };

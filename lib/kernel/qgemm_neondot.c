@@ -3,6 +3,7 @@
 #include <arm_neon.h>
 #include <sys/auxv.h>
 
+#include "kernel/attend_rows.h"
 #include "kernel/cpu.h"
 #include "kernel/gemm16_rows.h"
 
@@ -62,6 +63,7 @@ const struct vq_kernels vq_kernels_neondot = {
 	.qgemm = qgemm,
 	.gemm = &vq_gemm_generic,
 	.gemm_bf16 = NULL,
+	.attend = vq_attend_generic,
 	.joint_rows = vq_joint_rows_generic, /* two doubles a register do not pay */
 	.ops = &vq_ops_generic, /* vectors of the compiler, which NEON is the base of */
 };

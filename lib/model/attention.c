@@ -1,24 +1,22 @@
-/* Attention in tiles of queries, so that no score matrix is larger than TILE x keys. */
+/* Attention shared out: a job is some rows of one sequence that read the same key head. */
 #include "model/attention.h"
 
-#include <math.h>
-#include <string.h>
-
 #include "base/mem.h"
-#include "kernel/blas.h"
-#include "kernel/ops.h"
+#include "base/num.h"
+#include "kernel/attend.h"
 
-#define TILE 64u /* query rows a job; fixed, so that results do not depend on the threads */
-
-/* A job: one tile of one sequence, one head. */
 struct job {
-	uint32_t seq, first, rows; /* rows first.. of the sequence */
+	uint32_t seq, head; /* a key head */
+	uint32_t first, n;  /* queries of the sequence */
 };
 
-static uint32_t seq_rows(const struct vq_attention *a, uint32_t s)
-{
-	return a->batch->start[s + 1] - a->batch->start[s];
-}
+struct work {
+	const struct vq_attention *a;
+	struct vq_keys *heads; /* [n_seqs, n_kv_heads] */
+	void *made;            /* keys and values where there is no cache */
+	struct job *jobs;
+	uint32_t n_jobs, most_rows;
+};
 
 /* Tokens ahead of a sequence's own. */
 static uint32_t held(const struct vq_attention *a, uint32_t s)
@@ -26,118 +24,184 @@ static uint32_t held(const struct vq_attention *a, uint32_t s)
 	return a->kv ? a->kv->n[s] + a->kv->shared[s] : 0;
 }
 
-static uint32_t n_keys(const struct vq_attention *a, uint32_t s)
+static uint32_t own_rows(const struct vq_attention *a, uint32_t s)
 {
-	return held(a, s) + a->own->start[s + 1] - a->own->start[s];
+	return a->own->start[s + 1] - a->own->start[s];
 }
 
-static size_t count_tiles(const struct vq_attention *a, uint32_t *most_keys)
+static uint32_t n_queries(const struct vq_attention *a, uint32_t s)
 {
-	size_t n = 0;
-	uint32_t s;
+	return a->batch->start[s + 1] - a->batch->start[s];
+}
 
-	*most_keys = 0;
-	for (s = 0; s < a->batch->n_seqs; s++) {
-		uint32_t keys = n_keys(a, s);
+/* --- keys and values in their places --- */
 
-		n += (seq_rows(a, s) + TILE - 1) / TILE;
-		if (keys > *most_keys)
-			*most_keys = keys;
+/* Blocks for the keys of this call alone. */
+static int make_heads(struct work *w, struct vq_err *err)
+{
+	const struct vq_layer_config *c = w->a->cfg;
+	size_t total = 0, bytes;
+	uint32_t s, head;
+	char *p;
+
+	for (s = 0; s < w->a->batch->n_seqs; s++) {
+		if (vq_keys_bytes(VQ_KV_F32, c->head_dim, own_rows(w->a, s), &bytes) < 0 ||
+		    vq_mul_size(&bytes, bytes, c->n_kv_heads) < 0 || bytes > SIZE_MAX - total)
+			return vq_fail(err, VQ_E_SYS, "memory: keys of %u tokens",
+				       own_rows(w->a, s));
+		total += bytes;
 	}
-	return n;
+	p = w->made = vq_alloc(total, 1, err);
+	if (!p)
+		return VQ_E_SYS;
+	for (s = 0; s < w->a->batch->n_seqs; s++)
+		for (head = 0; head < c->n_kv_heads; head++) {
+			uint32_t room = own_rows(w->a, s);
+
+			(void)!vq_keys_bytes(VQ_KV_F32, c->head_dim, room, &bytes); /* did above */
+			w->heads[s * c->n_kv_heads + head] =
+				vq_keys_at(VQ_KV_F32, c->head_dim, room, p);
+			p += bytes;
+		}
+	return VQ_OK;
 }
 
-static void list_tiles(const struct vq_attention *a, struct job *jobs)
+static void find_heads(struct work *w)
 {
-	uint32_t s, at;
+	const struct vq_attention *a = w->a;
+	uint32_t n = a->cfg->n_kv_heads, s, head;
 
 	for (s = 0; s < a->batch->n_seqs; s++)
-		for (at = 0; at < seq_rows(a, s); at += TILE) {
-			uint32_t left = seq_rows(a, s) - at;
+		for (head = 0; head < n; head++)
+			w->heads[s * n + head] = vq_kv_head(a->kv, s, head);
+}
 
-			*jobs++ = (struct job){s, at, left < TILE ? left : TILE};
+/* A head of a sequence takes what it shares from the one before, which is whole by then: hence a thread a head. */
+static void store(const struct work *w)
+{
+	const struct vq_attention *a = w->a;
+	uint32_t n = a->cfg->n_kv_heads, dim = a->cfg->head_dim, s;
+	size_t width = (size_t)n * dim;
+	long long head;
+
+#pragma omp parallel for schedule(static) private(s) if (a->own->start[a->own->n_seqs] > 16)
+	for (head = 0; head < n; head++)
+		for (s = 0; s < a->own->n_seqs; s++) {
+			const struct vq_keys *h = &w->heads[s * n + head];
+			size_t at = a->own->start[s] * width + (size_t)head * dim;
+
+			if (a->kv && a->kv->shared[s])
+				vq_keys_copy(h, h - n, a->kv->shared[s]);
+			vq_keys_store(h, held(a, s), own_rows(a, s), a->k + at, a->v + at, width);
 		}
 }
 
-/* scores [TILE, keys] and, with a cache, keys and values [keys, head_dim] after them are the thread's. */
-static void run_tile(const struct vq_attention *a, const struct job *j, uint32_t head,
-		     float *scores)
+/* --- jobs --- */
+
+/* Queries a job.  How they are cut changes no result. */
+static uint32_t queries_a_job(const struct vq_attention *a)
 {
-	const struct vq_layer_config *c = a->cfg;
-	uint32_t d = c->head_dim, q_width = c->n_heads * d, width = c->n_kv_heads * d, i;
-	uint32_t kv_head = head / (c->n_heads / c->n_kv_heads);
-	size_t row = (size_t)a->batch->start[j->seq] + j->first;
-	uint32_t first = a->past[j->seq] + j->first; /* position of the first query */
-	uint32_t keys = c->causal ? first + j->rows : n_keys(a, j->seq);
-	size_t at = (size_t)a->own->start[j->seq] * width + (size_t)kv_head * d;
-	const float *k = a->k + at, *v = a->v + at;
+	uint32_t group = a->cfg->n_heads / a->cfg->n_kv_heads;
 
-	if (a->kv) {
-		struct vq_keys h = vq_kv_head(a->kv, j->seq, kv_head);
-		float *room = scores + (size_t)TILE * keys;
-
-		vq_keys_load(&h, 0, keys, room, room + (size_t)keys * d);
-		k = room;
-		v = room + (size_t)keys * d;
-		width = d;
-	}
-	vq_gemm_nt(j->rows, keys, d, 1.0f / sqrtf((float)d), a->q + row * q_width + head * d,
-		   q_width, k, width, scores, keys);
-	for (i = 0; i < j->rows; i++) {
-		float *s = scores + (size_t)i * keys;
-		uint32_t seen = c->causal ? first + i + 1 : keys;
-
-		vq_softmax(s, seen);
-		memset(s + seen, 0, (keys - seen) * sizeof(float));
-	}
-	vq_gemm_nn(j->rows, d, keys, scores, keys, v, width, a->out + row * q_width + head * d,
-		   q_width);
+	return group < VQ_ATTEND_ROWS ? VQ_ATTEND_ROWS / group : 1;
 }
 
-static void store(const struct vq_attention *a)
+static uint32_t count_jobs(const struct vq_attention *a, uint32_t each)
 {
-	uint32_t width = a->cfg->n_kv_heads * a->cfg->head_dim, s;
+	uint32_t n = 0, s;
 
-	for (s = 0; s < a->batch->n_seqs; s++) {
-		size_t at = (size_t)a->own->start[s] * width;
-
-		if (a->kv->shared[s])
-			vq_kv_layer_copy(a->kv, s - 1, s, a->kv->shared[s]);
-		vq_kv_store(a->kv, s, held(a, s), n_keys(a, s) - held(a, s), a->k + at, a->v + at);
-	}
+	for (s = 0; s < a->batch->n_seqs; s++)
+		n += vq_ceil_div(n_queries(a, s), each) * a->cfg->n_kv_heads;
+	return n;
 }
 
-int vq_attention_run(const struct vq_attention *a, struct vq_err *err)
+/* The last rows of a sequence come first: they see most. */
+static void list_jobs(struct work *w, uint32_t each)
 {
-	uint32_t most_keys, heads = a->cfg->n_heads;
-	size_t n_tiles = count_tiles(a, &most_keys);
-	size_t room = (size_t)most_keys * (TILE + (a->kv ? 2 * a->cfg->head_dim : 0));
-	struct job *jobs = vq_alloc(n_tiles, sizeof(*jobs), err);
+	const struct vq_attention *a = w->a;
+	uint32_t group = a->cfg->n_heads / a->cfg->n_kv_heads, s, i, head;
+	struct job *j = w->jobs;
+
+	for (s = 0; s < a->batch->n_seqs; s++)
+		for (i = vq_ceil_div(n_queries(a, s), each); i-- > 0;)
+			for (head = 0; head < a->cfg->n_kv_heads; head++) {
+				uint32_t left = n_queries(a, s) - i * each;
+
+				*j = (struct job){s, head, i * each, left < each ? left : each};
+				if (j->n * group > w->most_rows)
+					w->most_rows = j->n * group;
+				j++;
+			}
+}
+
+static void run(const struct work *w, const struct job *j, float *room)
+{
+	const struct vq_layer_config *c = w->a->cfg;
+	uint32_t group = c->n_heads / c->n_kv_heads;
+	size_t stride = (size_t)c->n_heads * c->head_dim;
+	size_t at = (w->a->batch->start[j->seq] + j->first) * stride +
+		    (size_t)j->head * group * c->head_dim;
+
+	vq_attend(&(struct vq_attend){
+		.keys = &w->heads[j->seq * c->n_kv_heads + j->head],
+		.n_rows = j->n * group,
+		.group = group,
+		.seen = c->causal ? w->a->past[j->seq] + j->first + 1
+				  : held(w->a, j->seq) + own_rows(w->a, j->seq),
+		.more = c->causal ? 1 : 0,
+		.q = w->a->q + at,
+		.out = w->a->out + at,
+		.stride = stride,
+		.room = room,
+	});
+}
+
+static int run_jobs(const struct work *w, struct vq_err *err)
+{
+	size_t room = vq_attend_room(w->a->cfg->head_dim, w->most_rows);
 	int failed = 0;
-	long long i;
 
-	if (!jobs)
-		return VQ_E_SYS;
-	list_tiles(a, jobs);
-	if (a->kv)
-		store(a);
-#pragma omp parallel
+#pragma omp parallel if (w->n_jobs > 1)
 	{
-		float *scores = vq_alloc_f32(room, NULL);
+		float *mine = vq_alloc_f32(room, NULL);
+		long long i;
 
-		if (!scores) {
+		if (!mine) {
 #pragma omp atomic write
 			failed = 1;
 		}
 #pragma omp for schedule(dynamic, 1)
-		for (i = 0; i < (long long)(n_tiles * heads); i++)
-			if (scores)
-				run_tile(a, &jobs[i / heads], (uint32_t)(i % heads), scores);
-		vq_free(scores);
+		for (i = 0; i < (long long)w->n_jobs; i++)
+			if (mine)
+				run(w, &w->jobs[i], mine);
+		vq_free(mine);
 	}
-	vq_free(jobs);
-	if (failed)
-		return vq_fail(err, VQ_E_SYS, "memory: cannot have attention scores for %u keys",
-			       most_keys);
-	return VQ_OK;
+	return failed ? vq_fail(err, VQ_E_SYS, "memory: cannot have %zu floats", room) : VQ_OK;
+}
+
+int vq_attention_run(const struct vq_attention *a, struct vq_err *err)
+{
+	uint32_t each = queries_a_job(a);
+	struct work w = {.a = a, .n_jobs = count_jobs(a, each)};
+	int rc = VQ_E_SYS;
+
+	w.heads = vq_alloc((size_t)a->batch->n_seqs * a->cfg->n_kv_heads, sizeof(*w.heads), err);
+	w.jobs = vq_alloc(w.n_jobs, sizeof(*w.jobs), err);
+	if (!w.heads || !w.jobs)
+		goto out;
+	rc = VQ_OK;
+	if (a->kv)
+		find_heads(&w);
+	else
+		rc = make_heads(&w, err);
+	if (rc < 0)
+		goto out;
+	store(&w);
+	list_jobs(&w, each);
+	rc = run_jobs(&w, err);
+out:
+	vq_free(w.jobs);
+	vq_free(w.made);
+	vq_free(w.heads);
+	return rc;
 }

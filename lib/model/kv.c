@@ -96,29 +96,3 @@ struct vq_keys vq_kv_head(const struct vq_kv_layer *l, uint32_t seq, uint32_t he
 
 	return vq_keys_at(l->type, l->head_dim, l->room, l->data + at);
 }
-
-void vq_kv_store(const struct vq_kv_layer *l, uint32_t seq, uint32_t at, uint32_t n, const float *k,
-		 const float *v)
-{
-	size_t stride = (size_t)l->n_heads * l->head_dim;
-	long long head;
-
-#pragma omp parallel for schedule(static) if (n > 16)
-	for (head = 0; head < l->n_heads; head++) {
-		struct vq_keys h = vq_kv_head(l, seq, (uint32_t)head);
-		size_t in_row = (size_t)head * l->head_dim;
-
-		vq_keys_store(&h, at, n, k + in_row, v + in_row, stride);
-	}
-}
-
-void vq_kv_layer_copy(const struct vq_kv_layer *l, uint32_t from, uint32_t to, uint32_t n)
-{
-	uint32_t head;
-
-	for (head = 0; head < l->n_heads; head++) {
-		struct vq_keys a = vq_kv_head(l, from, head), b = vq_kv_head(l, to, head);
-
-		vq_keys_copy(&b, &a, n);
-	}
-}

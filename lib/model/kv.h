@@ -32,17 +32,9 @@ VQ_MUST_CHECK int vq_kv_new(struct vq_kv *kv, uint32_t n_layers, uint32_t n_seqs
 void vq_kv_reset(struct vq_kv *kv); /* forgets every token */
 void vq_kv_free(struct vq_kv *kv);  /* fine on zeroes */
 
-/* Keys (after rotary embedding) and values [n, n_heads * head_dim] become tokens at .. at + n - 1 of a sequence,
- * which must have room for them; l->n stays.  A sequence is filled in order. */
-void vq_kv_store(const struct vq_kv_layer *l, uint32_t seq, uint32_t at, uint32_t n, const float *k,
-		 const float *v);
-
 /* Sequence seq > 0, empty, begins with the first n tokens of sequence seq - 1, which the next forward computes (or
  * which are there): its own rows follow them, and each layer copies their keys and values. */
 void vq_kv_share(struct vq_kv *kv, uint32_t seq, uint32_t n);
-
-/* The first n tokens of one sequence become those of another, in one layer; kv->n is not touched. */
-void vq_kv_layer_copy(const struct vq_kv_layer *l, uint32_t from, uint32_t to, uint32_t n);
 
 /* One head of a sequence. */
 struct vq_keys vq_kv_head(const struct vq_kv_layer *l, uint32_t seq, uint32_t head);

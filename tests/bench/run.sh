@@ -20,6 +20,8 @@ echo "== transforms of inputs"
 "$BUILD/bench/transform_bench"
 echo "== a model of 1.1B parameters with random weights, and CLIP-L/14-336"
 GOMP_SPINCOUNT=3000 "$BUILD/bench/model_bench"
+echo "== attention"
+"$BUILD/bench/attention_bench"
 echo "== mini-llava, 2,000 questions"
 "$BUILD/bin/vqlm-calib" -q -n 0 -m "$demo/mini-llava" \
 	| "$BUILD/bin/vqlm-search" -q --method rtn -w 4 -a 8 \

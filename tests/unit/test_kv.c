@@ -45,6 +45,31 @@ static float kept(enum vq_kv_type type, const float *row, uint32_t dim, uint32_t
 	return most / 127.0f * q;
 }
 
+static void store(const struct vq_kv_layer *l, uint32_t seq, uint32_t at, uint32_t n,
+		  const float *k, const float *v)
+{
+	size_t stride = (size_t)HEADS * l->head_dim;
+	uint32_t head;
+
+	for (head = 0; head < HEADS; head++) {
+		struct vq_keys h = vq_kv_head(l, seq, head);
+		size_t in = at * stride + (size_t)head * l->head_dim;
+
+		vq_keys_store(&h, at, n, k + in, v + in, stride);
+	}
+}
+
+static void copy(const struct vq_kv_layer *l, uint32_t from, uint32_t to, uint32_t n)
+{
+	uint32_t head;
+
+	for (head = 0; head < HEADS; head++) {
+		struct vq_keys a = vq_kv_head(l, from, head), b = vq_kv_head(l, to, head);
+
+		vq_keys_copy(&b, &a, n);
+	}
+}
+
 static void check_head(const struct vq_kv_layer *l, uint32_t seq, uint32_t head, uint32_t n,
 		       const float *k, const float *v)
 {
@@ -75,17 +100,17 @@ static void check_type(enum vq_kv_type type, uint32_t dim)
 
 	assert_int_equal(vq_kv_new(&kv, 2, SEQS, TOKENS, HEADS, dim, type, NULL), VQ_OK);
 	for (layer = 0; layer < 2; layer++) {
-		vq_kv_store(&kv.layers[layer], 0, 0, TOKENS, k, v);
+		store(&kv.layers[layer], 0, 0, TOKENS, k, v);
 		for (t = 0; t < TOKENS; t += n) {
 			n = t < 20 ? 1 : TOKENS - t;
-			vq_kv_store(&kv.layers[layer], 2, t, n, k + t * stride, v + t * stride);
+			store(&kv.layers[layer], 2, t, n, k, v);
 		}
 	}
 	vq_kv_share(&kv, 1, 37);
 	assert_int_equal(kv.layers[1].shared[1], 37);
 	for (layer = 0; layer < 2; layer++) {
-		vq_kv_layer_copy(&kv.layers[layer], 0, 1, 37);
-		vq_kv_store(&kv.layers[layer], 1, 37, 3, k + 37 * stride, v + 37 * stride);
+		copy(&kv.layers[layer], 0, 1, 37);
+		store(&kv.layers[layer], 1, 37, 3, k, v);
 		for (head = 0; head < HEADS; head++) {
 			check_head(&kv.layers[layer], 0, head, TOKENS, k, v);
 			check_head(&kv.layers[layer], 1, head, 40, k, v);
