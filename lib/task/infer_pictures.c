@@ -10,7 +10,7 @@
 #include "task/infer_parts.h"
 
 #define KEEP ((size_t)64 << 20) /* bytes of rows that outlive the questions they were made for */
-#define ROWS 1024u              /* of the tower at a time, where several towers run at a time */
+#define ROWS 512u               /* of the tower at a time, where several towers run at a time */
 
 int vq_picture_read(struct vq_picture_file *f, const char *path, struct vq_err *err)
 {

@@ -46,15 +46,25 @@ static int compare(const void *x, const void *y, void *ctx)
 	return memcmp(a->picture, b->picture, sizeof(a->picture));
 }
 
-/* Rows of all prompts when nothing is cut. */
-static uint64_t all_rows(const struct vq_groups *p, const struct vq_lead *v)
+/* Rows of a batch so that all have about as many, the last one too: a cut costs what the next prompt shared, at most
+ * the longest. */
+static uint64_t rows_each(const struct vq_groups *p, const struct vq_lead *v, uint32_t limit)
 {
-	uint64_t rows = 0;
-	uint32_t i;
+	uint64_t rows = 0, parts;
+	uint32_t i, longest = 0;
 
-	for (i = 0; i < p->n; i++)
-		rows += v[p->order[i]].n - p->shared[i];
-	return rows;
+	for (i = 0; i < p->n; i++) {
+		uint32_t n = v[p->order[i]].n;
+
+		rows += n - p->shared[i];
+		longest = n > longest ? n : longest;
+	}
+	if (rows <= limit)
+		return limit;
+	parts = limit > 2 * longest ? limit - longest : limit / 2 + 1;
+	parts = (rows + parts - 1) / parts;
+	rows = rows / parts + longest;
+	return rows < limit ? rows : limit;
 }
 
 /* Batches of at most `most` rows. */
@@ -87,7 +97,6 @@ int vq_groups_make(struct vq_groups *p, const struct vq_lead *v, uint32_t n,
 		   const struct vq_group_limits *limits, struct vq_err *err)
 {
 	struct sorting s = {v, limits->image_token};
-	uint64_t rows, parts;
 	uint32_t i;
 
 	memset(p, 0, sizeof(*p));
@@ -106,9 +115,7 @@ int vq_groups_make(struct vq_groups *p, const struct vq_lead *v, uint32_t n,
 		p->shared[i] = i ? vq_lead_shared(&v[p->order[i - 1]], &v[p->order[i]],
 						  limits->image_token)
 				 : 0;
-	rows = all_rows(p, v);
-	parts = (rows + limits->rows - 1) / limits->rows;
-	cut(p, v, limits, parts ? (rows + parts - 1) / parts : 0);
+	cut(p, v, limits, rows_each(p, v, limits->rows));
 	return VQ_OK;
 }
 

@@ -10,7 +10,7 @@
 
 /* Models up to this many bytes of weights answer several batches at a time. */
 #define SMALL_MODEL ((uint64_t)64 << 20)
-#define MOST        256u /* questions of a round */
+#define MOST        512u /* questions of a round */
 #define AT_A_TIME   16u  /* whose prompts are built before their rows are counted */
 
 int vq_rounds_open(struct vq_rounds *r, const struct vq_infer *o, const struct vq_loaded *l,
