@@ -35,6 +35,11 @@ static const struct vq_opt opts[] = {
 	{"exact", 0, VQ_OPT_FLAG, NULL, &o.exact, NULL,
 	 "dequantize packed weights and multiply in floating point: slow, for comparison", 0, 0,
 	 NULL},
+	{"float32", 0, VQ_OPT_FLAG, NULL, &o.float32, NULL,
+	 "multiply a checkpoint's weights in float32 (default: bfloat16, where the processor has "
+	 "it "
+	 "and the weights are of 16 bits)",
+	 0, 0, NULL},
 	{"kv", 0, VQ_OPT_CHOICE, "BITS", &kv, "16",
 	 "bits of a number in the cache of keys and values", 0, 0, "32|16|8"},
 	{"score", 0, VQ_OPT_FLAG, NULL, &o.score, NULL,

@@ -83,7 +83,7 @@ $(CALIBS):
 $(FP:%=$(OUT)/%.json): $(OUT)/%/fp.json:
 	@mkdir -p $(@D)
 	@echo "$(TABLE): $*: full precision answers $(notdir $(TEST))"
-	@exec $(TIMED) $(@D)/fp.ran $(BIN)/vqlm-infer -q $(INFER_FLAGS) -m $(MODEL_$*) -d $(TEST) \
+	@exec $(TIMED) $(@D)/fp.ran $(BIN)/vqlm-infer -q --float32 $(INFER_FLAGS) -m $(MODEL_$*) -d $(TEST) \
 		--logits $(@D)/fp.logits -o $(@D)/fp.jsonl
 	@$(BIN)/vqlm-eval -q -r $(RIGHT) -f json -o $@ $(@D)/fp.jsonl
 

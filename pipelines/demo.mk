@@ -46,7 +46,7 @@ $(foreach b,$(BITS),$(foreach m,$(METHODS),$(eval $(call quantize,$(m),$(b)))))
 $(OUT)/fp.jsonl: $(MODEL)/config.json $(TEST)
 	@mkdir -p $(@D)
 	@echo "demo: full precision answers $(notdir $(TEST))"
-	@$(TIMED) $(OUT)/fp.ran $(BIN)/vqlm-infer $(INFER_FLAGS) -q -m $(MODEL) -d $(TEST) --logits $(OUT)/fp.logits -o $@
+	@$(TIMED) $(OUT)/fp.ran $(BIN)/vqlm-infer --float32 $(INFER_FLAGS) -q -m $(MODEL) -d $(TEST) --logits $(OUT)/fp.logits -o $@
 $(QUANT:%=$(OUT)/%.jsonl): %.jsonl: %.vqm
 	@echo "demo: $(notdir $*) answers"
 	@$(TIMED) $*.ran $(BIN)/vqlm-infer $(INFER_FLAGS) -q -m $< -d $(TEST) --logits $*.logits -o $@

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "base/stop.h"
 #include "kernel/cpu.h"
+#include "model/products.h"
 #include "stream/history.h"
 #include "stream/writer.h"
 #include "task/infer_parts.h"
@@ -338,6 +339,8 @@ int vq_infer_run(const struct vq_infer *o, struct vq_err *err)
 	rc = vq_loaded_open(&r.l, o, o->question ? 1 : talk ? UINT32_MAX : r.asks.n, err);
 	if (rc >= 0 && o->exact)
 		vq_model_exact(&r.l.model);
+	if (rc >= 0)
+		vq_model_products(&r.l.model, vq_infer_products(o, &r.l));
 	r.t_loaded = vq_now();
 	if (rc >= 0)
 		rc = open_rounds(&r, err);

@@ -26,7 +26,8 @@ struct vq_infer {
 	uint32_t limit;            /* of a data file: the first so many; 0 = all */
 	const char *shard;         /* "i/n": those whose id hashes to part i of 1..n; NULL = all */
 
-	int exact;           /* dequantize packed weights and multiply in float */
+	int exact;   /* dequantize packed weights and multiply in float */
+	int float32; /* a checkpoint's products are float32, not bf16 where the CPU has them */
 	enum vq_kv_type kv;  /* of the cache of keys and values */
 	int score;           /* compare the choices "A. ", "B. " ... instead of generating */
 	uint32_t max_tokens; /* of an answer; 0 = 256 for a single question, else 16 */

@@ -182,6 +182,9 @@ VQ_MUST_CHECK int vq_round(struct vq_rounds *r, struct vq_ask *q, uint32_t n, st
 
 /* --- records (infer_records.c); NULL without memory --- */
 
+/* How a model's float products go: bf16 for a checkpoint, where the CPU has them and o does not ask for float32. */
+enum vq_gemm_way vq_infer_products(const struct vq_infer *o, const struct vq_loaded *l);
+
 /* What determines the answers, and which were asked for. */
 json_t *vq_infer_opening(const struct vq_infer *o, const struct vq_loaded *l,
 			 const struct vq_asks *a, uint32_t max_tokens);

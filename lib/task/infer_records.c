@@ -24,6 +24,12 @@ static json_t *split_of(const char *path)
 	return json_null();
 }
 
+/* What a packed model keeps in 16 bits is little, and its answers are to be those of every kernel set. */
+enum vq_gemm_way vq_infer_products(const struct vq_infer *o, const struct vq_loaded *l)
+{
+	return !o->float32 && l->ckpt && vq_gemm_has_bf16() ? VQ_GEMM_BF16 : VQ_GEMM_FLOAT32;
+}
+
 json_t *vq_infer_opening(const struct vq_infer *o, const struct vq_loaded *l,
 			 const struct vq_asks *a, uint32_t max_tokens)
 {
@@ -32,12 +38,13 @@ json_t *vq_infer_opening(const struct vq_infer *o, const struct vq_loaded *l,
 
 	for (i = 0; i < a->n; i++)
 		json_array_append_new(ids, json_string(a->v[i].id));
-	j = json_pack("{s:s, s:s, s:O, s:o, s:o, s:s, s:{s:b, s:i, s:f, s:I, s:i}}", "vqlm",
+	j = json_pack("{s:s, s:s, s:O, s:o, s:o, s:s, s:{s:b, s:i, s:f, s:I, s:i, s:s}}", "vqlm",
 		      "answers", "producer", "vqlm-infer " VQ_VERSION, "model", l->identity,
 		      "split", split_of(o->data), "ids", ids, "template",
 		      l->model.cfg.chat ? l->model.cfg.chat->name : "", "params", "score", o->score,
 		      "max_tokens", (int)max_tokens, "temperature", o->temperature, "seed",
-		      (json_int_t)o->seed, "kv", vq_kv_bits(o->kv));
+		      (json_int_t)o->seed, "kv", vq_kv_bits(o->kv), "products",
+		      vq_gemm_way_name(vq_infer_products(o, l)));
 	if (j && a->data_sha256[0])
 		json_object_set_new(j, "data", json_pack("{s:s}", "sha256", a->data_sha256));
 	if (j && o->exact)

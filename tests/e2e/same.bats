@@ -14,7 +14,7 @@ run_all() {
 		# Of one packed model, so that what differs differs here.
 		vqlm-infer -q -m first.vqm -d "$DEMO/mini-sqa/llava_test_CQM-A.json" --limit 60 --max-tokens 4 --logits "$name.logits" \
 			| jq -c '[.question_id, .text, .tokens]' >"$name.answers"
-		vqlm-infer -q -m m -d "$DEMO/mini-sqa/llava_test_CQM-A.json" --limit 30 --score --logits "$name.full" >/dev/null
+		vqlm-infer -q --float32 -m m -d "$DEMO/mini-sqa/llava_test_CQM-A.json" --limit 30 --score --logits "$name.full" >/dev/null
 	)
 }
 

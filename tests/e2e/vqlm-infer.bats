@@ -31,7 +31,7 @@ compare() {
 @test "full precision gives the golden letter on 99.9 % of 2,000 questions, both variants" {
 	local v same right n
 	for v in "" -outlier; do
-		run -0 --separate-stderr vqlm-infer -m "$DEMO/mini-llava$v" -d "$(TEST)" -o "a$v.jsonl"
+		run -0 --separate-stderr vqlm-infer --float32 -m "$DEMO/mini-llava$v" -d "$(TEST)" --logits "a$v.logits" -o "a$v.jsonl"
 		[ -z "$output" ]
 		[ -z "$stderr" ]
 		read -r same right n <<<"$(compare "a$v.jsonl" "$DEMO/golden/predictions$v.jsonl")"
@@ -41,6 +41,28 @@ compare() {
 		[ "$same" -ge 1998 ]
 		[ "$right" -eq 1974 ]
 	done
+}
+
+@test "bfloat16 products change at most 0.1 % of the letters, and no byte with the threads" {
+	grep -q avx512_bf16 /proc/cpuinfo || skip "this processor has none"
+	local v changed
+	for v in "" -outlier; do
+		vqlm-infer -q --float32 -m "$DEMO/mini-llava$v" -d "$(TEST)" --logits f.logits -o f.jsonl
+		vqlm-infer -q -m "$DEMO/mini-llava$v" -d "$(TEST)" --logits b.logits -o b.jsonl
+		[ "$(head -1 f.jsonl | jq -r .params.products)" = float32 ]
+		[ "$(head -1 b.jsonl | jq -r .params.products)" = bf16 ]
+		changed=$(diff <(jq -r 'select(.text) | .text' f.jsonl) <(jq -r 'select(.text) | .text' b.jsonl) | grep -c '^<' || true)
+		figure "mini-llava$v, bf16 beside float32: $changed of 2000 letters changed, $(vqlm-eval -q -r "$DEMO/mini-sqa/problems.json" -f json \
+			-b f.jsonl --logits b.logits --baseline-logits f.logits b.jsonl | jq -c .logits)"
+		[ "$changed" -le 2 ]
+	done
+	for v in 1 3 4; do
+		vqlm-infer -q -t $v -m "$DEMO/mini-llava" -d "$(TEST)" --limit 100 --logits "$v.logits" >/dev/null
+		cmp 1.logits "$v.logits"
+	done
+	# A packed model's float products are those of every kernel set.
+	packed m.vqm
+	[ "$(vqlm-infer -q -m m.vqm -d "$(TEST)" --limit 1 | head -1 | jq -r .params.products)" = float32 ]
 }
 
 @test "answers open with the model and the ids asked, and end with totals" {
