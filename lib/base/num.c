@@ -3,6 +3,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 float vq_f16_to_f32(uint16_t h)
@@ -74,6 +76,24 @@ static int has_f16c(void)
 {
 	return __builtin_cpu_supports("avx2");
 }
+#elif defined(__aarch64__)
+static size_t from_f16_neon(float *dst, const uint16_t *src, size_t n)
+{
+	size_t i;
+
+	for (i = 0; i + 4 <= n; i += 4)
+		vst1q_f32(dst + i, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(src + i))));
+	return i;
+}
+
+static size_t to_f16_neon(uint16_t *dst, const float *src, size_t n)
+{
+	size_t i;
+
+	for (i = 0; i + 4 <= n; i += 4)
+		vst1_u16(dst + i, vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(src + i))));
+	return i;
+}
 #endif
 
 void vq_f16_to_f32_n(float *dst, const uint16_t *src, size_t n)
@@ -83,6 +103,8 @@ void vq_f16_to_f32_n(float *dst, const uint16_t *src, size_t n)
 #if defined(__x86_64__)
 	if (has_f16c())
 		i = from_f16_f16c(dst, src, n);
+#elif defined(__aarch64__)
+	i = from_f16_neon(dst, src, n);
 #endif
 	for (; i < n; i++)
 		dst[i] = vq_f16_to_f32(src[i]);
@@ -95,6 +117,8 @@ void vq_f32_to_f16_n(uint16_t *dst, const float *src, size_t n)
 #if defined(__x86_64__)
 	if (has_f16c())
 		i = to_f16_f16c(dst, src, n);
+#elif defined(__aarch64__)
+	i = to_f16_neon(dst, src, n);
 #endif
 	for (; i < n; i++)
 		dst[i] = vq_f32_to_f16(src[i]);

@@ -32,7 +32,7 @@ prepare() {
 	prepare
 	run_all VQLM_CPU=generic generic
 	local set n=0 f
-	for set in avx2 avx512vnni neon; do
+	for set in avx2 avx512vnni neon neondot; do
 		env VQLM_CPU=$set vqlm-ls -c generic.calib >/dev/null 2>&1 || continue # not on this machine
 		run_all VQLM_CPU=$set $set
 		for f in calib plan searched logits full; do

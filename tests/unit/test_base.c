@@ -76,6 +76,30 @@ static void array_conversions_equal_the_single_ones(void **state)
 		assert_int_equal(vq_f32_to_bf16(dst[i]), src[i]);
 }
 
+/* Of every kind: rounded, subnormal, infinite, NaN. */
+static void array_conversions_equal_the_single_ones_on_any_bits(void **state)
+{
+	enum { N = 65536 + 3 };
+	static uint16_t half[N], got[N];
+	static float f[N], back[N];
+	struct vq_rng r = vq_rng_new(2, "test");
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < N; i++) {
+		half[i] = (uint16_t)i;
+		f[i] = vq_bits_f32((uint32_t)vq_rng_u64(r, i));
+		if (i % 2) /* near the range of a half */
+			f[i] = vq_bits_f32((vq_f32_bits(f[i]) & 0x8fffffff) | 0x30000000);
+	}
+	vq_f32_to_f16_n(got, f, N);
+	for (i = 0; i < N; i++)
+		assert_int_equal(got[i], vq_f32_to_f16(f[i]));
+	vq_f16_to_f32_n(back, half, N);
+	for (i = 0; i < N; i++)
+		assert_int_equal(vq_f32_bits(back[i]), vq_f32_bits(vq_f16_to_f32(half[i])));
+}
+
 static void random_numbers_are_uniform_and_normal(void **state)
 {
 	struct vq_rng r = vq_rng_new(42, "moments");
@@ -318,6 +342,7 @@ int main(void)
 		cmocka_unit_test(every_half_converts_to_its_value_and_back),
 		cmocka_unit_test(float_to_half_rounds_to_the_nearest_with_ties_to_even),
 		cmocka_unit_test(array_conversions_equal_the_single_ones),
+		cmocka_unit_test(array_conversions_equal_the_single_ones_on_any_bits),
 		cmocka_unit_test(random_numbers_are_uniform_and_normal),
 		cmocka_unit_test(a_choice_is_ascending_and_different),
 		cmocka_unit_test(numbers_are_parsed_whole_or_refused),
