@@ -56,6 +56,8 @@ extern const struct vq_gemm_kind vq_gemm_generic;
 #if defined(__x86_64__)
 extern const struct vq_gemm_kind vq_gemm_avx2, vq_gemm_avx512, vq_gemm_avx512bf16;
 void vq_gemm_store_avx512(const struct vq_gemm_out *o, const float *c);
+#elif defined(__aarch64__)
+extern const struct vq_gemm_kind vq_gemm_neon;
 #endif
 
 #endif
