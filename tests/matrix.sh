@@ -13,7 +13,7 @@ build=${BUILD:-build}
 arm=$build/aarch64
 root=$arm/root
 without=cortex-a72 # a CPU without dot products
-kernels=(base layout qact qgemm gemm16 transform_kernel ops dependency)
+kernels=(base layout qact qgemm gemm16 transform_kernel ops attention dependency)
 n=$(nproc)
 step() { echo "matrix: $* (after $SECONDS s)"; }
 

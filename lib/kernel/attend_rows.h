@@ -63,6 +63,8 @@ void vq_attend_generic(const struct vq_attend *a);
 #if defined(__x86_64__)
 void vq_attend_avx2(const struct vq_attend *a);
 void vq_attend_avx512(const struct vq_attend *a);
+#elif defined(__aarch64__)
+void vq_attend_neon(const struct vq_attend *a);
 #endif
 
 #endif

@@ -63,7 +63,7 @@ const struct vq_kernels vq_kernels_neondot = {
 	.qgemm = qgemm,
 	.gemm = &vq_gemm_neon,
 	.gemm_bf16 = NULL,
-	.attend = vq_attend_generic,
+	.attend = vq_attend_neon,
 	.joint_rows = vq_joint_rows_generic, /* two doubles a register do not pay */
 	.ops = &vq_ops_generic, /* vectors of the compiler, which NEON is the base of */
 };
