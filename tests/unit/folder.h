@@ -40,15 +40,15 @@ static inline int folder_teardown(void **state)
 	return rmdir(folder);
 }
 
-/* The path of a name in the folder; good until the next but one call. */
+/* The path of a name in the folder; good until the eighth call after this one. */
 static inline const char *in_folder(const char *name)
 {
-	static char buf[2][512];
-	static int turn;
+	static char buf[8][512];
+	static unsigned turn;
+	char *p = buf[turn++ % 8];
 
-	turn = !turn;
-	snprintf(buf[turn], sizeof(buf[turn]), "%s/%s", folder, name);
-	return buf[turn];
+	snprintf(p, sizeof(buf[0]), "%s/%s", folder, name);
+	return p;
 }
 
 static inline void put_file(const char *name, const void *data, size_t n)

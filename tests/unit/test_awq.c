@@ -11,42 +11,14 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "base/json.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "quant/awq.h"
 #include "quant/rtn.h"
-
-#define VECTORS "tests/vectors/vectors.json"
-#define PYTHON  "/usr/bin/python3"
+#include "matrix.h"
+#include "vectors.h"
 
 /* --- fixtures --- */
-
-struct matrix {
-	uint32_t rows, cols;
-	double *a;
-};
-
-static struct matrix new_matrix(uint32_t rows, uint32_t cols)
-{
-	struct matrix m = {rows, cols, vq_calloc((size_t)rows * cols, sizeof(double), NULL)};
-
-	assert_non_null(m.a);
-	return m;
-}
-
-static struct matrix matrix_of(const json_t *j)
-{
-	struct matrix m = new_matrix((uint32_t)json_array_size(j),
-				     (uint32_t)json_array_size(json_array_get(j, 0)));
-	uint32_t r, c;
-
-	for (r = 0; r < m.rows; r++)
-		for (c = 0; c < m.cols; c++)
-			m.a[(size_t)r * m.cols + c] =
-				json_number_value(json_array_get(json_array_get(j, r), c));
-	return m;
-}
 
 static double number(const json_t *list, uint32_t i)
 {
@@ -56,30 +28,6 @@ static double number(const json_t *list, uint32_t i)
 static struct vq_awq_opts authors(uint32_t bits, uint32_t group)
 {
 	return (struct vq_awq_opts){.grid = {bits, group, 0}, .rule = VQ_AWQ_AUTHORS};
-}
-
-static json_t *vectors;
-
-static int load(void **state)
-{
-	(void)state;
-	vectors = vq_json_file(VECTORS, VQ_E_DATA, NULL);
-	return vectors ? 0 : -1;
-}
-
-static int unload(void **state)
-{
-	(void)state;
-	json_decref(vectors);
-	return 0;
-}
-
-static const json_t *vector(const char *name, const char *key)
-{
-	const json_t *j = json_object_get(json_object_get(vectors, name), key);
-
-	assert_non_null(j);
-	return j;
 }
 
 /* One linear as the inspected module: its loss by the formula. */
@@ -255,21 +203,11 @@ static void a_range_without_0_loses_what_the_authors_lose(void **state)
 
 static void fresh_cases_agree_with_the_independent_reference(void **state)
 {
-	uint32_t i, k, n;
-	json_t *all;
-	FILE *f;
+	const uint32_t n = 24;
+	uint32_t i, k;
+	json_t *all = fresh_cases("awq_ref.py", 2025, n);
 
 	(void)state;
-	if (system(PYTHON " -c 'import numpy' 2>/dev/null") != 0) {
-		print_message("# SKIP python3-numpy is not installed\n");
-		skip();
-	}
-	f = popen(PYTHON " tests/vectors/awq_ref.py 2025 24", "r");
-	assert_non_null(f);
-	all = json_loadf(f, 0, NULL);
-	assert_int_equal(pclose(f), 0);
-	n = (uint32_t)json_array_size(all);
-	assert_int_equal(n, 24);
 	for (i = 0; i < n; i++) {
 		const json_t *c = json_array_get(all, i), *s = json_object_get(c, "s"),
 			     *want = json_object_get(c, "duo");
@@ -498,5 +436,5 @@ int main(void)
 		cmocka_unit_test(losses_that_are_no_numbers_are_refused),
 	};
 
-	return cmocka_run_group_tests(tests, load, unload);
+	return cmocka_run_group_tests(tests, load_vectors, free_vectors);
 }

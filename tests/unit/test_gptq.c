@@ -11,42 +11,14 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "base/json.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "quant/gptq.h"
 #include "quant/rtn.h"
-
-#define VECTORS "tests/vectors/vectors.json"
-#define PYTHON  "/usr/bin/python3"
+#include "matrix.h"
+#include "vectors.h"
 
 /* --- fixtures --- */
-
-struct matrix {
-	uint32_t rows, cols;
-	double *a;
-};
-
-static struct matrix new_matrix(uint32_t rows, uint32_t cols)
-{
-	struct matrix m = {rows, cols, vq_calloc((size_t)rows * cols, sizeof(double), NULL)};
-
-	assert_non_null(m.a);
-	return m;
-}
-
-static struct matrix matrix_of(const json_t *j)
-{
-	struct matrix m = new_matrix((uint32_t)json_array_size(j),
-				     (uint32_t)json_array_size(json_array_get(j, 0)));
-	uint32_t r, c;
-
-	for (r = 0; r < m.rows; r++)
-		for (c = 0; c < m.cols; c++)
-			m.a[(size_t)r * m.cols + c] =
-				json_number_value(json_array_get(json_array_get(j, r), c));
-	return m;
-}
 
 static struct matrix random_matrix(uint32_t rows, uint32_t cols, uint64_t seed)
 {
@@ -166,30 +138,6 @@ static double objective(const struct result *r, const struct matrix *w, uint32_t
 				sum += di * dj * (m + (i == j ? r->g.damp * mean : 0)) / 2;
 			}
 	return sum;
-}
-
-static json_t *vectors;
-
-static int load(void **state)
-{
-	(void)state;
-	vectors = vq_json_file(VECTORS, VQ_E_DATA, NULL);
-	return vectors ? 0 : -1;
-}
-
-static int unload(void **state)
-{
-	(void)state;
-	json_decref(vectors);
-	return 0;
-}
-
-static const json_t *vector(const char *name, const char *key)
-{
-	const json_t *j = json_object_get(json_object_get(vectors, name), key);
-
-	assert_non_null(j);
-	return j;
 }
 
 /* --- the vectors --- */
@@ -372,21 +320,11 @@ static void polish_goes_down_as_the_reference_does(void **state)
 
 static void fresh_cases_agree_with_the_independent_reference(void **state)
 {
-	size_t i, n;
-	json_t *all;
-	FILE *f;
+	const size_t n = 24;
+	size_t i;
+	json_t *all = fresh_cases("gptq_ref.py", 2024, n);
 
 	(void)state;
-	if (system(PYTHON " -c 'import numpy' 2>/dev/null") != 0) {
-		print_message("# SKIP python3-numpy is not installed\n");
-		skip();
-	}
-	f = popen(PYTHON " tests/vectors/gptq_ref.py 2024 24", "r");
-	assert_non_null(f);
-	all = json_loadf(f, 0, NULL);
-	assert_int_equal(pclose(f), 0);
-	n = json_array_size(all);
-	assert_int_equal(n, 24);
 	for (i = 0; i < n; i++) {
 		const json_t *c = json_array_get(all, i);
 		struct matrix w = matrix_of(json_object_get(c, "W")),
@@ -833,5 +771,5 @@ int main(void)
 		cmocka_unit_test(an_input_that_is_always_zero_loses_its_weights),
 	};
 
-	return cmocka_run_group_tests(tests, load, unload);
+	return cmocka_run_group_tests(tests, load_vectors, free_vectors);
 }

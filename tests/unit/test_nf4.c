@@ -11,38 +11,12 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "base/json.h"
 #include "base/mem.h"
 #include "base/num.h"
 #include "base/rng.h"
 #include "quant/grid.h"
 #include "quant/nf4.h"
-
-#define VECTORS "tests/vectors/vectors.json"
-#define PYTHON  "/usr/bin/python3"
-
-static json_t *vectors;
-
-static int load_vectors(void **state)
-{
-	(void)state;
-	vectors = json_load_file(VECTORS, 0, NULL);
-	return vectors ? 0 : -1;
-}
-
-static int free_vectors(void **state)
-{
-	(void)state;
-	json_decref(vectors);
-	return 0;
-}
-
-static const json_t *vector(const char *a, const char *b)
-{
-	const json_t *j = json_object_get(vectors, a);
-
-	return b ? json_object_get(j, b) : j;
-}
+#include "vectors.h"
 
 static float at(const json_t *a, size_t i)
 {
@@ -348,21 +322,11 @@ static void check_case(const json_t *c)
 
 static void fresh_cases_agree_with_the_independent_reference_to_the_bit(void **state)
 {
-	size_t i, n;
-	json_t *all;
-	FILE *f;
+	const size_t n = 24;
+	size_t i;
+	json_t *all = fresh_cases("nf4_ref.py", 2024, n);
 
 	(void)state;
-	if (system(PYTHON " -c 'import numpy' 2>/dev/null") != 0) {
-		print_message("# SKIP python3-numpy is not installed\n");
-		skip();
-	}
-	f = popen(PYTHON " tests/vectors/nf4_ref.py 2024 24", "r");
-	assert_non_null(f);
-	all = json_loadf(f, 0, NULL);
-	assert_int_equal(pclose(f), 0);
-	n = json_array_size(all);
-	assert_int_equal(n, 24);
 	for (i = 0; i < n; i++)
 		check_case(json_array_get(all, i));
 	print_message("# figure: NF4 and NF3: %zu of %zu fresh cases equal the reference\n", i, n);

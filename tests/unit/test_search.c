@@ -1,28 +1,12 @@
 /* Search on a small random model. */
+#include "search_run.h"
 #include "toy_stream.h"
 
 #include <omp.h>
 
-#include "base/io.h"
-#include "base/log.h"
 #include "quant/grid.h"
 #include "quant/qvlm.h"
 #include "quant/rtn.h"
-#include "stream/reader.h"
-#include "task/search.h"
-#include "task/search_held.h"
-
-static char dir[64];
-
-static const char *file(const char *name)
-{
-	static char path[8][128];
-	static int next;
-	char *p = path[next++ % 8];
-
-	snprintf(p, sizeof(path[0]), "%s/%s", dir, name);
-	return p;
-}
 
 static struct vq_search_opts defaults(void)
 {
@@ -74,34 +58,6 @@ static struct vq_search_opts variant(int i)
 	return o;
 }
 
-static int run(const struct vq_search_opts *o, const char *in, const char *out, struct vq_err *err)
-{
-	int a = open(in, O_RDONLY), b = open(out, O_WRONLY | O_CREAT | O_TRUNC, 0666), rc;
-
-	assert_true(a >= 0 && b >= 0);
-	rc = vq_search_run(o, a, in, b, out, 0, err);
-	close(a);
-	close(b);
-	return rc;
-}
-
-/* Every record of a stream. */
-static void load(const char *path, struct vq_held_list *all)
-{
-	int fd = open(path, O_RDONLY), rc;
-	struct vq_err err = {0};
-	struct vq_record rec;
-	struct vq_reader *r;
-
-	assert_int_equal(vq_reader_open(&r, fd, path, &err), VQ_OK);
-	assert_int_equal(vq_reader_segment(r, &err), 1);
-	while ((rc = vq_reader_next(r, &rec, &err)) == 1)
-		assert_int_equal(vq_held_load(all, r, &rec, &err), VQ_OK);
-	assert_int_equal(rc, 0);
-	vq_reader_close(r);
-	close(fd);
-}
-
 static void rtn_is_the_grid_applied_to_every_linear(void **state)
 {
 	static const uint32_t bits[] = {2, 3, 4, 5, 6, 7, 8};
@@ -109,7 +65,7 @@ static void rtn_is_the_grid_applied_to_every_linear(void **state)
 	size_t b, i;
 
 	(void)state;
-	toy_write(file("in"), &t);
+	toy_write(in_folder("in"), &t);
 	for (b = 0; b < sizeof(bits) / sizeof(bits[0]); b++) {
 		struct vq_search_opts o = defaults();
 		struct vq_held_list in = {0}, out = {0};
@@ -118,9 +74,9 @@ static void rtn_is_the_grid_applied_to_every_linear(void **state)
 
 		o.method = VQ_METHOD_RTN;
 		o.w = (struct vq_wgrid){bits[b], 32, b % 2 == 0};
-		assert_int_equal(run(&o, file("in"), file("out"), &err), VQ_OK);
-		load(file("in"), &in);
-		load(file("out"), &out);
+		assert_int_equal(search_files(&o, "in", "out", &err), VQ_OK);
+		load_stream("in", &in);
+		load_stream("out", &out);
 		for (i = 0; i < in.n; i++) {
 			const struct vq_held *h = &in.items[i];
 			const struct vq_held *q = vq_held_find(&out, h->rec.name);
@@ -163,7 +119,7 @@ static void rtn_is_the_grid_applied_to_every_linear(void **state)
 }
 
 /* Error of block A-B with a method, from the STAT record. */
-static double stat_error(const char *path, uint32_t a, uint32_t b, const char *key)
+static double stat_error(const char *from, uint32_t a, uint32_t b, const char *key)
 {
 	struct vq_held_list all = {0};
 	const struct vq_held *h;
@@ -172,7 +128,7 @@ static double stat_error(const char *path, uint32_t a, uint32_t b, const char *k
 	double e;
 	json_t *j;
 
-	load(path, &all);
+	load_stream(from, &all);
 	snprintf(name, sizeof(name), "search/block/%u-%u", a, b);
 	h = vq_held_find(&all, name);
 	assert_non_null(h);
@@ -198,13 +154,13 @@ static void qvlm_is_never_worse_than_layerwise_and_rtn(void **state)
 		struct vq_err err = {0};
 
 		t.seed = seed;
-		toy_write(file("in"), &t);
-		assert_int_equal(run(&o, file("in"), file("out"), &err), VQ_OK);
+		toy_write(in_folder("in"), &t);
+		assert_int_equal(search_files(&o, "in", "out", &err), VQ_OK);
 		for (i = 0; i < 4; i++) {
 			uint32_t a = toy_blocks[i][0], b = toy_blocks[i][1];
-			double plain = stat_error(file("out"), a, b, "error_plain");
-			double lw = stat_error(file("out"), a, b, "error_layerwise");
-			double e = stat_error(file("out"), a, b, "error");
+			double plain = stat_error("out", a, b, "error_plain");
+			double lw = stat_error("out", a, b, "error_layerwise");
+			double e = stat_error("out", a, b, "error");
 
 			print_message("# figure: seed %d units %u-%u: plain %.4g layerwise %.4g "
 				      "qvlm %.4g\n",
@@ -215,36 +171,6 @@ static void qvlm_is_never_worse_than_layerwise_and_rtn(void **state)
 }
 
 /* Whole files. */
-static char *bytes_of(const char *path, size_t *n)
-{
-	struct vq_err err = {0};
-	char *p;
-
-	assert_int_equal(vq_file_read(path, 1 << 24, VQ_E_SYS, &p, n, &err), VQ_OK);
-	return p;
-}
-
-static int same_files(const char *a, const char *b)
-{
-	size_t n, m;
-	char *p = bytes_of(a, &n), *q = bytes_of(b, &m);
-	int same = n == m && memcmp(p, q, n) == 0;
-
-	vq_free(p);
-	vq_free(q);
-	return same;
-}
-
-static void write_bytes(const char *path, const char *p, size_t n)
-{
-	struct vq_err err = {0};
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
-
-	assert_true(fd >= 0);
-	assert_int_equal(vq_write_full(fd, p, n, path, &err), VQ_OK);
-	close(fd);
-}
-
 static const struct toy usual = {.n_samples = 12, .blocks = toy_blocks, .n_blocks = 4, .seed = 5};
 
 /* Writes the usual toy and searches it into "out" with o. */
@@ -254,8 +180,8 @@ static void search_usual(const struct vq_search_opts *o)
 	struct vq_err err = {0};
 
 	t.cfg = toy_config();
-	toy_write(file("in"), &t);
-	assert_int_equal(run(o, file("in"), file("out"), &err), VQ_OK);
+	toy_write(in_folder("in"), &t);
+	assert_int_equal(search_files(o, "in", "out", &err), VQ_OK);
 }
 
 static void the_output_does_not_depend_on_the_threads(void **state)
@@ -271,8 +197,8 @@ static void the_output_does_not_depend_on_the_threads(void **state)
 		search_usual(&o);
 		for (n = 2; n <= 4; n++) {
 			omp_set_num_threads(n);
-			assert_int_equal(run(&o, file("in"), file("again"), &err), VQ_OK);
-			assert_true(same_files(file("out"), file("again")));
+			assert_int_equal(search_files(&o, "in", "again", &err), VQ_OK);
+			assert_same_files("out", "again");
 		}
 		omp_set_num_threads(1);
 	}
@@ -291,17 +217,17 @@ static void an_interrupted_run_is_resumed_to_the_same_bytes(void **state)
 		int i;
 
 		search_usual(&o);
-		p = bytes_of(file("out"), &n);
+		p = bytes_of("out", &n);
 		again = o;
 		for (i = 0; i < 12; i++) {
 			struct vq_err err = {0};
 			size_t cut =
 				i < 2 ? (size_t)i * n : (size_t)(vq_rng_u64(r, (uint64_t)i) % n);
 
-			write_bytes(file("cut"), p, cut);
-			again.resume = file("cut");
-			assert_int_equal(run(&again, file("in"), file("again"), &err), VQ_OK);
-			assert_true(same_files(file("out"), file("again")));
+			put_file("cut", p, cut);
+			again.resume = in_folder("cut");
+			assert_int_equal(search_files(&again, "in", "again", &err), VQ_OK);
+			assert_same_files("out", "again");
 		}
 		vq_free(p);
 	}
@@ -352,8 +278,8 @@ static void transformed_weights_and_inputs_give_the_products_of_the_originals(vo
 		o.method = VQ_METHOD_RTN; /* weights are neither clipped nor moved */
 		o.w = (struct vq_wgrid){8, 32, 0};
 		search_usual(&o);
-		load(file("in"), &in);
-		load(file("out"), &out);
+		load_stream("in", &in);
+		load_stream("out", &out);
 		for (i = 0; i < in.n; i++) {
 			const struct vq_held *h = &in.items[i];
 			struct vq_searched q;
@@ -381,22 +307,22 @@ static void resuming_another_run_is_refused(void **state)
 	search_usual(&o);
 	other = o;
 	other.w.bits = 5;
-	other.resume = file("out");
-	assert_int_equal(run(&other, file("in"), file("again"), &err), VQ_E_DATA);
+	other.resume = in_folder("out");
+	assert_int_equal(search_files(&other, "in", "again", &err), VQ_E_DATA);
 	assert_non_null(strstr(err.text, "other parameters"));
 
 	err = (struct vq_err){0};
 	t.cfg = toy_config();
 	t.seed = 6; /* other inputs and weights */
-	toy_write(file("in2"), &t);
+	toy_write(in_folder("in2"), &t);
 	other = o;
-	other.resume = file("out");
-	assert_int_equal(run(&other, file("in2"), file("again"), &err), VQ_E_DATA);
+	other.resume = in_folder("out");
+	assert_int_equal(search_files(&other, "in2", "again", &err), VQ_E_DATA);
 	assert_non_null(strstr(err.text, "input"));
 
 	err = (struct vq_err){0};
-	other.resume = file("no such file");
-	assert_int_equal(run(&other, file("in"), file("again"), &err), VQ_E_SYS);
+	other.resume = in_folder("no such file");
+	assert_int_equal(search_files(&other, "in", "again", &err), VQ_E_SYS);
 }
 
 static void pieces_at_checkpoints_are_what_one_run_gives(void **state)
@@ -410,7 +336,7 @@ static void pieces_at_checkpoints_are_what_one_run_gives(void **state)
 	t.blocks = blocks;
 	t.checkpoints = points;
 	t.n_checkpoints = 1;
-	toy_write(file("in"), &t);
+	toy_write(in_folder("in"), &t);
 	for (m = 0; m <= VQ_METHOD_AWQ; m++) {
 		struct vq_search_opts o = defaults();
 		struct vq_held_list whole = {0}, part[2] = {{0}};
@@ -418,15 +344,15 @@ static void pieces_at_checkpoints_are_what_one_run_gives(void **state)
 		size_t i, n_weights = 0;
 
 		o.method = (enum vq_method)m;
-		assert_int_equal(run(&o, file("in"), file("out"), &err), VQ_OK);
-		load(file("out"), &whole);
+		assert_int_equal(search_files(&o, "in", "out", &err), VQ_OK);
+		load_stream("out", &whole);
 		o.last_unit = 3;
-		assert_int_equal(run(&o, file("in"), file("a"), &err), VQ_OK);
-		load(file("a"), &part[0]);
+		assert_int_equal(search_files(&o, "in", "a", &err), VQ_OK);
+		load_stream("a", &part[0]);
 		o.first_unit = 4;
 		o.last_unit = UINT32_MAX;
-		assert_int_equal(run(&o, file("in"), file("b"), &err), VQ_OK);
-		load(file("b"), &part[1]);
+		assert_int_equal(search_files(&o, "in", "b", &err), VQ_OK);
+		load_stream("b", &part[1]);
 		for (i = 0; i < whole.n; i++) {
 			const struct vq_held *w = &whole.items[i];
 			const struct vq_held *a = vq_held_find(&part[0], w->rec.name);
@@ -456,15 +382,15 @@ static void a_piece_begins_at_a_block_and_a_checkpoint(void **state)
 	(void)state;
 	search_usual(&o);
 	o.first_unit = 4; /* within 3-4 */
-	assert_int_equal(run(&o, file("in"), file("again"), &err), VQ_E_DATA);
+	assert_int_equal(search_files(&o, "in", "again", &err), VQ_E_DATA);
 	assert_non_null(strstr(err.text, "3-4"));
 	err = (struct vq_err){0};
 	o.first_unit = 3; /* no checkpoint */
-	assert_int_equal(run(&o, file("in"), file("again"), &err), VQ_E_DATA);
+	assert_int_equal(search_files(&o, "in", "again", &err), VQ_E_DATA);
 	assert_non_null(strstr(err.text, "checkpoint"));
 	err = (struct vq_err){0};
 	o.first_unit = 17;
-	assert_int_equal(run(&o, file("in"), file("again"), &err), VQ_E_DATA);
+	assert_int_equal(search_files(&o, "in", "again", &err), VQ_E_DATA);
 	assert_non_null(strstr(err.text, "unit 17"));
 }
 
@@ -484,8 +410,8 @@ static void sixteen_bits_leave_weights_and_inputs_alone(void **state)
 			o.w.bits = bits[k][0];
 			o.a.bits = bits[k][1];
 			search_usual(&o);
-			load(file("in"), &in);
-			load(file("out"), &out);
+			load_stream("in", &in);
+			load_stream("out", &out);
 			for (i = 0; i < in.n; i++) {
 				const struct vq_held *h = &in.items[i];
 				struct vq_searched q;
@@ -526,7 +452,7 @@ static void only_the_parts_that_are_named_are_quantized(void **state)
 			o.method = (enum vq_method)m;
 			assert_int_equal(vq_search_parts(words[k], &o.parts, &err), VQ_OK);
 			search_usual(&o);
-			load(file("out"), &out);
+			load_stream("out", &out);
 			for (i = 0; i < 3; i++) {
 				int is = vq_held_find(&out, probes[i])->rec.dtype == VQ_U8;
 
@@ -552,8 +478,8 @@ static void every_bit_width_is_searched(void **state)
 		o.a.sym = bits % 3 == 0;
 		o.w.sym = bits % 3 == 1;
 		search_usual(&o);
-		plain = stat_error(file("out"), 3, 4, "error_plain");
-		e = stat_error(file("out"), 3, 4, "error");
+		plain = stat_error("out", 3, 4, "error_plain");
+		e = stat_error("out", 3, 4, "error");
 		print_message("# figure: %u bits, units 3-4: %.3g -> %.3g\n", bits, plain, e);
 		assert_true(e <= plain && e > 0);
 	}
@@ -592,8 +518,8 @@ static void bad_input_is_refused_by_name(void **state)
 		t.n_samples = cases[i].n_samples;
 		t.n_blocks = cases[i].n_blocks;
 		o.method = cases[i].method;
-		toy_write(file("in"), &t);
-		assert_int_equal(run(&o, file("in"), file("out"), &err), VQ_E_DATA);
+		toy_write(in_folder("in"), &t);
+		assert_int_equal(search_files(&o, "in", "out", &err), VQ_E_DATA);
 		assert_non_null(strstr(err.text, cases[i].want));
 	}
 }
@@ -609,22 +535,22 @@ static void a_cut_stream_and_a_searched_one_are_refused(void **state)
 
 	(void)state;
 	search_usual(&o);
-	assert_int_equal(run(&o, file("out"), file("again"), &err), VQ_E_DATA);
+	assert_int_equal(search_files(&o, "out", "again", &err), VQ_E_DATA);
 	assert_non_null(strstr(err.text, "searched already"));
-	p = bytes_of(file("in"), &n);
+	p = bytes_of("in", &n);
 	for (i = 0; i < 20; i++) {
 		o.method = (enum vq_method)(i % 3);
-		write_bytes(file("cut"), p, (size_t)(vq_rng_u64(r, (uint64_t)i) % n));
+		put_file("cut", p, (size_t)(vq_rng_u64(r, (uint64_t)i) % n));
 		err = (struct vq_err){0};
-		assert_int_equal(run(&o, file("cut"), file("again"), &err), VQ_E_DATA);
+		assert_int_equal(search_files(&o, "cut", "again", &err), VQ_E_DATA);
 	}
 	/* Two streams, one after the other. */
 	p = realloc(p, 2 * n);
 	assert_non_null(p);
 	memcpy(p + n, p, n);
-	write_bytes(file("cut"), p, 2 * n);
+	put_file("cut", p, 2 * n);
 	err = (struct vq_err){0};
-	assert_int_equal(run(&o, file("cut"), file("again"), &err), VQ_E_DATA);
+	assert_int_equal(search_files(&o, "cut", "again", &err), VQ_E_DATA);
 	assert_non_null(strstr(err.text, "one segment"));
 	free(p);
 }
@@ -645,8 +571,8 @@ static void inputs_are_passed_on_when_asked_for(void **state)
 		for (keep = 0; keep < 2; keep++) {
 			o.keep_inputs = keep;
 			search_usual(&o);
-			load(file("in"), &in);
-			load(file("out"), &out);
+			load_stream("in", &in);
+			load_stream("out", &out);
 			for (i = 0; i < in.n; i++) {
 				if (in.items[i].rec.kind != VQ_KIND_INPUT)
 					continue;
@@ -768,18 +694,18 @@ static void the_sketch_scores_the_last_vision_block(void **state)
 	t.cfg = toy_config();
 	t.blocks = blocks;
 	t.n_sketch = 3;
-	toy_write(file("in"), &t);
+	toy_write(in_folder("in"), &t);
 	for (i = 0; i < 3; i++) {
 		struct vq_search_opts o = defaults();
 		struct vq_err err = {0};
 
 		o.eta = eta[i];
 		o.rows = 12; /* fewer than all: the sketched sample is measured all the same */
-		assert_int_equal(run(&o, file("in"), file("out"), &err), VQ_OK);
-		assert_true(stat_error(file("out"), 1, 1, "error") <=
-			    stat_error(file("out"), 1, 1, "error_plain"));
-		e[i] = stat_error(file("out"), 1, 1, "error_plain");
-		first[i] = stat_error(file("out"), 0, 0, "error_plain");
+		assert_int_equal(search_files(&o, "in", "out", &err), VQ_OK);
+		assert_true(stat_error("out", 1, 1, "error") <=
+			    stat_error("out", 1, 1, "error_plain"));
+		e[i] = stat_error("out", 1, 1, "error_plain");
+		first[i] = stat_error("out", 0, 0, "error_plain");
 	}
 	assert_true(e[1] > e[0]);
 	assert_true(fabs((e[2] - e[0]) - 3 * (e[1] - e[0])) < 1e-6 * e[2]);
@@ -800,34 +726,18 @@ static void slopes_of_entropies_score_the_last_vision_block(void **state)
 	t.blocks = blocks;
 	t.n_blocks = 3;
 	t.n_sketch = 3;
-	toy_write(file("in"), &t);
+	toy_write(in_folder("in"), &t);
 	for (i = 0; i < 3; i++) {
 		struct vq_search_opts o = defaults();
 		struct vq_err err = {0};
 
 		o.veo_lambda = lambda[i];
-		assert_int_equal(run(&o, file("in"), file("out"), &err), VQ_OK);
-		e[i] = stat_error(file("out"), 0, 1, "error_plain");
-		assert_true(stat_error(file("out"), 0, 1, "error") <= e[i]);
+		assert_int_equal(search_files(&o, "in", "out", &err), VQ_OK);
+		e[i] = stat_error("out", 0, 1, "error_plain");
+		assert_true(stat_error("out", 0, 1, "error") <= e[i]);
 	}
 	assert_true(fabs(e[1] - e[0]) > 1e-4);
 	assert_true(fabs((e[2] - e[0]) - 3 * (e[1] - e[0])) < 1e-6 * fabs(e[2] - e[0]));
-}
-
-static int make_dir(void **state)
-{
-	(void)state;
-	snprintf(dir, sizeof(dir), "/tmp/vqlm-search-XXXXXX");
-	return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-	char command[128];
-
-	(void)state;
-	snprintf(command, sizeof(command), "rm -r '%s'", dir);
-	return system(command);
 }
 
 /* How many weights of codes in the decoder, and outside it, differ between "out" and another stream; and whether
@@ -837,8 +747,8 @@ static void count_changes(const char *other, size_t *decoder, size_t *before, si
 	struct vq_held_list a = {0}, b = {0};
 	size_t i;
 
-	load(file("out"), &a);
-	load(other, &b);
+	load_stream("out", &a);
+	load_stream(other, &b);
 	assert_int_equal(a.n, b.n);
 	*decoder = *before = *stats = 0;
 	for (i = 0; i < a.n; i++) {
@@ -873,20 +783,20 @@ static void equal_token_weights_change_no_byte_and_others_the_decoder(void **sta
 		search_usual(&o);
 		o.token_weights = VQ_TOKENS_VISION;
 		o.vision_weight = 1;
-		assert_int_equal(run(&o, file("in"), file("again"), &err), VQ_OK);
-		count_changes(file("again"), &decoder, &before, &stats);
+		assert_int_equal(search_files(&o, "in", "again", &err), VQ_OK);
+		count_changes("again", &decoder, &before, &stats);
 		assert_true(decoder == 0 && before == 0 && stats == 0);
 		o.vision_weight = .01;
-		assert_int_equal(run(&o, file("in"), file("again"), &err), VQ_OK);
-		count_changes(file("again"), &decoder, &before, &stats);
+		assert_int_equal(search_files(&o, "in", "again", &err), VQ_OK);
+		count_changes("again", &decoder, &before, &stats);
 		assert_true(decoder > 0 && before == 0 && stats > 0);
 		o.token_weights = VQ_TOKENS_ATTENTION;
-		assert_int_equal(run(&o, file("in"), file("again"), &err), VQ_OK);
-		count_changes(file("again"), &decoder, &before, &stats);
+		assert_int_equal(search_files(&o, "in", "again", &err), VQ_OK);
+		count_changes("again", &decoder, &before, &stats);
 		assert_true(decoder > 0 && before == 0 && stats > 0);
 		o.token_weights = VQ_TOKENS_VISION;
 		o.vision_weight = -1;
-		assert_int_equal(run(&o, file("in"), file("again"), &err), VQ_E_DATA);
+		assert_int_equal(search_files(&o, "in", "again", &err), VQ_E_DATA);
 		assert_non_null(strstr(err.text, "stat/vision_weight"));
 	}
 }
@@ -915,6 +825,5 @@ int main(void)
 		cmocka_unit_test(rtn_is_the_grid_applied_to_every_linear),
 	};
 
-	vq_log_setup("test", 0);
-	return cmocka_run_group_tests(tests, make_dir, remove_dir);
+	return cmocka_run_group_tests(tests, quiet_folder_setup, folder_teardown);
 }

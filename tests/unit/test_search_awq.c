@@ -1,28 +1,13 @@
 /* Search by AWQ on a small random model: scales and their folding, by their definition. */
+#include "search_run.h"
 #include "toy_stream.h"
 
 #include <omp.h>
 
 #include "base/json.h"
-#include "base/log.h"
 #include "model/model.h"
 #include "quant/grid.h"
-#include "stream/reader.h"
-#include "task/search.h"
 #include "task/search_fold.h"
-#include "task/search_held.h"
-
-static char dir[64];
-
-static const char *file(const char *name)
-{
-	static char path[8][128];
-	static int next;
-	char *p = path[next++ % 8];
-
-	snprintf(p, sizeof(path[0]), "%s/%s", dir, name);
-	return p;
-}
 
 static struct vq_search_opts defaults(void)
 {
@@ -33,33 +18,6 @@ static struct vq_search_opts defaults(void)
 		.parts = VQ_PART_ALL,
 		.last_unit = UINT32_MAX,
 	};
-}
-
-static int run(const struct vq_search_opts *o, const char *in, const char *out, struct vq_err *err)
-{
-	int a = open(in, O_RDONLY), b = open(out, O_WRONLY | O_CREAT | O_TRUNC, 0666), rc;
-
-	assert_true(a >= 0 && b >= 0);
-	rc = vq_search_run(o, a, in, b, out, 0, err);
-	close(a);
-	close(b);
-	return rc;
-}
-
-static void load(const char *path, struct vq_held_list *all)
-{
-	int fd = open(path, O_RDONLY), rc;
-	struct vq_err err = {0};
-	struct vq_record rec;
-	struct vq_reader *r;
-
-	assert_int_equal(vq_reader_open(&r, fd, path, &err), VQ_OK);
-	assert_int_equal(vq_reader_segment(r, &err), 1);
-	while ((rc = vq_reader_next(r, &rec, &err)) == 1)
-		assert_int_equal(vq_held_load(all, r, &rec, &err), VQ_OK);
-	assert_int_equal(rc, 0);
-	vq_reader_close(r);
-	close(fd);
 }
 
 /* The toy with as many keys as queries, and biases everywhere: all four slots of its decoder have scales. */
@@ -231,14 +189,14 @@ struct reference {
 	uint32_t n_rows;
 };
 
-static void reference_new(struct reference *r, const char *path, const struct vq_config *c)
+static void reference_new(struct reference *r, const char *from, const struct vq_config *c)
 {
 	uint32_t d = c->decoder.layer.hidden, i;
 	char name[64];
 	float *image;
 
 	memset(r, 0, sizeof(*r));
-	load(path, &r->in);
+	load_stream(from, &r->in);
 	assert_int_equal(vq_model_new(&r->m, c, NULL), VQ_OK);
 	for (i = 0; i < r->in.n; i++) {
 		const struct vq_held *h = &r->in.items[i];
@@ -450,11 +408,11 @@ static void scales_are_those_of_the_definition_and_are_folded(void **state)
 	json_t *stat;
 
 	(void)state;
-	toy_write(file("in"), &t);
-	assert_int_equal(run(&o, file("in"), file("out"), NULL), VQ_OK);
-	load(file("out"), &out);
+	toy_write(in_folder("in"), &t);
+	assert_int_equal(search_files(&o, "in", "out", NULL), VQ_OK);
+	load_stream("out", &out);
 	stat = block_stat(&out, "search/block/3-4");
-	reference_new(&r, file("in"), &t.cfg);
+	reference_new(&r, "in", &t.cfg);
 	l = vq_model_layer(&r.m, 3);
 	for (slot = 0; slot < VQ_N_SLOTS; slot++) {
 		double best = 1e30;
@@ -501,12 +459,12 @@ static void eight_bits_leave_every_block_as_it_was(void **state)
 
 	(void)state;
 	o.w.bits = 8;
-	toy_write(file("in"), &t);
-	assert_int_equal(run(&o, file("in"), file("out"), NULL), VQ_OK);
-	load(file("out"), &out);
+	toy_write(in_folder("in"), &t);
+	assert_int_equal(search_files(&o, "in", "out", NULL), VQ_OK);
+	load_stream("out", &out);
 	o.method = VQ_METHOD_LAYERWISE;
-	assert_int_equal(run(&o, file("in"), file("other"), NULL), VQ_OK);
-	load(file("other"), &other);
+	assert_int_equal(search_files(&o, "in", "other", NULL), VQ_OK);
+	load_stream("other", &other);
 	for (i = 0; i < 4; i++) {
 		json_t *j = block_stat(&out, names[i]), *k = block_stat(&other, names[i]);
 		double e = json_number_value(json_object_get(j, "error"));
@@ -559,8 +517,8 @@ static void only_norms_and_biases_of_quantized_parts_change(void **state)
 	size_t k, i;
 
 	(void)state;
-	toy_write(file("in"), &t);
-	load(file("in"), &in);
+	toy_write(in_folder("in"), &t);
+	load_stream("in", &in);
 	for (k = 0; k < 5; k++) {
 		struct vq_search_opts o = defaults();
 		struct vq_held_list out = {0};
@@ -570,8 +528,8 @@ static void only_norms_and_biases_of_quantized_parts_change(void **state)
 			o.w.bits = 16;
 			o.a.bits = 8;
 		}
-		assert_int_equal(run(&o, file("in"), file("out"), NULL), VQ_OK);
-		load(file("out"), &out);
+		assert_int_equal(search_files(&o, "in", "out", NULL), VQ_OK);
+		load_stream("out", &out);
 		for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 			assert_int_equal(changed(&in, &out, cases[i].name),
 					 k < 4 && (cases[i].part & o.parts) != 0);
@@ -580,15 +538,15 @@ static void only_norms_and_biases_of_quantized_parts_change(void **state)
 	vq_held_clear(&in);
 	/* Queries that share keys: v and its bias are left to their own scales. */
 	t.cfg.decoder.layer.n_kv_heads = 1;
-	toy_write(file("in"), &t);
-	load(file("in"), &in);
+	toy_write(in_folder("in"), &t);
+	load_stream("in", &in);
 	{
 		struct vq_search_opts o = defaults();
 		struct vq_held_list out = {0};
 		json_t *stat;
 
-		assert_int_equal(run(&o, file("in"), file("out"), NULL), VQ_OK);
-		load(file("out"), &out);
+		assert_int_equal(search_files(&o, "in", "out", NULL), VQ_OK);
+		load_stream("out", &out);
 		assert_int_equal(changed(&in, &out, "decoder.layers.2.v_proj.bias"), 0);
 		assert_int_equal(changed(&in, &out, "decoder.layers.2.up_proj.bias"), 1);
 		stat = block_stat(&out, "search/block/5-5");
@@ -606,8 +564,8 @@ static size_t differences(void)
 	struct vq_held_list a = {0}, b = {0};
 	size_t i, n = 0;
 
-	load(file("out"), &a);
-	load(file("other"), &b);
+	load_stream("out", &a);
+	load_stream("other", &b);
 	assert_int_equal(a.n, b.n);
 	for (i = 0; i < a.n; i++)
 		n += a.items[i].rec.hash != b.items[i].rec.hash;
@@ -623,17 +581,17 @@ static void losses_with_quantized_inputs_differ_where_inputs_are_quantized(void 
 	int bits;
 
 	(void)state;
-	toy_write(file("in"), &t);
+	toy_write(in_folder("in"), &t);
 	for (bits = 16; bits > 0; bits -= 12) {
 		o.a.bits = (uint32_t)bits;
 		o.awq_joint = 0;
-		assert_int_equal(run(&o, file("in"), file("out"), NULL), VQ_OK);
+		assert_int_equal(search_files(&o, "in", "out", NULL), VQ_OK);
 		o.awq_joint = 1;
-		assert_int_equal(run(&o, file("in"), file("other"), NULL), VQ_OK);
+		assert_int_equal(search_files(&o, "in", "other", NULL), VQ_OK);
 		assert_int_equal(differences() > 0, bits < 16);
 	}
 	o.awq_duo = 1;
-	assert_int_equal(run(&o, file("in"), file("out"), NULL), VQ_OK);
+	assert_int_equal(search_files(&o, "in", "out", NULL), VQ_OK);
 	assert_true(differences() > 0);
 }
 
@@ -643,31 +601,15 @@ static void token_weights_weigh_the_losses(void **state)
 	struct vq_search_opts o = defaults();
 
 	(void)state;
-	toy_write(file("in"), &t);
-	assert_int_equal(run(&o, file("in"), file("out"), NULL), VQ_OK);
+	toy_write(in_folder("in"), &t);
+	assert_int_equal(search_files(&o, "in", "out", NULL), VQ_OK);
 	o.token_weights = VQ_TOKENS_VISION;
 	o.vision_weight = 1;
-	assert_int_equal(run(&o, file("in"), file("other"), NULL), VQ_OK);
+	assert_int_equal(search_files(&o, "in", "other", NULL), VQ_OK);
 	assert_int_equal(differences(), 0);
 	o.vision_weight = .01;
-	assert_int_equal(run(&o, file("in"), file("other"), NULL), VQ_OK);
+	assert_int_equal(search_files(&o, "in", "other", NULL), VQ_OK);
 	assert_true(differences() > 0);
-}
-
-static int make_dir(void **state)
-{
-	(void)state;
-	snprintf(dir, sizeof(dir), "/tmp/vqlm-search-awq-XXXXXX");
-	return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-	char command[128];
-
-	(void)state;
-	snprintf(command, sizeof(command), "rm -r '%s'", dir);
-	return system(command);
 }
 
 int main(void)
@@ -681,6 +623,5 @@ int main(void)
 		cmocka_unit_test(token_weights_weigh_the_losses),
 	};
 
-	vq_log_setup("test", 0);
-	return cmocka_run_group_tests(tests, make_dir, remove_dir);
+	return cmocka_run_group_tests(tests, quiet_folder_setup, folder_teardown);
 }

@@ -1,16 +1,11 @@
 /* NF4 and NF3 from search by way of the stream and the packed model to what is multiplied. */
+#include "search_run.h"
 #include "toy_stream.h"
+#include "vqm_bytes.h"
 
 #include <omp.h>
 
-#include "base/io.h"
-#include "base/log.h"
-#include "folder.h"
 #include "model/packed.h"
-#include "stream/reader.h"
-#include "task/pack.h"
-#include "task/search.h"
-#include "task/search_held.h"
 
 static const uint32_t toy_blocks[][2] = {{0, 1}, {2, 2}, {3, 5}};
 
@@ -36,51 +31,7 @@ static struct vq_search_opts nf_opts(uint32_t bits)
 	};
 }
 
-static int search(const struct vq_search_opts *o, const char *in, const char *out,
-		  struct vq_err *err)
-{
-	int a, b, rc;
-
-	*err = (struct vq_err){0};
-	a = open(in_folder(in), O_RDONLY);
-	b = open(in_folder(out), O_WRONLY | O_CREAT | O_TRUNC, 0666);
-	assert_true(a >= 0 && b >= 0);
-	rc = vq_search_run(o, a, in, b, out, 0, err);
-	close(a);
-	close(b);
-	return rc;
-}
-
-static int pack(const char *in, const char *out, struct vq_err *err)
-{
-	struct vq_pack_opts o = {.license = "cc0-1.0"};
-	int a, b, rc;
-
-	*err = (struct vq_err){0};
-	a = open(in_folder(in), O_RDONLY);
-	b = open(in_folder(out), O_WRONLY | O_CREAT | O_TRUNC, 0666);
-	assert_true(a >= 0 && b >= 0);
-	rc = vq_pack_run(&o, a, in, b, out, err);
-	close(a);
-	close(b);
-	return rc;
-}
-
-static void load(const char *name, struct vq_held_list *all)
-{
-	int fd = open(in_folder(name), O_RDONLY), rc;
-	struct vq_err err = {0};
-	struct vq_reader *r;
-	struct vq_record rec;
-
-	assert_int_equal(vq_reader_open(&r, fd, name, &err), VQ_OK);
-	assert_int_equal(vq_reader_segment(r, &err), 1);
-	while ((rc = vq_reader_next(r, &rec, &err)) == 1)
-		assert_int_equal(vq_held_load(all, r, &rec, &err), VQ_OK);
-	assert_int_equal(rc, 0);
-	vq_reader_close(r);
-	close(fd);
-}
+static const struct vq_pack_opts pack_opts = {.license = "cc0-1.0"};
 
 static void store(const char *name, const struct vq_held_list *all)
 {
@@ -98,21 +49,6 @@ static void store(const char *name, const struct vq_held_list *all)
 	close(fd);
 	json_decref(header);
 	json_decref(model);
-}
-
-static int same_files(const char *a, const char *b)
-{
-	struct vq_err err = {0};
-	char *p, *q;
-	size_t n, m;
-	int same;
-
-	assert_int_equal(vq_file_read(in_folder(a), 1 << 28, VQ_E_SYS, &p, &n, &err), VQ_OK);
-	assert_int_equal(vq_file_read(in_folder(b), 1 << 28, VQ_E_SYS, &q, &m, &err), VQ_OK);
-	same = n == m && memcmp(p, q, n) == 0;
-	vq_free(p);
-	vq_free(q);
-	return same;
 }
 
 /* The weight as fitted here. */
@@ -144,11 +80,11 @@ static void every_linear_goes_to_the_bit_from_search_to_what_is_multiplied(void 
 		struct vq_vqm v;
 		size_t i;
 
-		assert_int_equal(search(&o, "in", "out", &err), VQ_OK);
-		assert_int_equal(pack("out", "x.vqm", &err), VQ_OK);
+		assert_int_equal(search_files(&o, "in", "out", &err), VQ_OK);
+		assert_int_equal(pack_files(&pack_opts, "out", "x.vqm", &err), VQ_OK);
 		assert_int_equal(vq_vqm_open(&v, in_folder("x.vqm"), 1, &err), VQ_OK);
 		assert_int_equal(vq_model_from_vqm(&m, &v, &err), VQ_OK);
-		load("in", &in);
+		load_stream("in", &in);
 		for (i = 0; i < in.n; i++) {
 			const struct vq_held *h = &in.items[i];
 			float want[96 * 96], got[96 * 96];
@@ -190,10 +126,10 @@ static void six_and_eight_bits_are_uniform_in_groups_of_64(void **state)
 		size_t i;
 
 		rtn.method = VQ_METHOD_RTN;
-		assert_int_equal(search(&o, "in", "out", &err), VQ_OK);
-		assert_int_equal(search(&rtn, "in", "rtn", &err), VQ_OK);
-		load("out", &a);
-		load("rtn", &b);
+		assert_int_equal(search_files(&o, "in", "out", &err), VQ_OK);
+		assert_int_equal(search_files(&rtn, "in", "rtn", &err), VQ_OK);
+		load_stream("out", &a);
+		load_stream("rtn", &b);
 		assert_int_equal(a.n, b.n);
 		for (i = 0; i < a.n; i++) {
 			assert_string_equal(a.items[i].rec.name, b.items[i].rec.name);
@@ -216,11 +152,11 @@ static void clips_of_the_inputs_leave_the_weights_alone(void **state)
 
 	(void)state;
 	toy_write(in_folder("in"), &t);
-	assert_int_equal(search(&o, "in", "out", &err), VQ_OK);
+	assert_int_equal(search_files(&o, "in", "out", &err), VQ_OK);
 	clipped.clip = 1;
-	assert_int_equal(search(&clipped, "in", "clipped", &err), VQ_OK);
-	load("out", &a);
-	load("clipped", &b);
+	assert_int_equal(search_files(&clipped, "in", "clipped", &err), VQ_OK);
+	load_stream("out", &a);
+	load_stream("clipped", &b);
 	for (i = 0; i < a.n; i++) {
 		const struct vq_held *h = vq_held_find(&b, a.items[i].rec.name);
 
@@ -247,12 +183,12 @@ static void stored_ranges_of_the_inputs_leave_the_weights_alone(void **state)
 
 	(void)state;
 	toy_write(in_folder("in"), &t);
-	assert_int_equal(search(&o, "in", "out", &err), VQ_OK);
-	load("out", &a);
+	assert_int_equal(search_files(&o, "in", "out", &err), VQ_OK);
+	load_stream("out", &a);
 	for (scheme = VQ_ACTS_STATIC; scheme <= VQ_ACTS_PAPER; scheme++) {
 		stored.acts = (enum vq_acts_scheme)scheme;
-		assert_int_equal(search(&stored, "in", "stored", &err), VQ_OK);
-		load("stored", &b);
+		assert_int_equal(search_files(&stored, "in", "stored", &err), VQ_OK);
+		load_stream("stored", &b);
 		for (i = 0; i < a.n; i++) {
 			const struct vq_held *h = vq_held_find(&b, a.items[i].rec.name);
 
@@ -264,7 +200,7 @@ static void stored_ranges_of_the_inputs_leave_the_weights_alone(void **state)
 			n += strstr(h->rec.name, ".absmax_offset") != NULL;
 		}
 		vq_held_clear(&b);
-		assert_int_equal(pack("stored", "x.vqm", &err), VQ_OK);
+		assert_int_equal(pack_files(&pack_opts, "stored", "x.vqm", &err), VQ_OK);
 	}
 	assert_int_equal(n, 2 * (2 * 6 + 2 + 3 * 7));
 	vq_held_clear(&a);
@@ -285,13 +221,13 @@ static void rotated_weights_are_packed_with_their_transform(void **state)
 	(void)state;
 	toy_write(in_folder("in"), &t);
 	o.rotate = VQ_ROTATE_HADAMARD;
-	assert_int_equal(search(&plain, "in", "plain", &err), VQ_OK);
-	assert_int_equal(search(&o, "in", "out", &err), VQ_OK);
-	assert_int_equal(pack("out", "x.vqm", &err), VQ_OK);
+	assert_int_equal(search_files(&plain, "in", "plain", &err), VQ_OK);
+	assert_int_equal(search_files(&o, "in", "out", &err), VQ_OK);
+	assert_int_equal(pack_files(&pack_opts, "out", "x.vqm", &err), VQ_OK);
 	assert_int_equal(vq_vqm_open(&v, in_folder("x.vqm"), 1, &err), VQ_OK);
 	assert_int_equal(vq_model_from_vqm(&m, &v, &err), VQ_OK);
-	load("plain", &a);
-	load("out", &b);
+	load_stream("plain", &a);
+	load_stream("out", &b);
 	for (i = 0; i < a.n; i++) {
 		const struct vq_held *h = &a.items[i], *r;
 
@@ -321,7 +257,6 @@ static void threads_and_interruptions_do_not_show(void **state)
 	toy_write(in_folder("in"), &t);
 	for (block = 0; block < 4; block++) { /* tensor by tensor, then block by block */
 		struct vq_search_opts o = nf_opts(4), again;
-		char path[512];
 		char *p;
 		size_t n, i;
 
@@ -329,20 +264,18 @@ static void threads_and_interruptions_do_not_show(void **state)
 		o.acts = block == 3 ? VQ_ACTS_PAPER : VQ_ACTS_GROUP;
 		o.rotate = block == 2 ? VQ_ROTATE_HADAMARD : VQ_ROTATE_NONE;
 		omp_set_num_threads(1);
-		assert_int_equal(search(&o, "in", "out", &err), VQ_OK);
+		assert_int_equal(search_files(&o, "in", "out", &err), VQ_OK);
 		omp_set_num_threads(3);
-		assert_int_equal(search(&o, "in", "again", &err), VQ_OK);
-		assert_true(same_files("out", "again"));
+		assert_int_equal(search_files(&o, "in", "again", &err), VQ_OK);
+		assert_same_files("out", "again");
 		omp_set_num_threads(1);
 		again = o;
-		assert_int_equal(vq_file_read(in_folder("out"), 1 << 28, VQ_E_SYS, &p, &n, &err),
-				 VQ_OK);
-		snprintf(path, sizeof(path), "%s", in_folder("cut"));
-		again.resume = path;
+		p = bytes_of("out", &n);
 		for (i = 1; i < 12; i++) {
 			put_file("cut", p, n * i / 12);
-			assert_int_equal(search(&again, "in", "again", &err), VQ_OK);
-			assert_true(same_files("out", "again"));
+			again.resume = in_folder("cut");
+			assert_int_equal(search_files(&again, "in", "again", &err), VQ_OK);
+			assert_same_files("out", "again");
 		}
 		vq_free(p);
 	}
@@ -429,44 +362,19 @@ static void bad_records_are_refused_by_name(void **state)
 
 	(void)state;
 	toy_write(in_folder("in"), &t);
-	assert_int_equal(search(&o, "in", "out", &err), VQ_OK);
+	assert_int_equal(search_files(&o, "in", "out", &err), VQ_OK);
 	for (f = 0; f < N_FAULTS; f++) {
 		struct vq_held_list l = {0};
 		struct vq_searched q;
 
-		load("out", &l);
+		load_stream("out", &l);
 		spoil(&l, (enum fault)f);
 		assert_int_equal(vq_held_searched(&l, LINEAR ".weight", &q, &err), VQ_E_DATA);
 		store("bad", &l);
 		vq_held_clear(&l);
-		assert_int_equal(pack("bad", "bad.vqm", &err), VQ_E_DATA);
+		assert_int_equal(pack_files(&pack_opts, "bad", "bad.vqm", &err), VQ_E_DATA);
 		assert_says(&err, SAYS(says[f]));
 	}
-}
-
-/* A copy of the packed model in which bytes of one member are others; the manifest vouches for them. */
-static void doctor(const struct vq_vqm *v, const char *name, const char *from, const char *to)
-{
-	int fd = open(in_folder("bad.vqm"), O_WRONLY | O_CREAT | O_TRUNC, 0666);
-	struct vq_vqm_writer *w;
-	struct vq_err err = {0};
-	size_t i, n = strlen(from), k;
-
-	assert_int_equal(vq_vqm_create(&w, fd, "bad.vqm", &err), VQ_OK);
-	for (i = 0; i + 1 < v->n; i++) {
-		const struct vq_vqm_member *m = &v->members[i];
-		char *copy = vq_alloc(m->n, 1, NULL);
-
-		memcpy(copy, m->data, m->n);
-		for (k = 0; strcmp(m->name, name) == 0 && k + n <= m->n; k++)
-			if (memcmp(copy + k, from, n) == 0)
-				memcpy(copy + k, to, n);
-		assert_int_equal(vq_vqm_add(w, m->name, copy, m->n, &err), VQ_OK);
-		vq_free(copy);
-	}
-	assert_int_equal(vq_vqm_finish(w, NULL, &err), VQ_OK);
-	vq_vqm_abort(w);
-	close(fd);
 }
 
 static void a_packed_weight_that_says_what_is_not_there_is_refused_by_name(void **state)
@@ -492,24 +400,20 @@ static void a_packed_weight_that_says_what_is_not_there_is_refused_by_name(void 
 
 	(void)state;
 	toy_write(in_folder("in"), &t);
-	assert_int_equal(search(&o, "in", "out", &err), VQ_OK);
-	assert_int_equal(pack("out", "x.vqm", &err), VQ_OK);
+	assert_int_equal(search_files(&o, "in", "out", &err), VQ_OK);
+	assert_int_equal(pack_files(&pack_opts, "out", "x.vqm", &err), VQ_OK);
 	assert_int_equal(vq_vqm_open(&good, in_folder("x.vqm"), 1, &err), VQ_OK);
 	for (i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
-		doctor(&good, LINEAR ".weight.json", faults[i].from, faults[i].to);
-		err = (struct vq_err){0};
-		assert_int_equal(vq_vqm_open(&v, in_folder("bad.vqm"), 1, &err), VQ_OK);
+		struct bytes bad =
+			doctored(&good, LINEAR ".weight.json", faults[i].from, faults[i].to);
+
+		assert_int_equal(open_bytes(&v, bad.p, bad.n, &err), VQ_OK);
 		assert_int_equal(vq_model_from_vqm(&m, &v, &err), VQ_E_DATA);
 		assert_says(&err, SAYS(LINEAR ".weight.json", faults[i].says));
 		vq_vqm_close(&v);
+		vq_free(bad.p);
 	}
 	vq_vqm_close(&good);
-}
-
-static int quiet_setup(void **state)
-{
-	vq_log_setup("test", 0);
-	return folder_setup(state);
 }
 
 int main(void)
@@ -525,5 +429,5 @@ int main(void)
 		cmocka_unit_test(a_packed_weight_that_says_what_is_not_there_is_refused_by_name),
 	};
 
-	return cmocka_run_group_tests(tests, quiet_setup, folder_teardown);
+	return cmocka_run_group_tests(tests, quiet_folder_setup, folder_teardown);
 }

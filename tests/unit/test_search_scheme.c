@@ -1,28 +1,14 @@
 /* Activation schemes through search, pack and the packed model, on a small random model. */
+#include "search_run.h"
 #include "toy_stream.h"
 
 #include <omp.h>
 
-#include "base/io.h"
-#include "folder.h"
 #include "model/packed.h"
-#include "task/pack.h"
-#include "task/search.h"
-#include "task/search_held.h"
 #include "task/search_scheme.h"
 
 static const uint32_t toy_blocks[][2] = {{0, 1}, {2, 2}, {3, 4}, {5, 5}};
 static const struct toy usual = {.n_samples = 12, .blocks = toy_blocks, .n_blocks = 4, .seed = 5};
-
-static char *path(const char *name)
-{
-	static char buf[8][512];
-	static int next;
-	char *p = buf[next++ % 8];
-
-	snprintf(p, sizeof(buf[0]), "%s/%s", folder, name);
-	return p;
-}
 
 static struct vq_search_opts opts(enum vq_method method, enum vq_acts_scheme acts)
 {
@@ -40,52 +26,13 @@ static struct vq_search_opts opts(enum vq_method method, enum vq_acts_scheme act
 	};
 }
 
-static int search(const struct vq_search_opts *o, const char *out, struct vq_err *err)
-{
-	int a = open(path("in"), O_RDONLY), b = open(out, O_WRONLY | O_CREAT | O_TRUNC, 0666), rc;
-
-	assert_true(a >= 0 && b >= 0);
-	rc = vq_search_run(o, a, "in", b, out, 0, err);
-	close(a);
-	close(b);
-	return rc;
-}
-
 static void write_toy(uint32_t n_samples)
 {
 	struct toy t = usual;
 
 	t.cfg = toy_config();
 	t.n_samples = n_samples;
-	toy_write(path("in"), &t);
-}
-
-static void load(const char *from, struct vq_held_list *all)
-{
-	int fd = open(from, O_RDONLY), rc;
-	struct vq_err err = {0};
-	struct vq_record rec;
-	struct vq_reader *r;
-
-	assert_int_equal(vq_reader_open(&r, fd, from, &err), VQ_OK);
-	assert_int_equal(vq_reader_segment(r, &err), 1);
-	while ((rc = vq_reader_next(r, &rec, &err)) == 1)
-		assert_int_equal(vq_held_load(all, r, &rec, &err), VQ_OK);
-	assert_int_equal(rc, 0);
-	vq_reader_close(r);
-	close(fd);
-}
-
-static int pack(const char *from, struct vq_err *err)
-{
-	int a = open(from, O_RDONLY);
-	int b = open(path("out.vqm"), O_WRONLY | O_CREAT | O_TRUNC, 0666), rc;
-	struct vq_pack_opts o = {0};
-
-	rc = vq_pack_run(&o, a, from, b, "out.vqm", err);
-	close(a);
-	close(b);
-	return rc;
+	toy_write(in_folder("in"), &t);
 }
 
 static const enum vq_method methods[] = {VQ_METHOD_RTN, VQ_METHOD_LAYERWISE, VQ_METHOD_QVLM,
@@ -125,7 +72,7 @@ static void check_packed(const struct vq_held_list *all, const struct vq_name *n
 	struct vq_vqm v;
 	size_t i, n_ranges = 0;
 
-	assert_int_equal(vq_vqm_open(&v, path("out.vqm"), 1, &err), VQ_OK);
+	assert_int_equal(vq_vqm_open(&v, in_folder("out.vqm"), 1, &err), VQ_OK);
 	assert_int_equal(vq_model_from_vqm(&m, &v, &err), VQ_OK);
 	for (i = 0; i < n; i++) {
 		struct vq_linear *l = vq_model_linear(&m, names[i].name);
@@ -158,36 +105,17 @@ static void every_method_stores_the_ranges_of_its_scheme_and_the_packed_model_ha
 		struct vq_search_opts o = opts(methods[k / 2], acts);
 		struct vq_held_list all = {0};
 
-		assert_int_equal(search(&o, path("out"), &err), VQ_OK);
-		load(path("out"), &all);
+		assert_int_equal(search_files(&o, "in", "out", &err), VQ_OK);
+		load_stream("out", &all);
 		for (i = 0; i < n; i++)
 			if (names[i].linear)
 				check_linear(&all, &names[i], acts, &c);
-		assert_int_equal(pack(path("out"), &err), VQ_OK);
+		assert_int_equal(pack_files(&(struct vq_pack_opts){0}, "out", "out.vqm", &err),
+				 VQ_OK);
 		check_packed(&all, names, n);
 		vq_held_clear(&all);
 	}
 	vq_free(names);
-}
-
-static char *bytes_of(const char *from, size_t *n)
-{
-	struct vq_err err = {0};
-	char *p;
-
-	assert_int_equal(vq_file_read(from, 1 << 24, VQ_E_SYS, &p, n, &err), VQ_OK);
-	return p;
-}
-
-static void assert_same_files(const char *a, const char *b)
-{
-	size_t n, m;
-	char *p = bytes_of(a, &n), *q = bytes_of(b, &m);
-
-	assert_int_equal(n, m);
-	assert_memory_equal(p, q, n);
-	vq_free(p);
-	vq_free(q);
 }
 
 static void cut_runs_are_resumed_and_threads_change_nothing(void **state)
@@ -203,21 +131,19 @@ static void cut_runs_are_resumed_and_threads_change_nothing(void **state)
 
 		o.w.bits = k == 0 ? 16 : 4; /* float weights have ranges too */
 		omp_set_num_threads(1);
-		assert_int_equal(search(&o, path("out"), &err), VQ_OK);
+		assert_int_equal(search_files(&o, "in", "out", &err), VQ_OK);
 		omp_set_num_threads(3);
-		assert_int_equal(search(&o, path("again"), &err), VQ_OK);
+		assert_int_equal(search_files(&o, "in", "again", &err), VQ_OK);
 		omp_set_num_threads(1);
-		assert_same_files(path("out"), path("again"));
-		p = bytes_of(path("out"), &n);
+		assert_same_files("out", "again");
+		p = bytes_of("out", &n);
 		for (i = 1; i < 8; i++) {
-			int fd = open(path("cut"), O_WRONLY | O_CREAT | O_TRUNC, 0666);
 			struct vq_search_opts again = o;
 
-			assert_int_equal(vq_write_full(fd, p, n * i / 8 + i, "cut", &err), VQ_OK);
-			close(fd);
-			again.resume = path("cut");
-			assert_int_equal(search(&again, path("again"), &err), VQ_OK);
-			assert_same_files(path("out"), path("again"));
+			put_file("cut", p, n * i / 8 + i);
+			again.resume = in_folder("cut");
+			assert_int_equal(search_files(&again, "in", "again", &err), VQ_OK);
+			assert_same_files("out", "again");
 		}
 		vq_free(p);
 	}
@@ -230,12 +156,12 @@ static void stored_ranges_want_samples_and_others_do_not(void **state)
 
 	(void)state;
 	write_toy(0);
-	assert_int_equal(search(&o, path("out"), &err), VQ_E_DATA);
+	assert_int_equal(search_files(&o, "in", "out", &err), VQ_E_DATA);
 	assert_non_null(strstr(err.text, "--acts static"));
 	assert_non_null(strstr(err.text, "vqlm-calib"));
 	o = opts(VQ_METHOD_RTN, VQ_ACTS_TOKEN); /* nothing is stored: no samples needed */
 	write_toy(0);
-	assert_int_equal(search(&o, path("out"), &err), VQ_OK);
+	assert_int_equal(search_files(&o, "in", "out", &err), VQ_OK);
 }
 
 /* Copies "out" to "bad" with the range record of one linear changed by hand. */
@@ -243,8 +169,8 @@ enum harm { DROP, HIGH, NOT_A_NUMBER, SHORT, OTHER_KIND };
 
 static void harm(enum harm how, const char *name)
 {
-	int in = open(path("out"), O_RDONLY);
-	int fd = open(path("bad"), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+	int in = open(in_folder("out"), O_RDONLY);
+	int fd = open(in_folder("bad"), O_WRONLY | O_CREAT | O_TRUNC, 0666);
 	struct vq_err err = {0};
 	struct vq_record rec;
 	struct vq_reader *r;
@@ -294,7 +220,7 @@ static void bad_ranges_are_refused_by_name_where_they_come_in(void **state)
 
 	(void)state;
 	write_toy(12);
-	assert_int_equal(search(&o, path("out"), &err), VQ_OK);
+	assert_int_equal(search_files(&o, "in", "out", &err), VQ_OK);
 	for (k = 0; k < 2; k++)
 		for (h = DROP; h <= OTHER_KIND; h++) {
 			struct vq_held_list all = {0};
@@ -304,9 +230,11 @@ static void bad_ranges_are_refused_by_name_where_they_come_in(void **state)
 			snprintf(range, sizeof(range), "%s.range", linears[k]);
 			harm((enum harm)h, range);
 			err = (struct vq_err){0};
-			assert_int_equal(pack(path("bad"), &err), VQ_E_DATA);
+			assert_int_equal(
+				pack_files(&(struct vq_pack_opts){0}, "bad", "out.vqm", &err),
+				VQ_E_DATA);
 			assert_non_null(strstr(err.text, range));
-			load(path("bad"), &all);
+			load_stream("bad", &all);
 			err = (struct vq_err){0};
 			assert_int_equal(vq_held_searched(&all, weight, &q, &err), VQ_E_DATA);
 			vq_held_clear(&all);

@@ -10,16 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <xxhash.h>
 
-#include "base/io.h"
 #include "base/log.h"
-#include "base/mem.h"
 #include "base/num.h"
 #include "base/rng.h"
+#include "memfile.h"
 #include "stream/frame.h"
 #include "stream/history.h"
 #include "stream/planes.h"
@@ -29,43 +25,6 @@
 #define N_BIG 300001 /* elements: more than two plane groups, more than one read */
 
 static uint16_t *big; /* N_BIG values like weights */
-
-struct bytes {
-	uint8_t *p;
-	size_t n;
-};
-
-static int file_new(void)
-{
-	int fd = memfd_create("stream", MFD_CLOEXEC);
-
-	assert_true(fd >= 0);
-	return fd;
-}
-
-static struct bytes file_bytes(int fd)
-{
-	struct bytes b = {NULL, 0};
-	struct stat st;
-	struct vq_err err = {0};
-
-	assert_int_equal(fstat(fd, &st), 0);
-	b.p = vq_alloc((size_t)st.st_size, 1, &err);
-	assert_non_null(b.p);
-	assert_true(lseek(fd, 0, SEEK_SET) == 0);
-	assert_int_equal(vq_read_upto(fd, b.p, (size_t)st.st_size, &b.n, "file", &err), VQ_OK);
-	return b;
-}
-
-static int file_of(const void *p, size_t n)
-{
-	struct vq_err err = {0};
-	int fd = file_new();
-
-	assert_int_equal(vq_write_full(fd, p, n, "file", &err), VQ_OK);
-	assert_true(lseek(fd, 0, SEEK_SET) == 0);
-	return fd;
-}
 
 static json_t *header(const char *model)
 {
@@ -107,16 +66,13 @@ static struct bytes make(int level, int n_segments)
 {
 	struct vq_err err = {0};
 	struct vq_writer *w;
-	struct bytes b;
 	int fd = file_new(), i;
 
 	assert_int_equal(vq_writer_open(&w, fd, "out", level, &err), VQ_OK);
 	for (i = 0; i < n_segments; i++)
 		write_segment(w, "mini");
 	vq_writer_close(w);
-	b = file_bytes(fd);
-	close(fd);
-	return b;
+	return file_bytes(fd);
 }
 
 enum how { HOW_LOAD, HOW_SKIP, HOW_PASS };
@@ -255,7 +211,6 @@ static void passing_on_changes_no_byte_at_the_same_level(void **state)
 		assert_int_equal(a.n, b.n);
 		assert_memory_equal(a.p, b.p, a.n);
 		close(fd);
-		close(out);
 		vq_free(a.p);
 		vq_free(b.p);
 	}
@@ -277,7 +232,6 @@ static void passing_a_pipe_into_a_file_packs_it_as_if_written_there(void **state
 	assert_memory_equal(b.p, want.p, want.n);
 	assert_true(want.n < a.n * 9 / 10);
 	close(fd);
-	close(out);
 	vq_free(a.p);
 	vq_free(b.p);
 	vq_free(want.p);

@@ -10,41 +10,15 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "base/json.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "quant/hadamard.h"
 #include "quant/smooth.h"
 #include "quant/wush.h"
 
-#define VECTORS "tests/vectors/vectors.json"
-#define PYTHON  "/usr/bin/python3"
-
-struct matrix {
-	uint32_t rows, cols;
-	float *a;
-};
-
-static struct matrix new_matrix(uint32_t rows, uint32_t cols)
-{
-	struct matrix m = {rows, cols, vq_alloc_f32((size_t)rows * cols, NULL)};
-
-	assert_non_null(m.a);
-	return m;
-}
-
-static struct matrix matrix_of(const json_t *j)
-{
-	struct matrix m = new_matrix((uint32_t)json_array_size(j),
-				     (uint32_t)json_array_size(json_array_get(j, 0)));
-	uint32_t r, c;
-
-	for (r = 0; r < m.rows; r++)
-		for (c = 0; c < m.cols; c++)
-			m.a[r * m.cols + c] =
-				(float)json_number_value(json_array_get(json_array_get(j, r), c));
-	return m;
-}
+#define MATRIX_REAL float
+#include "matrix.h"
+#include "vectors.h"
 
 /* Normal, columns of unequal size. */
 static struct matrix random_matrix(uint32_t rows, uint32_t cols, uint64_t seed)
@@ -281,8 +255,7 @@ static void wush_of_the_example_has_the_diagonal_of_the_vectors(void **state)
 {
 	uint32_t s = 5, i;
 	struct matrix x = lcg_matrix(200, 8, &s), w;
-	json_t *all = json_load_file(VECTORS, 0, NULL);
-	double want = json_number_value(json_object_get(json_object_get(all, "wush"), "diag"));
+	double want = json_number_value(vector("wush", "diag"));
 
 	(void)state;
 	for (i = 0; i < 200; i++)
@@ -292,7 +265,6 @@ static void wush_of_the_example_has_the_diagonal_of_the_vectors(void **state)
 		w.a[i * 8 + 6] *= 4;
 	assert_true(fabs(want - .19294542) < 1e-8);
 	assert_true(fabs(check_moments(&x, &w, 8, 1e-4) - want) < 1e-6);
-	json_decref(all);
 	vq_free(x.a);
 	vq_free(w.a);
 }
@@ -330,21 +302,11 @@ static void check_factor(const json_t *c)
 
 static void fresh_cases_of_wush_agree_with_the_independent_reference(void **state)
 {
-	size_t i, n;
-	json_t *all;
-	FILE *f;
+	const size_t n = 24;
+	size_t i;
+	json_t *all = fresh_cases("wush_ref.py", 18, n);
 
 	(void)state;
-	if (system(PYTHON " -c 'import numpy' 2>/dev/null") != 0) {
-		print_message("# SKIP python3-numpy is not installed\n");
-		skip();
-	}
-	f = popen(PYTHON " tests/vectors/wush_ref.py 18 24", "r");
-	assert_non_null(f);
-	all = json_loadf(f, 0, NULL);
-	assert_int_equal(pclose(f), 0);
-	n = json_array_size(all);
-	assert_int_equal(n, 24);
 	for (i = 0; i < n; i++)
 		check_factor(json_array_get(all, i));
 	json_decref(all);
@@ -418,5 +380,5 @@ int main(void)
 		cmocka_unit_test(wush_does_not_depend_on_the_number_of_threads),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, load_vectors, free_vectors);
 }

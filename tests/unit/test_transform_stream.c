@@ -1,6 +1,5 @@
 /* Transforms of inputs on their way: search's records, pack, the packed model, and what runs; and what is refused. */
 #include <fcntl.h>
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,24 +7,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <cmocka.h>
 
-#include "base/io.h"
-#include "base/mem.h"
 #include "base/rng.h"
-#include "format/checkpoint.h"
-#include "model/names.h"
-#include "model/packed.h"
-#include "quant/smooth.h"
+#include "demo_model.h"
 #include "stream/history.h"
 #include "task/pack.h"
 #include "task/search_held.h"
 #include "task/search_resume.h"
 
-#define DEMO "pipelines/demo/mini-llava"
 #define UNIT 6                            /* decoder.layers.1 */
 #define Q    "decoder.layers.1.q_proj"    /* Hadamard, 256 inputs in blocks of 128 */
 #define K    "decoder.layers.1.k_proj"    /* that of Q */
@@ -36,10 +26,6 @@
 #define SCALES "8192"
 #define ZEROS  "8704"
 
-static struct vq_ckpt *ckpt;
-static struct vq_config config;
-static struct vq_name *names;
-static size_t n_names;
 static struct vq_held_list searched; /* the tensors and grids of a searched stream */
 static struct vq_held_list plain;    /* the weights as they came */
 static struct vq_held_list master;   /* of which `searched` is a copy */
@@ -189,33 +175,6 @@ static struct vq_held *record(const char *name)
 	return (struct vq_held *)(uintptr_t)h;
 }
 
-struct bytes {
-	uint8_t *p;
-	size_t n;
-};
-
-static struct bytes file_bytes(int fd)
-{
-	struct bytes b = {NULL, 0};
-	struct vq_err err = {0};
-	struct stat st;
-
-	assert_int_equal(fstat(fd, &st), 0);
-	b.p = vq_alloc((size_t)st.st_size + 1, 1, &err);
-	assert_true(lseek(fd, 0, SEEK_SET) == 0);
-	assert_int_equal(vq_read_upto(fd, b.p, (size_t)st.st_size, &b.n, "file", &err), VQ_OK);
-	close(fd);
-	return b;
-}
-
-static int new_file(void)
-{
-	int fd = memfd_create("transform", MFD_CLOEXEC);
-
-	assert_true(fd >= 0);
-	return fd;
-}
-
 static json_t *header(void)
 {
 	json_t *model = json_pack("{s:s, s:s}", "name", "mini-llava", "sha256", "0"), *h;
@@ -233,7 +192,7 @@ static int stream_file(const char *without)
 	json_t *h = header(), *j;
 	struct vq_err err = {0};
 	struct vq_writer *w;
-	int fd = new_file();
+	int fd = file_new();
 	char *tok = NULL;
 	size_t n = 0, i;
 
@@ -261,24 +220,13 @@ static int stream_file(const char *without)
 static int pack(const char *without, struct bytes *out, struct vq_err *err)
 {
 	struct vq_pack_opts o = {.license = "cc0-1.0"};
-	int in = stream_file(without), fd = new_file(), rc;
+	int in = stream_file(without), fd = file_new(), rc;
 
 	memset(err, 0, sizeof(*err));
 	rc = vq_pack_run(&o, in, "in", fd, "out.vqm", err);
 	close(in);
 	*out = file_bytes(fd);
 	return rc;
-}
-
-static void open_bytes(struct vq_vqm *v, const struct bytes *b)
-{
-	struct vq_err err = {0};
-	int fd = new_file();
-
-	assert_int_equal(vq_write_full(fd, b->p, b->n, "file", &err), VQ_OK);
-	assert_true(lseek(fd, 0, SEEK_SET) == 0);
-	assert_int_equal(vq_vqm_open_fd(v, fd, "x.vqm", NULL, 0, 1, &err), VQ_OK);
-	close(fd);
 }
 
 static void assert_same_transform(const struct vq_transform *a, const struct vq_transform *b)
@@ -337,7 +285,7 @@ static void a_packed_model_has_one_transform_for_each_shared_input(void **state)
 	search();
 	if (pack(NULL, &b, &err) != VQ_OK)
 		fail_msg("%s", err.text);
-	open_bytes(&v, &b);
+	assert_int_equal(open_bytes(&v, b.p, b.n, &err), VQ_OK);
 	if (vq_model_from_vqm(&m, &v, &err) != VQ_OK)
 		fail_msg("%s", err.text);
 	for (i = 0; i < n_names; i++) {
@@ -365,75 +313,20 @@ static void a_packed_model_has_one_transform_for_each_shared_input(void **state)
 	vq_free(b.p);
 }
 
-/* Logits after a short prompt without picture. */
-static float *run_decoder(const struct vq_model *m)
+static struct vq_codes packed(const struct vq_name *n, struct vq_transform *t)
 {
-	static const int32_t tokens[] = {1, 300, 17, 421, 90, 77, 12, 600, 255, 3, 41, 500};
-	const uint32_t n = sizeof(tokens) / sizeof(tokens[0]), start[2] = {0, n}, last = n - 1;
-	const struct vq_batch b = {1, start};
-	struct vq_err err = {0};
-	float *h = vq_alloc_f32((size_t)n * config.decoder.layer.hidden, &err);
-	float *logits = vq_alloc_f32(config.decoder.vocab, &err);
-
-	assert_int_equal(vq_decoder_embed(m, tokens, n, NULL, 0, h, &err), VQ_OK);
-	assert_int_equal(vq_decoder_layers(m, h, &b, NULL, &err), VQ_OK);
-	assert_int_equal(vq_decoder_logits(m, h, &last, 1, logits, &err), VQ_OK);
-	vq_free(h);
-	return logits;
+	*t = transform_of(n);
+	return quantized(n);
 }
 
-/* Largest difference of logits: the packed model against floats of the same values behind the same transforms, and
- * those against the checkpoint. */
 static void compare(double *worst, double *shift)
 {
-	struct vq_transform *t = vq_calloc(n_names, sizeof(*t), NULL);
-	float *want, *got, *full;
-	struct vq_model packed, sim;
 	struct vq_err err;
-	struct vq_vqm v;
 	struct bytes b;
-	size_t i;
 
 	search();
 	assert_int_equal(pack(NULL, &b, &err), VQ_OK);
-	open_bytes(&v, &b);
-	assert_int_equal(vq_model_from_vqm(&packed, &v, &err), VQ_OK);
-	assert_int_equal(vq_model_from_ckpt(&sim, &config, ckpt, &err), VQ_OK);
-	full = run_decoder(&sim);
-	for (i = 0; i < n_names; i++) {
-		struct vq_linear *l = vq_model_linear(&sim, names[i].name);
-		struct vq_codes c;
-		float *w;
-
-		if (!names[i].linear)
-			continue;
-		c = quantized(&names[i]);
-		w = vq_alloc_f32((size_t)c.n_out * c.n_in, &err);
-		vq_grid_dequant(&c, w);
-		assert_int_equal(vq_model_keep(&sim, names[i].unit, w, &err), VQ_OK);
-		l->w = w;
-		l->dtype = VQ_F32;
-		l->act = vq_model_linear(&packed, names[i].name)->act;
-		t[i] = transform_of(&names[i]);
-		l->transform = t[i].n ? &t[i] : NULL;
-		vq_codes_free(&c);
-	}
-	want = run_decoder(&sim);
-	got = run_decoder(&packed);
-	*worst = *shift = 0;
-	for (i = 0; i < config.decoder.vocab; i++) {
-		*worst = fmax(*worst, fabs((double)(got[i] - want[i])));
-		*shift = fmax(*shift, fabs((double)(full[i] - want[i])));
-	}
-	for (i = 0; i < n_names; i++)
-		vq_transform_free(&t[i]);
-	vq_free(t);
-	vq_free(want);
-	vq_free(got);
-	vq_free(full);
-	vq_model_free(&sim);
-	vq_model_free(&packed);
-	vq_vqm_close(&v);
+	compare_with_floats(&b, packed, worst, shift);
 	vq_free(b.p);
 }
 
@@ -702,53 +595,6 @@ static void wrong_transforms_are_refused_by_name(void **state)
 	assert_int_equal(i, 25);
 }
 
-/* A copy of the packed model with one member's text changed (from, to), a float of its data changed (from NULL; the
- * first, or the one that to names after @), or the member left out (to NULL too); the manifest vouches for the change. */
-static struct bytes doctored(const struct vq_vqm *v, const char *name, const char *from,
-			     const char *to)
-{
-	struct vq_err err = {0};
-	struct vq_vqm_writer *w;
-	int fd = new_file();
-	size_t i, n_done = 0;
-
-	assert_int_equal(vq_vqm_create(&w, fd, "x.vqm", &err), VQ_OK);
-	for (i = 0; i + 1 < v->n; i++) {
-		const struct vq_vqm_member *m = &v->members[i];
-		uint8_t *copy = vq_alloc(m->n + 256, 1, &err);
-		size_t n = m->n;
-
-		memcpy(copy, m->data, n);
-		copy[n] = '\0';
-		if (strcmp(m->name, name) == 0 && from) {
-			char *at = strstr((char *)copy, from);
-
-			assert_non_null(at);
-			memmove(at + strlen(to), at + strlen(from), strlen(at + strlen(from)) + 1);
-			memcpy(at, to, strlen(to));
-			n += strlen(to) - strlen(from);
-			n_done++;
-		} else if (strcmp(m->name, name) == 0 && to) {
-			char *end;
-			float value = strtof(to, &end);
-			size_t place = *end == '@' ? strtoul(end + 1, NULL, 10) : 0;
-
-			assert_true((place + 1) * sizeof(value) <= n);
-			((float *)(void *)copy)[place] = value;
-			n_done++;
-		}
-		if (strcmp(m->name, name) != 0 || from || to)
-			assert_int_equal(vq_vqm_add(w, m->name, copy, n, &err), VQ_OK);
-		else
-			n_done++;
-		vq_free(copy);
-	}
-	assert_int_equal(n_done, 1);
-	assert_int_equal(vq_vqm_finish(w, NULL, &err), VQ_OK);
-	vq_vqm_abort(w);
-	return file_bytes(fd);
-}
-
 static void a_packed_model_with_a_wrong_transform_is_refused_by_member(void **state)
 {
 	static const struct {
@@ -797,11 +643,10 @@ static void a_packed_model_with_a_wrong_transform_is_refused_by_member(void **st
 	(void)state;
 	search();
 	assert_int_equal(pack(NULL, &b, &err), VQ_OK);
-	open_bytes(&good, &b);
+	assert_int_equal(open_bytes(&good, b.p, b.n, &err), VQ_OK);
 	for (i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
 		d = doctored(&good, faults[i].name, faults[i].from, faults[i].to);
-		open_bytes(&v, &d);
-		memset(&err, 0, sizeof(err));
+		assert_int_equal(open_bytes(&v, d.p, d.n, &err), VQ_OK);
 		if (vq_model_from_vqm(&m, &v, &err) != VQ_E_DATA)
 			fail_msg("fault %zu in %s was accepted", i, faults[i].name);
 		if (!strstr(err.text, faults[i].says))
@@ -813,29 +658,12 @@ static void a_packed_model_with_a_wrong_transform_is_refused_by_member(void **st
 	vq_free(b.p);
 }
 
-static int setup(void **state)
-{
-	struct vq_err err = {0};
-
-	(void)state;
-	if (vq_ckpt_open(&ckpt, DEMO, &err) < 0 ||
-	    vq_config_from_ckpt(&config, ckpt, NULL, &err) < 0 ||
-	    vq_names_list(&config, &names, &n_names, &err) < 0) {
-		print_error("%s\n", err.text);
-		return -1;
-	}
-	return 0;
-}
-
 static int teardown(void **state)
 {
-	(void)state;
 	vq_held_clear(&searched);
 	vq_held_clear(&plain);
 	vq_held_clear(&master);
-	vq_free(names);
-	vq_ckpt_close(ckpt);
-	return 0;
+	return demo_teardown(state);
 }
 
 int main(void)
@@ -850,5 +678,5 @@ int main(void)
 		cmocka_unit_test(a_packed_model_with_a_wrong_transform_is_refused_by_member),
 	};
 
-	return cmocka_run_group_tests_name("transforms", tests, setup, teardown);
+	return cmocka_run_group_tests_name("transforms", tests, demo_setup, teardown);
 }

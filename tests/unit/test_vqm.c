@@ -6,79 +6,18 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
-#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "base/io.h"
-#include "base/mem.h"
 #include "base/num.h"
 #include "base/rng.h"
-#include "format/checkpoint.h"
-#include "format/vqm.h"
-#include "model/names.h"
-#include "model/packed.h"
+#include "demo_model.h"
 #include "quant/agrid.h"
-#include "quant/grid.h"
 #include "stream/history.h"
 #include "stream/reader.h"
 #include "stream/writer.h"
 #include "task/pack.h"
-
-#define DEMO "pipelines/demo/mini-llava"
-
-struct bytes {
-	uint8_t *p;
-	size_t n;
-};
-
-static int file_new(void)
-{
-	int fd = memfd_create("vqm", MFD_CLOEXEC);
-
-	assert_true(fd >= 0);
-	return fd;
-}
-
-static struct bytes file_bytes(int fd)
-{
-	struct bytes b = {NULL, 0};
-	struct vq_err err = {0};
-	struct stat st;
-
-	assert_int_equal(fstat(fd, &st), 0);
-	b.p = vq_alloc((size_t)st.st_size, 1, &err);
-	assert_non_null(b.p);
-	assert_true(lseek(fd, 0, SEEK_SET) == 0);
-	assert_int_equal(vq_read_upto(fd, b.p, (size_t)st.st_size, &b.n, "file", &err), VQ_OK);
-	close(fd);
-	return b;
-}
-
-static int file_of(const uint8_t *p, size_t n)
-{
-	struct vq_err err = {0};
-	int fd = file_new();
-
-	assert_int_equal(vq_write_full(fd, p, n, "file", &err), VQ_OK);
-	assert_true(lseek(fd, 0, SEEK_SET) == 0);
-	return fd;
-}
-
-static int open_bytes(struct vq_vqm *v, const uint8_t *p, size_t n, struct vq_err *err)
-{
-	int fd = file_of(p, n), rc;
-
-	memset(err, 0, sizeof(*err));
-	rc = vq_vqm_open_fd(v, fd, "x.vqm", NULL, 0, 1, err);
-	close(fd);
-	assert_true(rc == VQ_OK || (err->code == rc && err->text[0]));
-	return rc;
-}
 
 /* --- the container --- */
 
@@ -274,10 +213,6 @@ struct piece {
 	enum fault fault;     /* in decoder.layers.0.o_proj.weight, or its META */
 };
 
-static struct vq_ckpt *ckpt;
-static struct vq_config config;
-static struct vq_name *names;
-static size_t n_names;
 static uint32_t act_bits = 8;
 static int head8;
 
@@ -470,74 +405,23 @@ static void a_packed_model_has_the_codes_and_tensors_that_went_in(void **state)
 	vq_free(b.p);
 }
 
-/* Logits after a short prompt without picture. */
-static void run_decoder(const struct vq_model *m, float *logits)
+static struct vq_codes packed(const struct vq_name *n, struct vq_transform *t)
 {
-	static const int32_t tokens[] = {1, 300, 17, 421, 90, 77, 12, 600, 255, 3, 41, 500};
-	const uint32_t n = sizeof(tokens) / sizeof(tokens[0]), start[2] = {0, n}, last = n - 1;
-	const struct vq_batch b = {1, start};
-	struct vq_err err = {0};
-	float *h = vq_alloc_f32((size_t)n * config.decoder.layer.hidden, &err);
-
-	assert_non_null(h);
-	assert_int_equal(vq_decoder_embed(m, tokens, n, NULL, 0, h, &err), VQ_OK);
-	assert_int_equal(vq_decoder_layers(m, h, &b, NULL, &err), VQ_OK);
-	assert_int_equal(vq_decoder_logits(m, h, &last, 1, logits, &err), VQ_OK);
-	vq_free(h);
+	*t = (struct vq_transform){0};
+	return quantized(n);
 }
 
-/* Largest difference of logits: the packed model against floats of the same values, and those against the
- * checkpoint. */
+/* Packs with activations of so many bits; see compare_with_floats. */
 static void compare(uint32_t bits, double *worst, double *shift)
 {
 	const struct piece all = {0, UINT32_MAX, FAULT_NONE};
-	uint32_t vocab = config.decoder.vocab;
-	float *want, *got, *plain;
-	struct vq_model packed, sim;
 	struct vq_err err;
-	struct vq_vqm v;
 	struct bytes b;
-	size_t i;
 
-	*worst = *shift = 0;
 	act_bits = bits;
 	assert_int_equal(pack_pieces(&all, 1, &b, &err), VQ_OK);
-	assert_int_equal(open_bytes(&v, b.p, b.n, &err), VQ_OK);
-	assert_int_equal(vq_model_from_vqm(&packed, &v, &err), VQ_OK);
-	assert_int_equal(vq_model_from_ckpt(&sim, &config, ckpt, &err), VQ_OK);
-	want = vq_alloc_f32(vocab, &err);
-	got = vq_alloc_f32(vocab, &err);
-	plain = vq_alloc_f32(vocab, &err);
-	run_decoder(&sim, plain);
-	for (i = 0; i < n_names; i++) {
-		struct vq_linear *l = vq_model_linear(&sim, names[i].name);
-		struct vq_codes c;
-		float *w;
-
-		if (!names[i].linear)
-			continue;
-		c = quantized(&names[i]);
-		w = vq_alloc_f32((size_t)c.n_out * c.n_in, &err);
-		vq_grid_dequant(&c, w);
-		assert_int_equal(vq_model_keep(&sim, names[i].unit, w, &err), VQ_OK);
-		l->w = w;
-		l->dtype = VQ_F32;
-		l->act = vq_model_linear(&packed, names[i].name)->act;
-		vq_codes_free(&c);
-	}
-	run_decoder(&sim, want);
-	run_decoder(&packed, got);
-	for (i = 0; i < vocab; i++) {
-		*worst = fmax(*worst, fabs((double)(got[i] - want[i])));
-		*shift = fmax(*shift, fabs((double)(plain[i] - want[i])));
-	}
+	compare_with_floats(&b, packed, worst, shift);
 	act_bits = 8;
-	vq_free(want);
-	vq_free(got);
-	vq_free(plain);
-	vq_model_free(&sim);
-	vq_model_free(&packed);
-	vq_vqm_close(&v);
 	vq_free(b.p);
 }
 
@@ -586,10 +470,8 @@ static void an_eight_bit_head_and_embedding_shrink_the_model_and_hardly_move_it(
 	/* Two matrices of 2 bytes a weight become 1 byte and a 2-byte scale for 128. */
 	assert_int_equal(vq_vqm_weight_bytes(&va) - vq_vqm_weight_bytes(&vb),
 			 2 * (size_t)vocab * config.decoder.layer.hidden * 126 / 128);
-	p = vq_alloc_f32(vocab, &err);
-	q = vq_alloc_f32(vocab, &err);
-	run_decoder(&a, p);
-	run_decoder(&b, q);
+	p = run_decoder(&a);
+	q = run_decoder(&b);
 	for (i = 0; i < vocab; i++) {
 		worst = fmax(worst, fabs((double)(p[i] - q[i])));
 		range = fmax(range, fabs((double)p[i]));
@@ -720,41 +602,6 @@ static void bad_codes_and_grids_are_refused_by_name(void **state)
 	refused(&scale, 1, "'decoder.layers.0.o_proj.scale': has a scale that is no number");
 	refused(&zero, 1, "want the grids of 'decoder.layers.0.o_proj.weight'");
 	refused(&shape, 1, "want shape [256, 256], got [255, 256]");
-}
-
-/* A copy of the packed model in which one member's text is changed (from, to), or left out (to NULL); the
- * manifest vouches for the change. */
-static struct bytes doctored(const struct vq_vqm *v, const char *name, const char *from,
-			     const char *to)
-{
-	struct vq_err err = {0};
-	struct vq_vqm_writer *w;
-	int fd = file_new();
-	size_t i;
-
-	assert_int_equal(vq_vqm_create(&w, fd, "x.vqm", &err), VQ_OK);
-	for (i = 0; i + 1 < v->n; i++) {
-		const struct vq_vqm_member *m = &v->members[i];
-		char text[8192];
-		const char *at;
-
-		if (strcmp(m->name, name) != 0) {
-			assert_int_equal(vq_vqm_add(w, m->name, m->data, m->n, &err), VQ_OK);
-			continue;
-		}
-		if (!to)
-			continue;
-		snprintf(text, sizeof(text), "%.*s", (int)m->n, (const char *)m->data);
-		at = strstr(text, from);
-		assert_non_null(at);
-		snprintf(text, sizeof(text), "%.*s%s%.*s", (int)(at - text), (const char *)m->data,
-			 to, (int)(m->n - (size_t)(at - text) - strlen(from)),
-			 (const char *)m->data + (at - text) + strlen(from));
-		assert_int_equal(vq_vqm_add(w, m->name, text, strlen(text), &err), VQ_OK);
-	}
-	assert_int_equal(vq_vqm_finish(w, NULL, &err), VQ_OK);
-	vq_vqm_abort(w);
-	return file_bytes(fd);
 }
 
 /* A run of a model whose file has not been read: its code, and what it says. */
@@ -891,27 +738,11 @@ static void a_member_that_says_what_is_not_there_is_refused_by_name(void **state
 static int setup(void **state)
 {
 	struct vq_rng rng = vq_rng_new(5, "vqm");
-	struct vq_err err = {0};
 	size_t i;
 
-	(void)state;
 	for (i = 0; i < sizeof(blob); i++)
 		blob[i] = (uint8_t)vq_rng_u64(rng, i);
-	if (vq_ckpt_open(&ckpt, DEMO, &err) < 0 ||
-	    vq_config_from_ckpt(&config, ckpt, NULL, &err) < 0 ||
-	    vq_names_list(&config, &names, &n_names, &err) < 0) {
-		print_error("%s\n", err.text);
-		return -1;
-	}
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	vq_free(names);
-	vq_ckpt_close(ckpt);
-	return 0;
+	return demo_setup(state);
 }
 
 int main(void)
@@ -937,5 +768,5 @@ int main(void)
 		cmocka_unit_test(a_member_that_says_what_is_not_there_is_refused_by_name),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, setup, demo_teardown);
 }
