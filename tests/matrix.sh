@@ -13,7 +13,8 @@ build=${BUILD:-build}
 arm=$build/aarch64
 root=$arm/root
 without=cortex-a72 # a CPU without dot products
-kernels=(base layout qact qgemm gemm16 transform_kernel ops attention dependency)
+kernels=(base layout qact qgemm gemm16 transform_kernel ops dependency)
+slow=(attention) # minutes in an emulator: with every unit test
 n=$(nproc)
 step() { echo "matrix: $* (after $SECONDS s)"; }
 
@@ -21,9 +22,11 @@ cross() {
 	make -s -j"$n" BUILD="$arm" CC="aarch64-linux-gnu-gcc --sysroot=$(realpath "$root")" CFLAGS="-O2 -g -Werror" "$@"
 }
 
-# run_kernels FOLDER: the tests of lib/kernel that were built there.
+# run_kernels FOLDER NAME...: these tests of lib/kernel, which were built there.
 run_kernels() {
-	BUILD=$build tests/run.sh "${kernels[@]/#/$1/tests/test_}"
+	local folder=$1
+	shift
+	BUILD=$build tests/run.sh "${@/#/$folder/tests/test_}"
 }
 
 arm64_kernels() {
@@ -32,7 +35,7 @@ arm64_kernels() {
 	step "arm64: build"
 	cross "${kernels[@]/#/$arm/tests/test_}" "$arm/bin/vqlm-ls"
 	step "arm64: kernels"
-	VQLM_LAUNCH="qemu-aarch64 -cpu max -L $root" run_kernels "$arm"
+	VQLM_LAUNCH="qemu-aarch64 -cpu max -L $root" run_kernels "$arm" "${kernels[@]}"
 	step "arm64: kernels that differ without dot products"
 	BUILD=$arm VQLM_LAUNCH="qemu-aarch64 -cpu $without -L $root" tests/run.sh "$arm/tests/test_qgemm"
 	VQLM_CPU=neondot qemu-aarch64 -cpu "$without" -L "$root" "$arm/bin/vqlm-ls" </dev/null 2>/dev/null || status=$?
@@ -45,8 +48,8 @@ arm64_kernels() {
 x86_kernels() {
 	local set status
 	step "x86: build"
-	make -s -j"$n" BUILD="$build" "${kernels[@]/#/$build/tests/test_}" "$build/bin/vqlm-ls"
-	make -s -j"$n" BUILD="$build/asan" CFLAGS="${ASAN:?}" "${kernels[@]/#/$build/asan/tests/test_}"
+	make -s -j"$n" BUILD="$build" "${kernels[@]/#/$build/tests/test_}" "${slow[@]/#/$build/tests/test_}" "$build/bin/vqlm-ls"
+	make -s -j"$n" BUILD="$build/asan" CFLAGS="${ASAN:?}" "${kernels[@]/#/$build/asan/tests/test_}" "${slow[@]/#/$build/asan/tests/test_}"
 	for set in generic avx2 avx512vnni; do
 		status=0
 		VQLM_CPU=$set "$build/bin/vqlm-ls" </dev/null 2>/dev/null || status=$?
@@ -55,9 +58,9 @@ x86_kernels() {
 			continue
 		}
 		step "x86: kernels, $set"
-		VQLM_CPU=$set run_kernels "$build"
+		VQLM_CPU=$set run_kernels "$build" "${kernels[@]}" "${slow[@]}"
 		step "x86: kernels, $set, sanitized"
-		VQLM_CPU=$set VQLM_SANITIZED=1 run_kernels "$build/asan"
+		VQLM_CPU=$set VQLM_SANITIZED=1 run_kernels "$build/asan" "${kernels[@]}" "${slow[@]}"
 	done
 }
 
