@@ -114,52 +114,53 @@ P() { echo "$BATS_FILE_TMPDIR/plan.vqs"; }
 # Codes of one linear of a searched stream.
 codes() { vqlm-pack -q <"$1" | tar xO decoder.layers.2.down_proj.weight | sha256sum; }
 
-@test "gptq says its errors and the damping that few tokens want, and every switch changes the codes" {
-	local o
-	run -0 --separate-stderr bash -c "vqlm-search -v --method gptq -a 16 --rows 300 <'$(P)' >gptq.vqs"
-	[[ "$stderr" == *"error 0."*", loss "*", damping 0.1, "* ]]
-	[[ "$stderr" == *"warning: at "*" places there were fewer than 8 tokens per input"* ]]
-	for o in "--act-order" "--gptaq 0.25" "--polish 3" "--w-sym" "--w-clip mse" "--rotate hadamard" "--smooth 0.5"; do
+# change_the_codes STREAM FLAGS MORE...: with each of MORE beside FLAGS the codes are others than STREAM's.
+change_the_codes() {
+	local than=$1 flags=$2 o
+	shift 2
+	for o; do
 		# shellcheck disable=SC2086
-		vqlm-search -q --method gptq -a 16 --rows 300 $o <"$(P)" >other.vqs
-		[ "$(codes gptq.vqs)" != "$(codes other.vqs)" ]
+		vqlm-search -q $flags $o <"$(P)" >other.vqs
+		[ "$(codes "$than")" != "$(codes other.vqs)" ] || return 1
 	done
 }
 
-@test "gptq leaves less error in every block than rounding to nearest" {
-	local rtn gptq
+# less_error_than_rtn BITS METHOD [FLAGS]: in every block, weights alone.
+less_error_than_rtn() {
+	local bits=$1 method=$2 rtn errors
+	shift 2
 	# "units A-B: error X -> Y": X is that of rounding to nearest.
-	run -0 --separate-stderr bash -c "vqlm-search -v --method layerwise -w 3 -a 16 <'$(P)' >/dev/null"
+	run -0 --separate-stderr bash -c "vqlm-search -v --method layerwise -w $bits -a 16 <'$(P)' >/dev/null"
 	rtn=$(sed -n 's/.*: error \([^ ]*\) ->.*/\1/p' <<<"$stderr")
-	run -0 --separate-stderr bash -c "vqlm-search -v --method gptq -w 3 -a 16 --act-order <'$(P)' >/dev/null"
-	gptq=$(sed -n 's/.*: error \([^ ]*\), loss.*/\1/p' <<<"$stderr")
-	figure "errors of blocks at W3A16: rtn $(tr '\n' ' ' <<<"$rtn")gptq $(tr '\n' ' ' <<<"$gptq")"
-	[ "$(wc -l <<<"$rtn")" -gt 3 ]
-	paste <(echo "$rtn") <(echo "$gptq") | awk '!($2 > 0 && $2 < $1) { bad = 1 } END { exit bad }'
+	run -0 --separate-stderr bash -c "vqlm-search -v --method $method -w $bits -a 16 $* <'$(P)' >/dev/null"
+	errors=$(sed -n 's/.*: error \([^ ]*\), .*/\1/p' <<<"$stderr")
+	figure "errors of blocks at W${bits}A16: rtn $(tr '\n' ' ' <<<"$rtn")$method $(tr '\n' ' ' <<<"$errors")"
+	[ "$(wc -l <<<"$rtn")" -gt 3 ] || return 1
+	paste <(echo "$rtn") <(echo "$errors") | awk '!($2 > 0 && $2 < $1) { bad = 1 } END { exit bad }'
+}
+
+@test "gptq says its errors and the damping that few tokens want, and every switch changes the codes" {
+	run -0 --separate-stderr bash -c "vqlm-search -v --method gptq -a 16 --rows 300 <'$(P)' >gptq.vqs"
+	[[ "$stderr" == *"error 0."*", loss "*", damping 0.1, "* ]]
+	[[ "$stderr" == *"warning: at "*" places there were fewer than 8 tokens per input"* ]]
+	change_the_codes gptq.vqs "--method gptq -a 16 --rows 300" --act-order "--gptaq 0.25" "--polish 3" --w-sym \
+		"--w-clip mse" "--rotate hadamard" "--smooth 0.5"
+}
+
+@test "gptq leaves less error in every block than rounding to nearest" {
+	less_error_than_rtn 3 gptq --act-order
 }
 
 @test "awq says ratio and losses of every layer, and every switch changes the codes" {
-	local o
 	run -0 --separate-stderr bash -c "vqlm-search -v --method awq -a 4 --rows 300 <'$(P)' >awq.vqs"
 	[ "$(grep -cE ': unit [0-9]+: qkv ratio 0(\.[0-9]+)? loss [^ ]+ -> [^ ]+ clip 0\.[0-9]+, o ' <<<"$stderr")" -eq 9 ]
 	[ "$(grep -c ': unit 4: linear clip 0.[0-9]*, linear clip' <<<"$stderr")" -eq 1 ]
 	[[ "$stderr" == *"block outputs evaluated"* ]]
-	for o in "--awq-loss joint" "--awq-duo" "--w-sym"; do
-		# shellcheck disable=SC2086
-		vqlm-search -q --method awq -a 4 --rows 300 $o <"$(P)" >other.vqs
-		[ "$(codes awq.vqs)" != "$(codes other.vqs)" ]
-	done
+	change_the_codes awq.vqs "--method awq -a 4 --rows 300" "--awq-loss joint" --awq-duo --w-sym
 }
 
 @test "awq leaves less error in every block than rounding to nearest" {
-	local rtn awq
-	run -0 --separate-stderr bash -c "vqlm-search -v --method layerwise -w 4 -a 16 <'$(P)' >/dev/null"
-	rtn=$(sed -n 's/.*: error \([^ ]*\) ->.*/\1/p' <<<"$stderr")
-	run -0 --separate-stderr bash -c "vqlm-search -v --method awq -w 4 -a 16 <'$(P)' >/dev/null"
-	awq=$(sed -n 's/.*: error \([^ ]*\), .*/\1/p' <<<"$stderr")
-	figure "errors of blocks at W4A16: rtn $(tr '\n' ' ' <<<"$rtn")awq $(tr '\n' ' ' <<<"$awq")"
-	[ "$(wc -l <<<"$rtn")" -gt 3 ]
-	paste <(echo "$rtn") <(echo "$awq") | awk '!($2 > 0 && $2 < $1) { bad = 1 } END { exit bad }'
+	less_error_than_rtn 4 awq
 }
 
 @test "a model of awq runs with its divided norms, and resumes to the same bytes" {
