@@ -177,6 +177,19 @@ compare() {
 	cmp a.vqs b.vqs
 }
 
+@test "what prompts share is computed once, and changes no bit of their logits" {
+	local s id
+	infer -d "$(TEST)" --limit 120 --logits all.vqs >all.jsonl
+	[ "$(jq 'select(.vqlm == "totals") | .pictures' all.jsonl)" -lt "$(jq '[limit(120; .[]) | select(.image)] | length' "$(TEST)")" ]
+	for s in 1 2; do
+		infer -d "$(TEST)" --limit 120 --shard $s/2 --logits part.vqs >part.jsonl
+		[ "$(jq -c 'select(.question_id)' part.jsonl | wc -l)" -gt 20 ]
+		for id in $(jq -r 'select(.question_id) | .question_id' part.jsonl); do
+			cmp <(vqlm-ls --cat "logits/$id" all.vqs) <(vqlm-ls --cat "logits/$id" part.vqs)
+		done
+	done
+}
+
 @test "a single question is answered in plain text" {
 	run -0 --separate-stderr infer -i "$DEMO/mini-sqa/images/test/6/image.png" $'What color is the cross?\nA. red\nB. yellow'
 	[ "$output" = A ]
