@@ -113,8 +113,8 @@ static const struct vq_tool tool = {
 		 "each group\n"
 		 "             of weights does best (AWQ)\n"
 		 "  best       gptq with --rotate hadamard --smooth search --clip search "
-		 "--act-order "
-		 "--gptaq 0.25 --polish 3\n"
+		 "--act-order\n"
+		 "             --gptaq 0.25 --polish 3\n"
 		 "  nf4        nowhere: QLoRA's codes in blocks of 64; needs no calibration; -w 4 "
 		 "is "
 		 "NF4,\n             3 is NF3, 6 and 8 are uniform in groups of 64\n",

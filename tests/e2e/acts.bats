@@ -8,7 +8,7 @@ setup_file() {
 	demo=$BATS_TEST_DIRNAME/../../pipelines/demo
 	"$BUILD/bin/vqlm-calib" -q -m "$demo/mini-llava" -n 24 -d "$demo/mini-sqa/llava_train_calib_CQM-A.json" \
 		| "$BUILD/bin/vqlm-entropy" -q >plan.vqs
-	"$BUILD/bin/vqlm-infer" -q -m "$demo/mini-llava" -d "$demo/mini-sqa/llava_val_CQM-A.json" --limit 60 \
+	"$BUILD/bin/vqlm-infer" -q --float32 -m "$demo/mini-llava" -d "$demo/mini-sqa/llava_val_CQM-A.json" --limit 60 \
 		--logits full.logits -o full.jsonl
 }
 

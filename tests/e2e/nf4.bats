@@ -33,10 +33,10 @@ need_numpy() { /usr/bin/python3 -c 'import numpy' 2>/dev/null || skip "python3-n
 	need_program jq zstd
 	[ "$(/usr/bin/python3 "$ROOT/tests/vectors/nf4_ckpt.py" "$DEMO/mini-llava" reference)" -eq 67 ] # six of a layer that LLaVA does not run
 	model -a 16 >m.vqm
-	answer -m reference --logits reference.logits >/dev/null
+	answer -m reference --float32 --logits reference.logits >/dev/null
 	answer -m m.vqm --logits m.logits >a.jsonl
 	answer -m m.vqm --exact --logits exact.logits >/dev/null
-	answer -m "$DEMO/mini-llava" --logits full.logits >/dev/null
+	answer -m "$DEMO/mini-llava" --float32 --logits full.logits >/dev/null
 	apart reference.logits m.logits >d.json
 	figure "NF4, W4A16: logits against numpy's dequantization: $(cat d.json)"
 	jq -e '.n == 40 and .largest < 1e-4' d.json

@@ -175,7 +175,7 @@ less_error_than_rtn() {
 	cmp whole.vqs again.vqs
 	vqlm-pack -q <whole.vqs >x.vqm
 	jq -c '.[:40]' "$DEMO/mini-sqa/llava_val_CQM-A.json" >val.json
-	vqlm-infer -q -m "$DEMO/mini-llava-outlier" -d val.json --images "$DEMO/mini-sqa" --logits fp.logits >fp.jsonl
+	vqlm-infer -q --float32 -m "$DEMO/mini-llava-outlier" -d val.json --images "$DEMO/mini-sqa" --logits fp.logits >fp.jsonl
 	vqlm-infer -q -m x.vqm -d val.json --images "$DEMO/mini-sqa" --logits x.logits >x.jsonl
 	n=$(vqlm-eval -r "$DEMO/mini-sqa/problems.json" -f json --logits x.logits --baseline-logits fp.logits x.jsonl |
 		jq .logits.kl_mean)
