@@ -57,6 +57,13 @@ int vq_agrid_same(const struct vq_agrid *a, const struct vq_agrid *b);
  * position. */
 size_t vq_agrid_chunk(const struct vq_agrid *g, size_t n);
 
+/* What a product made of the codes, for the next product with them. */
+struct vq_kept {
+	void *data;     /* NULL: nothing yet; the caller frees it (vq_free) */
+	const void *by; /* the kernel that made it ... */
+	uint32_t seg;   /* ... for segments of so many inputs */
+};
+
 /* Quantized activations of n_rows tokens, as the products want them. */
 struct vq_qact {
 	uint32_t n_rows, n, n_groups;
@@ -64,6 +71,9 @@ struct vq_qact {
 	int8_t *q;       /* [n_rows, stride] */
 	float *scale;    /* [n_rows, n_groups] */
 	int32_t *zero;   /* [n_rows, n_groups] */
+	/* Where several products have this input, one after the other, and q, scale and zero stay as they are: a place for
+	 * what they share.  NULL: none; borrowed. */
+	struct vq_kept *kept;
 };
 
 /* VQ_E_DATA when the grid has not 2..8 bits. */

@@ -174,17 +174,22 @@ static void *cut(struct cutter *c, size_t n, size_t size)
 	return c->base ? c->base + at : NULL;
 }
 
-static void cut_all(struct cutter *c, struct vq_tile_plan *pl, const struct vq_tile_kind *kind,
-		    struct vq_tile_panel *buf, int n_threads)
+static void cut_acts(struct cutter *c, struct vq_tile_plan *pl)
 {
 	size_t n = pl->p->a->n_rows, n_corr = n * pl->p->n_segs;
-	size_t block = kind->block ? (size_t)pl->block_segs * VQ_PANEL : 0;
-	int i;
 
 	pl->a.q = cut(c, n * pl->n_steps, sizeof(int32_t));
 	pl->a.c = cut(c, n_corr, sizeof(int32_t));
 	pl->a.d = cut(c, pl->narrow ? 0 : n_corr, sizeof(int32_t));
 	pl->a.s = cut(c, n_corr, sizeof(float));
+}
+
+static void cut_panels(struct cutter *c, const struct vq_tile_plan *pl,
+		       const struct vq_tile_kind *kind, struct vq_tile_panel *buf, int n_threads)
+{
+	size_t block = kind->block ? (size_t)pl->block_segs * VQ_PANEL : 0;
+	int i;
+
 	for (i = 0; i < n_threads; i++) {
 		buf[i].bytes = cut(c, kind->n_bytes(pl), 1);
 		buf[i].corr = cut(c, (size_t)pl->p->n_segs * VQ_PANEL, sizeof(int32_t));
@@ -196,58 +201,136 @@ static void cut_all(struct cutter *c, struct vq_tile_plan *pl, const struct vq_t
 
 /* Each thread has its own range of jobs, neighbours in memory, and helps the others when it has done them. */
 static void run_jobs(const struct vq_tile_plan *pl, const struct vq_tile_kind *kind,
-		     const struct vq_tile_panel *buf, struct vq_ranges *left)
+		     const struct vq_tile_panel *buf, struct vq_ranges *left, int thread)
 {
 	uint32_t job;
 
-	while (vq_ranges_take(left, (uint32_t)omp_get_thread_num(), &job))
-		kind->job(pl, job % pl->n_panels, job / pl->n_panels, buf);
+	while (vq_ranges_take(left, (uint32_t)thread, &job))
+		kind->job(pl, job % pl->n_panels, job / pl->n_panels, buf + thread);
 }
 
-static void run(const struct vq_tile_plan *pl, const struct vq_tile_kind *kind,
-		const struct vq_tile_panel *buf, struct vq_ranges *left, int n_threads)
+static void pack_from(const struct vq_tile_plan *pl, const struct vq_tile_kind *kind, long long t0)
+{
+	pack_tile(pl, kind, (uint32_t)t0, least(pl->p->a->n_rows - (uint32_t)t0, kind->tile));
+}
+
+/* Without a region of one thread, which costs calls to the kernel. */
+static void run_alone(const struct vq_tile_plan *pl, const struct vq_tile_kind *kind,
+		      const struct vq_tile_panel *buf, struct vq_ranges *left, long long packed)
+{
+	for (; packed < pl->p->a->n_rows; packed += kind->tile)
+		pack_from(pl, kind, packed);
+	run_jobs(pl, kind, buf, left, 0);
+}
+
+static void run_together(const struct vq_tile_plan *pl, const struct vq_tile_kind *kind,
+			 const struct vq_tile_panel *buf, struct vq_ranges *left, int n_threads,
+			 long long packed)
 {
 	long long i, n_rows = pl->p->a->n_rows;
 
-	if (n_rows <= kind->tile) /* one tile: no thread need wait for another */
-		pack_tile(pl, kind, 0, (uint32_t)n_rows);
+	if (packed == 0 && n_rows <= kind->tile) { /* one tile: no thread need wait for another */
+		pack_from(pl, kind, 0);
+		packed = n_rows;
+	}
 #pragma omp parallel num_threads(n_threads)
 	{
-		if (n_rows > kind->tile) {
+		if (packed < n_rows) {
 #pragma omp for schedule(static)
-			for (i = 0; i < n_rows; i += kind->tile)
-				pack_tile(pl, kind, (uint32_t)i,
-					  least((uint32_t)(n_rows - i), kind->tile));
+			for (i = packed; i < n_rows; i += kind->tile)
+				pack_from(pl, kind, i);
 		}
-		run_jobs(pl, kind, buf + omp_get_thread_num(), left);
+		run_jobs(pl, kind, buf, left, omp_get_thread_num());
+	}
+}
+
+static int threads_for(const struct vq_product *p)
+{
+	uint64_t work = (uint64_t)p->w->n_out * p->w->n_in * p->a->n_rows;
+	int n = work > LITTLE && !omp_in_parallel() ? omp_get_max_threads() : 1;
+
+	return n < VQ_MOST_RANGES ? n : VQ_MOST_RANGES;
+}
+
+static int too_large(const struct vq_product *p, struct vq_err *err)
+{
+	return vq_fail(err, VQ_E_SYS, "memory: %u x %u inputs are too many", p->a->n_rows,
+		       p->w->n_in);
+}
+
+/* The place of the packed inputs: what the product before has kept, or new.  Sets *packed to the tokens that stand there. */
+static int acts_new(struct vq_tile_plan *pl, const struct vq_tile_kind *kind, void **own,
+		    long long *packed, struct vq_err *err)
+{
+	struct vq_kept *k = pl->p->a->kept;
+	struct cutter c = {0};
+
+	*own = NULL;
+	*packed = 0;
+	if (k && k->data && k->by == kind && k->seg == pl->p->seg) {
+		c.base = k->data;
+		*packed = pl->p->a->n_rows;
+	} else {
+		cut_acts(&c, pl);
+		if (c.too_large)
+			return too_large(pl->p, err);
+		c.base = *own =
+			vq_alloc(c.at + LINE, 1, err); /* what kind->sum may read past the end */
+		if (!c.base)
+			return VQ_E_SYS;
+	}
+	c.at = 0;
+	cut_acts(&c, pl);
+	return VQ_OK;
+}
+
+/* What was made for this product stays for the next one, or goes. */
+static void acts_end(const struct vq_tile_plan *pl, const struct vq_tile_kind *kind, void *own)
+{
+	struct vq_kept *k = pl->p->a->kept;
+
+	if (k && own) {
+		vq_free(k->data);
+		*k = (struct vq_kept){own, kind, pl->p->seg};
+	} else {
+		vq_free(own);
 	}
 }
 
 int vq_tiles_run(const struct vq_product *p, const struct vq_tile_kind *kind, struct vq_err *err)
 {
-	uint64_t work = (uint64_t)p->w->n_out * p->w->n_in * p->a->n_rows, n_jobs;
-	int n_threads = work > LITTLE ? omp_get_max_threads() : 1;
+	int n_threads = threads_for(p), rc;
 	struct vq_tile_panel buf[VQ_MOST_RANGES];
 	struct vq_tile_plan pl = {0};
 	struct vq_ranges left;
 	struct cutter c = {0};
+	long long packed;
+	uint64_t n_jobs;
+	void *acts;
 
 	if (p->n_segs > 1 && p->seg % 4 != 0) /* a step may not straddle segments */
 		return vq_qgemm_generic(p, err);
-	n_threads = n_threads < VQ_MOST_RANGES ? n_threads : VQ_MOST_RANGES;
 	make_plan(&pl, p, kind);
 	n_jobs = (uint64_t)pl.n_panels * pl.n_chunks;
-	cut_all(&c, &pl, kind, buf, n_threads);
+	cut_panels(&c, &pl, kind, buf, n_threads);
 	if (c.too_large || n_jobs > UINT32_MAX)
-		return vq_fail(err, VQ_E_SYS, "memory: %u x %u inputs are too many", p->a->n_rows,
-			       p->w->n_in);
-	c.base = vq_alloc(c.at + LINE, 1, err); /* what kind->sum may read past the end */
-	if (!c.base)
+		return too_large(p, err);
+	rc = acts_new(&pl, kind, &acts, &packed, err);
+	if (rc < 0)
+		return rc;
+	c.base = vq_alloc(c.at, 1, err);
+	if (!c.base) {
+		vq_free(acts);
 		return VQ_E_SYS;
+	}
 	c.at = 0;
-	cut_all(&c, &pl, kind, buf, n_threads);
+	cut_panels(&c, &pl, kind, buf, n_threads);
 	vq_ranges_set(&left, (uint32_t)n_threads, (uint32_t)n_jobs);
-	run(&pl, kind, buf, &left, n_threads);
+	if (n_threads == 1)
+		run_alone(&pl, kind, buf, &left, packed);
+	else
+		run_together(&pl, kind, buf, &left, n_threads, packed);
 	vq_free(c.base);
+	acts_end(&pl, kind, acts);
 	return VQ_OK;
 }

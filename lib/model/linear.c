@@ -15,17 +15,20 @@ struct prepared {
 	float *t; /* transformed; NULL without, and where quantizing does it */
 	struct vq_agrid grid;
 	int have_q;
-	struct vq_qact q; /* quantized */
-	float *f;         /* quantized and dequantized; NULL without */
+	struct vq_qact q;    /* quantized */
+	struct vq_kept kept; /* what the products share */
+	int again;           /* others follow with this input */
+	float *f;            /* quantized and dequantized; NULL without */
 };
 
 static void forget(struct prepared *p)
 {
 	if (p->have_q)
 		vq_qact_free(&p->q);
+	vq_free(p->kept.data);
 	vq_free(p->f);
 	vq_free(p->t);
-	memset(p, 0, sizeof(*p));
+	*p = (struct prepared){.again = p->again};
 }
 
 static int rows_of(float **out, size_t n_rows, uint32_t width, struct vq_err *err)
@@ -47,6 +50,7 @@ static int quantize(struct prepared *p, const struct vq_linear *l, const float *
 	if (rc < 0)
 		return rc;
 	p->have_q = 1;
+	p->q.kept = p->again ? &p->kept : NULL;
 	if (l->transform)
 		return vq_transform_quantize(l->transform, &l->act, x, &p->q, err);
 	vq_act_quantize(&l->act, x, &p->q);
@@ -254,7 +258,7 @@ static int one(const struct vq_linear *l, const float *x, size_t n_rows, int add
 int vq_linear_apply(const struct vq_linear *const *l, uint32_t n, const float *x, size_t n_rows,
 		    float *const *y, struct vq_err *err)
 {
-	struct prepared p = {0};
+	struct prepared p = {.again = n > 1};
 	int rc = VQ_OK;
 	uint32_t i;
 

@@ -484,6 +484,54 @@ static void the_number_of_threads_does_not_show(void **state)
 	}
 }
 
+static void takes(const struct problem *p, const struct vq_kernels *k, const struct guarded *want)
+{
+	struct guarded y = run(p, k, BIAS);
+
+	assert_memory_equal(want->p, y.p, (size_t)p->rows * p->n_out * sizeof(float));
+	munmap(y.base, y.total);
+}
+
+/* The second product has segments as the first, the third has shorter ones, and the last as the third. */
+static void what_a_product_keeps_for_the_next_changes_nothing(void **state)
+{
+	const uint32_t sizes[] = {1, 5, 12, 65}, abits[] = {4, 8};
+	uint32_t i, j, which;
+
+	(void)state;
+	for (i = 0; i < 4; i++)
+		for (j = 0; j < 2; j++) {
+			struct problem p, q;
+			struct guarded long_segments, short_segments;
+
+			make(&p, 4, 128, 0, abits[j], 0, 0, 70, 300, sizes[i], 0);
+			make(&q, 6, 64, 0, abits[j], 0, 0, 40, 300, sizes[i], 0);
+			vq_qact_free(&q.a);
+			q.a = p.a;
+			long_segments = run(&p, &vq_kernels_generic, BIAS);
+			short_segments = run(&q, &vq_kernels_generic, BIAS);
+			for (which = 0; vq_kernels_row(which); which++) {
+				const struct vq_kernels *k = vq_kernels_row(which);
+				struct vq_kept kept = {0};
+
+				if (!k->runs())
+					continue;
+				p.a.kept = q.a.kept = &kept;
+				takes(&p, k, &long_segments);
+				takes(&p, k, &long_segments);
+				takes(&q, k, &short_segments);
+				takes(&q, k, &short_segments);
+				assert_true((kept.data != NULL) == (which > 0));
+				vq_free(kept.data);
+			}
+			munmap(long_segments.base, long_segments.total);
+			munmap(short_segments.base, short_segments.total);
+			memset(&q.a, 0, sizeof(q.a));
+			drop(&q);
+			drop(&p);
+		}
+}
+
 static void what_cannot_be_multiplied_is_refused(void **state)
 {
 	struct problem p;
@@ -536,6 +584,7 @@ int main(void)
 		cmocka_unit_test(a_residual_and_a_bias_are_added_last),
 		cmocka_unit_test(extreme_codes_do_not_overflow),
 		cmocka_unit_test(the_number_of_threads_does_not_show),
+		cmocka_unit_test(what_a_product_keeps_for_the_next_changes_nothing),
 		cmocka_unit_test(what_cannot_be_multiplied_is_refused),
 		cmocka_unit_test(an_unknown_kernel_set_is_refused_with_those_that_run),
 	};
