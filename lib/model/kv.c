@@ -47,9 +47,10 @@ int vq_kv_new(struct vq_kv *kv, uint32_t n_layers, uint32_t n_seqs, uint32_t roo
 			       n_seqs, room);
 	kv->n = vq_calloc(n_seqs, sizeof(*kv->n), err);
 	kv->shared = vq_calloc(n_seqs, sizeof(*kv->shared), err);
+	kv->turns = vq_calloc(1, sizeof(*kv->turns), err);
 	kv->layers = vq_calloc(n_layers, sizeof(*kv->layers), err);
 	kv->data = take(bytes, err);
-	if (!kv->n || !kv->shared || !kv->layers || !kv->data) {
+	if (!kv->n || !kv->shared || !kv->turns || !kv->layers || !kv->data) {
 		vq_kv_free(kv);
 		return VQ_E_SYS;
 	}
@@ -66,7 +67,8 @@ int vq_kv_new(struct vq_kv *kv, uint32_t n_layers, uint32_t n_seqs, uint32_t roo
 			(unsigned char *)kv->data + i * (head_bytes * n_kv_heads * n_seqs),
 			head_bytes,
 			kv->n,
-			kv->shared};
+			kv->shared,
+			kv->turns};
 	return VQ_OK;
 }
 
@@ -87,6 +89,9 @@ void vq_kv_free(struct vq_kv *kv)
 	vq_free(kv->layers);
 	vq_free(kv->n);
 	vq_free(kv->shared);
+	if (kv->turns)
+		vq_turns_free(kv->turns);
+	vq_free(kv->turns);
 	memset(kv, 0, sizeof(*kv));
 }
 

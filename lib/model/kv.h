@@ -3,6 +3,7 @@
 #define VQ_MODEL_KV_H
 
 #include "kernel/keys.h"
+#include "model/turns.h"
 
 struct vq_kv_layer {
 	enum vq_kv_type type;
@@ -10,13 +11,15 @@ struct vq_kv_layer {
 	unsigned char *data;                      /* heads of vq_keys_bytes: [n_seqs, n_heads] */
 	size_t head_bytes;
 	uint32_t *n; /* [n_seqs] tokens held; one array for all layers, advanced by the decoder */
-	uint32_t *shared; /* [n_seqs] see vq_kv_share; one array for all layers */
+	uint32_t *shared;       /* [n_seqs] see vq_kv_share; one array for all layers */
+	struct vq_turns *turns; /* of the positions met so far; one for all layers */
 };
 
 struct vq_kv {
 	struct vq_kv_layer *layers;
 	uint32_t n_layers, n_seqs, room;
 	uint32_t *n, *shared;
+	struct vq_turns *turns;
 	void *data; /* of all layers */
 };
 

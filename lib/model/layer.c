@@ -168,71 +168,52 @@ static int queries_new(struct queries *q, const struct vq_layer_run *r, struct v
 	return VQ_OK;
 }
 
-/* Cosines and sines of the positions first.. */
-struct turns {
-	float *c, *s;
-	uint32_t first;
-};
-
-static int turns_new(struct turns *t, const struct vq_layer_run *r, struct vq_err *err)
+static uint32_t positions_met(const struct vq_layer_run *r)
 {
-	const struct vq_layer_config *c = r->layer->cfg;
 	const uint32_t *start = r->batch->start;
-	uint32_t half = c->head_dim / 2, end = 0, s;
-	size_t n;
+	uint32_t end = 0, s;
 
-	t->first = UINT32_MAX;
 	for (s = 0; s < r->batch->n_seqs; s++) {
-		uint32_t past = past_of(r, s), rows = start[s + 1] - start[s];
+		uint32_t n = past_of(r, s) + start[s + 1] - start[s];
 
-		if (rows && past < t->first)
-			t->first = past;
-		if (rows && past + rows > end)
-			end = past + rows;
+		end = n > end ? n : end;
 	}
-	n = (size_t)(end - t->first) * half;
-	t->c = vq_alloc(n, 2 * sizeof(float), err);
-	if (!t->c)
-		return VQ_E_SYS;
-	t->s = t->c + n;
-	vq_rotary_table(t->c, t->s, t->first, end - t->first, c->head_dim, c->rope_theta);
-	return VQ_OK;
+	return end;
 }
 
-/* Turns x, n_heads heads a row, by the position of each row. */
-static void rotate(const struct vq_layer_config *c, const struct turns *t, const struct vq_batch *b,
-		   const uint32_t *past, float *x, uint32_t n_heads)
+/* Turns x, n_heads heads a row, by the position of each row; at holds a number for each of them. */
+static void rotate(const struct vq_layer_config *c, const struct vq_turns *t,
+		   const struct vq_batch *b, const uint32_t *past, uint32_t *at, float *x,
+		   uint32_t n_heads)
 {
-	uint32_t half = c->head_dim / 2, s;
+	uint32_t half = c->head_dim / 2, s, n;
+	long long i;
 
-	for (s = 0; s < b->n_seqs; s++) {
-		long long i;
-
-#pragma omp parallel for schedule(static) if (b->start[s + 1] - b->start[s] > 64)
-		for (i = b->start[s]; i < b->start[s + 1]; i++) {
-			size_t at = (size_t)(past[s] + (uint32_t)i - b->start[s] - t->first) * half;
-
-			vq_rotary(x + (size_t)i * n_heads * c->head_dim, n_heads, c->head_dim,
-				  t->c + at, t->s + at);
-		}
-	}
+	for (s = 0, n = 0; s < b->n_seqs; s++)
+		for (; n < b->start[s + 1]; n++)
+			at[n] = past[s] + n - b->start[s];
+#pragma omp parallel for schedule(static) if (n > 64)
+	for (i = 0; i < n; i++)
+		vq_rotary(x + (size_t)i * n_heads * c->head_dim, n_heads, c->head_dim,
+			  t->c + (size_t)at[i] * half, t->s + (size_t)at[i] * half);
 }
 
-static int rotate_both(const struct vq_layer_run *r, const struct queries *at, float *q, float *k,
-		       struct vq_err *err)
+static int rotate_both(const struct vq_layer_run *r, const struct queries *asking, float *q,
+		       float *k, struct vq_err *err)
 {
 	const struct vq_layer_config *c = r->layer->cfg;
-	uint32_t n = r->batch->n_seqs, *past = vq_alloc(n, sizeof(*past), err), s;
-	struct turns t = {0};
-	int rc = past ? turns_new(&t, r, err) : VQ_E_SYS;
+	uint32_t n = r->batch->n_seqs, *past = vq_alloc(n + r->n_rows, sizeof(*past), err), s;
+	struct vq_turns own = {0}, *t = r->kv ? r->kv->turns : &own;
+	int rc = past ? vq_turns_make(t, positions_met(r), c->head_dim, c->rope_theta, err)
+		      : VQ_E_SYS;
 
 	if (rc >= 0) {
 		for (s = 0; s < n; s++)
 			past[s] = past_of(r, s);
-		rotate(c, &t, &at->batch, at->past, q, c->n_heads);
-		rotate(c, &t, r->batch, past, k, c->n_kv_heads);
+		rotate(c, t, &asking->batch, asking->past, past + n, q, c->n_heads);
+		rotate(c, t, r->batch, past, past + n, k, c->n_kv_heads);
 	}
-	vq_free(t.c);
+	vq_turns_free(&own);
 	vq_free(past);
 	return rc;
 }

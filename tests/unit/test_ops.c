@@ -12,6 +12,7 @@
 #include "base/rng.h"
 #include "kernel/cpu.h"
 #include "kernel/ops.h"
+#include "model/turns.h"
 
 static void fill(float *x, size_t n, const char *purpose, float scale)
 {
@@ -248,6 +249,27 @@ static void every_instruction_set_gives_the_same_bits(void **state)
 		skip(); /* nothing to compare with on this CPU */
 }
 
+static void turns_grow_with_the_positions_and_are_those_of_the_table(void **state)
+{
+	enum { N = 37, HALF = 6 };
+	const uint32_t upto[] = {3, 4, 11, 7, N};
+	struct vq_turns t = {0};
+	float c[N * HALF], s[N * HALF];
+	uint32_t theta, i;
+
+	(void)state;
+	for (theta = 10000; theta <= 500000; theta *= 50) {
+		vq_rotary_table(c, s, 0, N, 2 * HALF, (float)theta);
+		for (i = 0; i < sizeof(upto) / sizeof(*upto); i++) {
+			assert_int_equal(vq_turns_make(&t, upto[i], 2 * HALF, (float)theta, NULL),
+					 VQ_OK);
+			assert_memory_equal(t.c, c, upto[i] * HALF * sizeof(*c));
+			assert_memory_equal(t.s, s, upto[i] * HALF * sizeof(*s));
+		}
+	}
+	vq_turns_free(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -258,6 +280,7 @@ int main(void)
 		cmocka_unit_test(activations_agree_with_double_precision),
 		cmocka_unit_test(dot_agrees_with_double_precision),
 		cmocka_unit_test(rotary_turns_pairs_by_the_angle),
+		cmocka_unit_test(turns_grow_with_the_positions_and_are_those_of_the_table),
 		cmocka_unit_test(every_instruction_set_gives_the_same_bits),
 	};
 
