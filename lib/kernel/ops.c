@@ -66,21 +66,9 @@ void vq_gelu_tanh(const float *x, const float *mul, size_t n, float *out)
 	in_chunks(ops()->gelu_tanh, x, mul, n, out);
 }
 
-/* Only projectors use the exact form, on few rows: the C library's erf will do. */
-static void gelu_erf(const float *x, const float *mul, size_t n, float *out)
-{
-	size_t i;
-
-	for (i = 0; i < n; i++) {
-		float y = 0.5f * x[i] * (1.0f + erff(x[i] * 0.70710678118654752f));
-
-		out[i] = mul ? y * mul[i] : y;
-	}
-}
-
 void vq_gelu_erf(const float *x, const float *mul, size_t n, float *out)
 {
-	in_chunks(gelu_erf, x, mul, n, out);
+	in_chunks(ops()->gelu_erf, x, mul, n, out);
 }
 
 void vq_exp(const float *x, size_t n, float *out)

@@ -112,6 +112,25 @@ INLINE void gelu_tanh16(vf *io)
 	*io *= g;
 }
 
+/* With erfc(z) = t p(t) exp(-z^2), t = 1 / (1 + 0.3275911 z), z >= 0: within 1.5e-7 (Abramowitz and Stegun, 1964, 7.1.26). */
+INLINE void gelu_erf16(vf *io)
+{
+	vf x = *io, z, t, p, e;
+	vi positive = x > ALL(0.0f);
+
+	z = SELECT(positive, x, -x) * ALL(0.70710678118654752f);
+	t = ALL(1.0f) / (ALL(1.0f) + ALL(0.3275911f) * z);
+	p = ALL(1.061405429f);
+	p = p * t + ALL(-1.453152027f);
+	p = p * t + ALL(1.421413741f);
+	p = p * t + ALL(-0.284496736f);
+	p = p * t + ALL(0.254829592f);
+	e = -(z * z);
+	exp16(&e);
+	p = ALL(0.5f) * (p * t * e);
+	*io = x * SELECT(positive, ALL(1.0f) - p, p);
+}
+
 static VQ_TARGET void rmsnorm(const float *x, uint32_t n, const float *w, float eps, float *out)
 {
 	uint32_t whole = n / LANES * LANES, i;
@@ -229,6 +248,7 @@ static VQ_TARGET void softmax(float *x, size_t n)
 ELEMENTWISE(silu)
 ELEMENTWISE(quick_gelu)
 ELEMENTWISE(gelu_tanh)
+ELEMENTWISE(gelu_erf)
 
 static VQ_TARGET void exp_n(const float *x, size_t n, float *out)
 {
@@ -287,5 +307,5 @@ static VQ_TARGET void rotary(float *x, uint32_t n_heads, uint32_t head_dim, cons
 	}
 }
 
-const struct vq_ops VQ_OPS = {VQ_OPS_NAME, rmsnorm,   layernorm, softmax, silu,
-			      quick_gelu,  gelu_tanh, exp_n,     dot,     rotary};
+const struct vq_ops VQ_OPS = {VQ_OPS_NAME, rmsnorm,  layernorm, softmax, silu,  quick_gelu,
+			      gelu_tanh,   gelu_erf, exp_n,     dot,     rotary};
