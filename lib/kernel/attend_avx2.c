@@ -18,6 +18,7 @@
 #define MUL(a, b)    _mm256_mul_ps(a, b)
 #define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define MAX(a, b)    _mm256_max_ps(a, b) /* a > b ? a : b, so b when either is NaN */
+#define LARGEST(v)   largest(v)
 #define LOAD_F16(p)  _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p)))
 #define LOAD_I8(p)          \
 	_mm256_cvtepi32_ps( \
@@ -34,6 +35,14 @@ INLINE __m256 keep(__m256 v, int n)
 
 	return _mm256_and_ps(v,
 			     _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane)));
+}
+
+INLINE float largest(__m256 v)
+{
+	__m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+
+	m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+	return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
 }
 
 #include "kernel/attend_body.h"

@@ -18,6 +18,7 @@
 #define MUL(a, b)    _mm512_mul_ps(a, b)
 #define FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define MAX(a, b)    _mm512_max_ps(a, b) /* a > b ? a : b, so b when either is NaN */
+#define LARGEST(v)   _mm512_reduce_max_ps(v)
 #define LOAD_F16(p)  _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
 #define LOAD_I8(p)          \
 	_mm512_cvtepi32_ps( \

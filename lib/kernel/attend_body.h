@@ -1,6 +1,6 @@
 /* The body of attention of one instruction set: included by attend_avx2.c, attend_avx512.c ..., which define TARGET,
  * VECTOR, its LANES (a divisor of 16), the operations on it, SCORE_ROWS (rows at a time in products with keys: 12 or 6)
- * and VALUES (vectors of a row of values at a time).
+ * and SCORES and VALUES (vectors of keys and of a row of values at a time).
  *
  * A tile of keys is made float32 once for all rows, unless they are few.  Then rows go through it in sixes or twelves, whose scores stay in the
  * nearest cache: products with keys (a vector is that many keys), softmax, products with values. */
@@ -12,6 +12,8 @@
 #define PANEL VQ_KEY_PANEL
 #define TILE  VQ_ATTEND_KEYS
 #define PARTS (PANEL / LANES) /* vectors of a panel */
+
+typedef float four __attribute__((vector_size(16)));
 
 /* Where a type's element i is, as floats. */
 INLINE VECTOR load(const enum vq_kv_type type, const void *p, size_t i)
@@ -110,28 +112,15 @@ INLINE VECTOR exp2_of(VECTOR x)
 INLINE float sum_of(const VECTOR *v)
 {
 	float t[PANEL];
-	uint32_t i, w;
+	four x[4];
+	uint32_t i;
 
 #pragma GCC unroll 4
 	for (i = 0; i < PARTS; i++)
 		STORE(t + i * LANES, v[i]);
-#pragma GCC unroll 4
-	for (w = PANEL / 2; w > 0; w /= 2)
-#pragma GCC unroll 8
-		for (i = 0; i < w; i++)
-			t[i] += t[i + w];
-	return t[0];
-}
-
-INLINE float largest(VECTOR v)
-{
-	float t[LANES], m;
-	uint32_t i;
-
-	STORE(t, v);
-	for (m = t[0], i = 1; i < LANES; i++)
-		m = t[i] > m ? t[i] : m;
-	return m;
+	memcpy(x, t, sizeof(x));
+	x[0] = (x[0] + x[2]) + (x[1] + x[3]);
+	return (x[0][0] + x[0][2]) + (x[0][1] + x[0][3]);
 }
 
 /* The scores s of `seen` keys become factors of the values, the rest of `panels` panels 0; k_scale and v_scale are the keys'
@@ -153,7 +142,7 @@ INLINE float softmax(float *s, uint32_t seen, uint32_t panels, const float *k_sc
 		s[i] = -INFINITY;
 	for (i = 0; i < end; i += LANES)
 		most = MAX(LOAD(s + i), most);
-	new_m = largest(most);
+	new_m = LARGEST(most); /* no NaN: MAX has taken none */
 	new_m = new_m > *m ? new_m : *m;
 	a = vq_attend_exp2(*m - new_m);
 	*m = new_m;
@@ -329,24 +318,68 @@ static uint32_t block_rows(uint32_t left)
 	return left >= SCORE_ROWS ? SCORE_ROWS : left >= 6 ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
+static const float *query(const struct vq_attend *a, uint32_t row)
+{
+	return a->q + row / a->group * a->stride + (size_t)(row % a->group) * a->keys->dim;
+}
+
+/* Elements i .. i + 3 of four rows, times c, to places `stride` apart. */
+INLINE void turn(const float *const q[4], size_t i, float c, float *to, size_t stride)
+{
+	four x[4], y[4];
+	uint32_t r;
+
+#pragma GCC unroll 4
+	for (r = 0; r < 4; r++) {
+		memcpy(&x[r], q[r] + i, sizeof(four));
+		x[r] *= c;
+	}
+	y[0] = __builtin_shufflevector(x[0], x[2], 0, 4, 1, 5);
+	y[1] = __builtin_shufflevector(x[0], x[2], 2, 6, 3, 7);
+	y[2] = __builtin_shufflevector(x[1], x[3], 0, 4, 1, 5);
+	y[3] = __builtin_shufflevector(x[1], x[3], 2, 6, 3, 7);
+	x[0] = __builtin_shufflevector(y[0], y[2], 0, 4, 1, 5);
+	x[1] = __builtin_shufflevector(y[0], y[2], 2, 6, 3, 7);
+	x[2] = __builtin_shufflevector(y[1], y[3], 0, 4, 1, 5);
+	x[3] = __builtin_shufflevector(y[1], y[3], 2, 6, 3, 7);
+#pragma GCC unroll 4
+	for (r = 0; r < 4; r++)
+		memcpy(to + r * stride, &x[r], sizeof(four));
+}
+
+/* A block's rows to q [dim][rows]: in fours, and what is left of rows and of elements. */
+INLINE void turn_block(const struct vq_attend *a, uint32_t row, uint32_t rows, float c, float *to)
+{
+	uint32_t dim = a->keys->dim, r, i;
+
+	for (r = 0; r + 4 <= rows; r += 4) {
+		const float *const q[4] = {query(a, row + r), query(a, row + r + 1),
+					   query(a, row + r + 2), query(a, row + r + 3)};
+
+		for (i = 0; i + 4 <= dim; i += 4)
+			turn(q, i, c, to + (size_t)i * rows + r, rows);
+	}
+	for (r = 0; r < rows; r++) {
+		const float *q = query(a, row + r);
+
+		for (i = r < rows / 4 * 4 ? dim / 4 * 4 : 0; i < dim; i++)
+			to[(size_t)i * rows + r] = q[i] * c;
+	}
+}
+
 /* Queries scaled and turned, [dim][rows] a block; sums empty. */
 TARGET static void begin(const struct vq_attend *a, const struct vq_attend_room *x)
 {
-	uint32_t dim = a->keys->dim, row, rows, r, i;
+	uint32_t dim = a->keys->dim, row, rows;
 	float c = vq_attend_scale(dim);
 
 	for (row = 0; row < a->n_rows; row += rows) {
 		rows = block_rows(a->n_rows - row);
-		for (r = 0; r < rows; r++) {
-			const float *q = a->q + (row + r) / a->group * a->stride +
-					 (size_t)((row + r) % a->group) * dim;
-			float *to = x->q + (size_t)row * dim + r;
-
-			for (i = 0; i < dim; i++)
-				to[(size_t)i * rows] = q[i] * c;
-			x->m[row + r] = -INFINITY;
-			x->l[row + r] = 0;
-		}
+		turn_block(a, row, rows, c, x->q + (size_t)row * dim);
+	}
+	for (row = 0; row < a->n_rows; row++) {
+		x->m[row] = -INFINITY;
+		x->l[row] = 0;
 	}
 	memset(x->o, 0, (size_t)a->n_rows * vq_keys_width(dim) * sizeof(float));
 }
@@ -359,7 +392,9 @@ TARGET static void finish(const struct vq_attend *a, const struct vq_attend_room
 		float *out = a->out + r / a->group * a->stride + (size_t)(r % a->group) * dim;
 		const float *o = x->o + (size_t)r * vq_keys_width(dim), c = 1.0f / x->l[r];
 
-		for (i = 0; i < dim; i++)
+		for (i = 0; i + LANES <= dim; i += LANES)
+			STORE(out + i, MUL(LOAD(o + i), SET1(c)));
+		for (; i < dim; i++)
 			out[i] = o[i] * c;
 	}
 }

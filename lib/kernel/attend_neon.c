@@ -19,6 +19,7 @@
 #define MUL(a, b)    vmulq_f32(a, b)
 #define FMA(a, b, c) vfmaq_f32(c, a, b)
 #define MAX(a, b)    max_of(a, b)
+#define LARGEST(v)   vmaxvq_f32(v)
 #define LOAD_F16(p)  vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))
 #define LOAD_I8(p)   load_i8(p)
 #define KEEP(v, n)   keep(v, n)

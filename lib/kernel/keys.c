@@ -194,6 +194,77 @@ static void store_key(const struct vq_keys *h, uint32_t at, const float *x)
 	}
 }
 
+/* TURN names a function of `lanes` rows of as many numbers, `stride` bytes apart: they become columns of a panel.
+ * Row i is laid among the numbers of row i + lanes / 2, log2(lanes) times. */
+#define TURN(name, number, lanes, low, high)                                                       \
+	static void name(const char *in, size_t stride, char *to)                                  \
+	{                                                                                          \
+		typedef number v __attribute__((vector_size(16)));                                 \
+		v x[lanes], y[lanes];                                                              \
+		uint32_t i, step;                                                                  \
+                                                                                                   \
+		_Pragma("GCC unroll 16") for (i = 0; i < (lanes); i++)                             \
+			memcpy(&x[i], in + i * stride, sizeof(v));                                 \
+		_Pragma("GCC unroll 4") for (step = 1; step < (lanes); step *= 2)                  \
+		{                                                                                  \
+			_Pragma("GCC unroll 16") for (i = 0; i < (lanes); i++) y[i] = x[i];        \
+			_Pragma("GCC unroll 8") for (i = 0; i < (lanes) / 2; i++)                  \
+			{                                                                          \
+				x[2 * i] = __builtin_shufflevector(y[i], y[i + (lanes) / 2], low); \
+				x[2 * i + 1] =                                                     \
+					__builtin_shufflevector(y[i], y[i + (lanes) / 2], high);   \
+			}                                                                          \
+		}                                                                                  \
+		_Pragma("GCC unroll 16") for (i = 0; i < (lanes); i++)                             \
+			memcpy(to + i * PANEL * sizeof(number), &x[i], sizeof(v));                 \
+	}
+
+#define LOW_32  0, 4, 1, 5
+#define HIGH_32 2, 6, 3, 7
+#define LOW_16  0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH_16 4, 12, 5, 13, 6, 14, 7, 15
+#define LOW_8   0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH_8  8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+
+TURN(turn_32, uint32_t, 4, LOW_32, HIGH_32)
+TURN(turn_16, uint16_t, 8, LOW_16, HIGH_16)
+TURN(turn_8, uint8_t, 16, LOW_8, HIGH_8)
+
+/* The n numbers of PANEL rows, `stride` bytes apart, as columns of a panel: in squares of 16 bytes, then what is left. */
+static void turn(const char *in, size_t stride, uint32_t n, size_t size, char *to)
+{
+	uint32_t lanes = 16 / (uint32_t)size, whole = n / lanes * lanes, i, t;
+
+	for (i = 0; i < whole; i += lanes)
+		for (t = 0; t < PANEL; t += lanes)
+			(size == 4   ? turn_32
+			 : size == 2 ? turn_16
+				     : turn_8)(in + t * stride + i * size, stride,
+					       to + (i * PANEL + t) * size);
+	for (t = 0; t < PANEL; t++)
+		scatter(to + (whole * PANEL + t) * size, in + t * stride + whole * size, n - whole,
+			size);
+}
+
+/* A whole panel of keys, the first at `at`. */
+static void store_panel(const struct vq_keys *h, uint32_t at, const float *x, size_t stride)
+{
+	size_t size = size_of(h->type);
+	char *to = (char *)h->k + (size_t)at * h->dim * size;
+	float inverse[PANEL] = {0}, part[PANEL][PIECE / 4];
+	uint32_t i, t;
+
+	for (t = 0; t < PANEL && h->type == VQ_KV_I8; t++)
+		h->k_scale[at + t] = scale_of(x + t * stride, h->dim, &inverse[t]);
+	for (i = 0; i < h->dim; i += PIECE / 4) {
+		uint32_t n = h->dim - i < PIECE / 4 ? h->dim - i : PIECE / 4;
+
+		for (t = 0; t < PANEL; t++)
+			convert(h->type, x + t * stride + i, n, inverse[t], part[t]);
+		turn((const char *)part, sizeof(part[0]), n, size, to + (size_t)i * PANEL * size);
+	}
+}
+
 static void store_value(const struct vq_keys *h, uint32_t at, const float *x)
 {
 	size_t size = size_of(h->type), width = vq_keys_width(h->dim);
@@ -216,10 +287,16 @@ void vq_keys_store(const struct vq_keys *h, uint32_t at, uint32_t n, const float
 {
 	uint32_t t;
 
-	for (t = 0; t < n; t++) {
-		store_key(h, at + t, k + t * stride);
+	for (t = 0; t < n; t++)
 		store_value(h, at + t, v + t * stride);
-	}
+	for (t = 0; t < n;)
+		if ((at + t) % PANEL == 0 && n - t >= PANEL) {
+			store_panel(h, at + t, k + t * stride, stride);
+			t += PANEL;
+		} else {
+			store_key(h, at + t, k + t * stride);
+			t++;
+		}
 }
 
 void vq_keys_load(const struct vq_keys *h, uint32_t first, uint32_t n, float *k, float *v)
