@@ -13,7 +13,7 @@
 #include "base/rng.h"
 #include "kernel/blas.h"
 #include "kernel/cpu.h"
-#include "model/model.h"
+#include "model/products.h"
 #include "limits.h"
 
 #define PROMPT 512u
@@ -333,6 +333,8 @@ static void text_rows(const struct shape *s, const struct row *r, const struct l
 	uint32_t i;
 
 	new_model(&m, &cfg);
+	if (r->bits == 16)
+		vq_model_products(&m, VQ_GEMM_BF16);
 	for (i = 0; i < cfg.decoder.n_layers; i++)
 		fill_layer(&m.decoder.layers[i], r->bits, r->act_bits);
 	fill(&m.decoder.head, r->head_bits, 8);
@@ -390,6 +392,8 @@ static void vision_row(const struct shape *s, const struct row *r, const struct 
 	uint32_t i;
 
 	new_model(&m, &cfg);
+	if (r->bits == 16)
+		vq_model_products(&m, VQ_GEMM_BF16);
 	for (i = 0; i < cfg.vision.n_layers; i++)
 		fill_layer(&m.vision.layers[i], r->bits, r->act_bits);
 	for (i = 0; i < 2; i++)
