@@ -384,10 +384,11 @@ static double encode_seconds(const struct vq_model *m, void *pixels)
 static void vision_row(const struct shape *s, const struct row *r, const struct limits *lim)
 {
 	struct vq_config cfg = clip_config(s);
-	const uint32_t c = cfg.vision.layer.hidden, n_pos = 577;
+	const uint32_t c = cfg.vision.layer.hidden, n_pos = vq_vision_positions(&cfg);
+	const uint32_t side = cfg.vision.image_size, patch = cfg.vision.patch_size;
 	struct vq_model m;
 	struct cost cost;
-	float *pixels = ones((size_t)3 * 336 * 336);
+	float *pixels = ones((size_t)3 * side * side);
 	double t, g, top = peak_of(r, lim);
 	uint32_t i;
 
@@ -400,13 +401,15 @@ static void vision_row(const struct shape *s, const struct row *r, const struct 
 		fill(&m.projector.fc[i], r->bits, r->act_bits);
 	m.vision.class_embed = m.vision.pre_w = m.vision.pre_b = ones(c);
 	m.vision.position = ones((size_t)n_pos * c);
-	m.vision.patch_w = ones((size_t)c * 3 * 14 * 14);
+	m.vision.patch_w = ones((size_t)c * 3 * patch * patch);
 	cost = layers_cost(m.vision.layers, cfg.vision.n_layers);
 	t = median_of(encode_seconds, &m, pixels);
 	g = cost.giga * n_pos + 4e-9 * n_pos * n_pos * c * cfg.vision.n_layers +
-	    2e-9 * 576 * ((double)c * s->hidden + (double)s->hidden * s->hidden + c * 588.0);
-	printf("CLIP-L\tencode 336 x 336, %s\t%.3f s\t%.0f GOP/s\t%.0f %% of %.0f\n", r->name, t,
-	       g / t, 100 * g / t / top, top);
+	    2e-9 * cfg.n_image_tokens *
+		    ((double)c * s->hidden + (double)s->hidden * s->hidden +
+		     3.0 * patch * patch * c);
+	printf("CLIP-L\tencode %u x %u, %s\t%.3f s\t%.0f GOP/s\t%.0f %% of %.0f\n", side, side,
+	       r->name, t, g / t, 100 * g / t / top, top);
 	fflush(stdout);
 	vq_model_free(&m);
 	drop_blocks();
