@@ -174,21 +174,6 @@ static void init_units(struct vq_model *m)
 		.n_out = c->decoder.vocab, .n_in = c->decoder.layer.hidden, .act.bits = 16};
 }
 
-void vq_model_exact(struct vq_model *m)
-{
-	uint32_t i, k;
-
-	for (i = 0; i < m->cfg.vision.n_layers && m->cfg.has_vision; i++)
-		for (k = 0; k < VQ_N_LINEARS; k++)
-			m->vision.layers[i].lin[k].exact = 1;
-	for (i = 0; i < m->cfg.projector.n_linears && m->cfg.has_vision; i++)
-		m->projector.fc[i].exact = 1;
-	for (i = 0; i < m->cfg.decoder.n_layers; i++)
-		for (k = 0; k < VQ_N_LINEARS; k++)
-			m->decoder.layers[i].lin[k].exact = 1;
-	m->decoder.head.exact = 1;
-}
-
 int vq_model_new(struct vq_model *m, const struct vq_config *c, struct vq_err *err)
 {
 	memset(m, 0, sizeof(*m));

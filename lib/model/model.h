@@ -52,9 +52,6 @@ VQ_MUST_CHECK int vq_model_bind(struct vq_model *m, const char *name, const stru
  * own making; NULL when the name is of no linear. */
 struct vq_linear *vq_model_linear(struct vq_model *m, const char *name);
 
-/* Packed weights are from now on dequantized and multiplied in float. */
-void vq_model_exact(struct vq_model *m);
-
 /* The model takes over a block from vq_alloc that a unit's tensors point to, also on failure: freed by
  * vq_model_unbind of the unit or vq_model_free. */
 VQ_MUST_CHECK int vq_model_keep(struct vq_model *m, uint32_t unit, void *block, struct vq_err *err);
