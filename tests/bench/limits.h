@@ -135,7 +135,8 @@ static inline int limits_read(const char *p, size_t bytes)
 static inline double limits_peak(enum limits_op op, int threads)
 {
 	static const double ops[] = {128, 64, 32};
-	const long n = 500000;
+	const long n =
+		5000000; /* long enough for the system to spread new threads over the cores */
 	double all[9];
 	int r;
 
