@@ -54,7 +54,7 @@ QUANT := $(foreach c,$(CELLS),$(foreach m,$(or $(METHODS_$(word 2,$(subst /, ,$(
 FP    := $(VARIANTS:%=%/fp)
 ROWS  := $(foreach v,$(VARIANTS),$(v)/fp $(filter $(v)/%,$(QUANT)))
 TIMED := $(HERE)/timed.sh
-# Make signals the process that it started and waits for that one alone: what takes long is exec'd by its shell.
+# Make signals the process that it started and waits for that one alone: programs are exec'd by its shell.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
@@ -101,8 +101,8 @@ $(QUANT:%=$(OUT)/%.json): $(OUT)/%.json: $(OUT)/%.vqm $(OUT)/$$(call variant,$$*
 	@echo "$(TABLE): $*"
 	@exec $(TIMED) $(OUT)/$*.ran $(BIN)/vqlm-infer -q $(INFER_FLAGS) -m $< -d $(TEST) --logits $(OUT)/$*.logits \
 		-o $(OUT)/$*.jsonl
-	@fp=$(OUT)/$(call variant,$*)/fp; $(BIN)/vqlm-eval -q -r $(RIGHT) -f json -b $$fp.jsonl \
-		--logits $(OUT)/$*.logits --baseline-logits $$fp.logits -o $@.new $(OUT)/$*.jsonl
+	@exec $(BIN)/vqlm-eval -q -r $(RIGHT) -f json -b $(OUT)/$(call variant,$*)/fp.jsonl --logits $(OUT)/$*.logits \
+		--baseline-logits $(OUT)/$(call variant,$*)/fp.logits -o $@.new $(OUT)/$*.jsonl
 	@rm $(OUT)/$*.logits $(if $(KEEP),,$<)
 	@mv $@.new $@
 # A done row does not want its model again.
