@@ -23,6 +23,13 @@ void vq_gemm_nn(uint32_t m, uint32_t n, uint32_t k, const float *a, size_t lda, 
 		    (int)lda, b, (int)ldb, 0.0f, c, (int)ldc);
 }
 
+void vq_gemm_tn(uint32_t m, uint32_t n, uint32_t k, const float *a, size_t lda, const float *b,
+		size_t ldb, float *c, size_t ldc)
+{
+	cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)m, (int)n, (int)k, 1.0f, a,
+		    (int)lda, b, (int)ldb, 1.0f, c, (int)ldc);
+}
+
 const char *vq_blas_core(void)
 {
 	return openblas_get_corename();

@@ -10,10 +10,13 @@
 /* For jobs of an OpenMP loop, on the calling thread (outside of one, OpenBLAS starts its own threads); rows are
  * lda, ldb, ldc elements apart.
  *   nt:  c [m, n] = alpha a [m, k] b^T, b [n, k]
- *   nn:  c [m, n] = a [m, k] b [k, n] */
+ *   nn:  c [m, n] = a [m, k] b [k, n]
+ *   tn:  c [m, n] += a^T b, a [k, m], b [k, n] */
 void vq_gemm_nt(uint32_t m, uint32_t n, uint32_t k, float alpha, const float *a, size_t lda,
 		const float *b, size_t ldb, float *c, size_t ldc);
 void vq_gemm_nn(uint32_t m, uint32_t n, uint32_t k, const float *a, size_t lda, const float *b,
+		size_t ldb, float *c, size_t ldc);
+void vq_gemm_tn(uint32_t m, uint32_t n, uint32_t k, const float *a, size_t lda, const float *b,
 		size_t ldb, float *c, size_t ldc);
 
 /* "Cooperlake", "Haswell", ...: the core that OpenBLAS chose. */

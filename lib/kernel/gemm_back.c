@@ -1,4 +1,4 @@
-/* y = g W in tiles. */
+/* y = g W and dW += g^T x, in tiles. */
 #include "kernel/gemm_back.h"
 
 #include "base/mem.h"
@@ -58,4 +58,18 @@ int vq_gemm_back(const float *g, size_t n, const void *w, enum vq_dtype w_type, 
 		return vq_fail(err, VQ_E_SYS, "memory: cannot have a tile of %u x %u weights",
 			       n_out, COLS);
 	return VQ_OK;
+}
+
+void vq_gemm_weight_grad(const float *g, const float *x, size_t n, uint32_t n_out, uint32_t n_in,
+			 float *dw)
+{
+	long long across = (n_in + COLS - 1) / COLS, down = (n_out + ROWS - 1) / ROWS, job;
+
+#pragma omp parallel for schedule(dynamic, 1)
+	for (job = 0; job < across * down; job++) {
+		uint32_t o = (uint32_t)(job / across) * ROWS, i = (uint32_t)(job % across) * COLS;
+
+		vq_gemm_tn(n_out - o < ROWS ? n_out - o : ROWS, n_in - i < COLS ? n_in - i : COLS,
+			   (uint32_t)n, g + o, n_out, x + i, n_in, dw + (size_t)o * n_in + i, n_in);
+	}
 }

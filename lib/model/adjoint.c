@@ -18,6 +18,9 @@ struct trace {
 	float *mid;       /* h + o(attention) */
 	float *value;     /* gated: act(gate); else unused */
 	float *slope;     /* gated: up * act'(gate); else act'(up) */
+	/* With a sink alone, else NULL: the inputs of o and down. */
+	float *att, *act;
+	const struct vq_layer_sink *sink;
 };
 
 static void trace_free(struct trace *t)
@@ -28,6 +31,8 @@ static void trace_free(struct trace *t)
 	vq_free(t->mid);
 	vq_free(t->value);
 	vq_free(t->slope);
+	vq_free(t->att);
+	vq_free(t->act);
 }
 
 static float *rows(uint32_t n, uint32_t width, struct vq_err *err)
@@ -146,6 +151,10 @@ static int forward_attention(const struct vq_layer *l, const float *h, uint32_t 
 		rc = vq_linear_one(&l->lin[VQ_LIN_O], a, n, t->mid, err);
 	if (rc >= 0)
 		vq_add(t->mid, h, (size_t)n * c->hidden);
+	if (t->sink) {
+		t->att = a;
+		a = NULL;
+	}
 out:
 	vq_free(x);
 	vq_free(a);
@@ -173,6 +182,11 @@ static int forward_mlp(const struct vq_layer *l, uint32_t n, struct trace *t, st
 		for (i = 0; i < count; i++)
 			t->slope[i] *= up[i];
 	}
+	if (t->sink && c->gated)
+		for (i = 0; i < count; i++)
+			t->act[i] = t->value[i] * up[i];
+	else if (t->sink)
+		value_of(c->act, up, count, t->act);
 out:
 	vq_free(x);
 	vq_free(up);
@@ -180,22 +194,61 @@ out:
 }
 
 static int trace_new(struct trace *t, const struct vq_layer *l, const float *h, uint32_t n,
-		     struct vq_err *err)
+		     const struct vq_layer_sink *sink, struct vq_err *err)
 {
 	const struct vq_layer_config *c = l->cfg;
 	int rc;
 
-	memset(t, 0, sizeof(*t));
+	*t = (struct trace){.sink = sink};
 	t->q = rows(n, l->lin[VQ_LIN_Q].n_out, err);
 	t->k = rows(n, l->lin[VQ_LIN_K].n_out, err);
 	t->v = rows(n, l->lin[VQ_LIN_V].n_out, err);
 	t->mid = rows(n, c->hidden, err);
 	t->slope = rows(n, c->inter, err);
 	t->value = rows(c->gated ? n : 0, c->inter, err);
-	if (!t->q || !t->k || !t->v || !t->mid || !t->slope || !t->value)
+	if (sink)
+		t->act = rows(n, c->inter, err);
+	if (!t->q || !t->k || !t->v || !t->mid || !t->slope || !t->value || (sink && !t->act))
 		return VQ_E_SYS;
 	rc = forward_attention(l, h, n, t, err);
 	return rc < 0 ? rc : forward_mlp(l, n, t, err);
+}
+
+/* Cotangents of the outputs of linears that share an input. */
+struct slot_grad {
+	uint32_t n_linears;
+	enum vq_lin lin[3];
+	const float *g[3]; /* [n, n_out] */
+};
+
+static int give_linears(const struct vq_layer_sink *s, const struct slot_grad *p, const float *x,
+			uint32_t n, struct vq_err *err)
+{
+	uint32_t i;
+	int rc = VQ_OK;
+
+	for (i = 0; i < p->n_linears && rc >= 0; i++)
+		rc = s->linear(s->ctx, p->lin[i], x, p->g[i], n, err);
+	return rc;
+}
+
+/* Linears behind a norm, and the norm itself: in [n, hidden] is its input, gx the cotangent of its output. */
+static int give_norm(const struct vq_layer *l, const struct vq_layer_sink *s, int second,
+		     const struct slot_grad *p, const float *in, const float *gx, uint32_t n,
+		     struct vq_err *err)
+{
+	float *x = rows(n, l->cfg->hidden, err);
+	int rc;
+
+	if (!x)
+		return VQ_E_SYS;
+	vq_layer_norm(l->cfg, in, n, second ? l->norm2_w : l->norm1_w,
+		      second ? l->norm2_b : l->norm1_b, x);
+	rc = give_linears(s, p, x, n, err);
+	if (rc >= 0 && s->norm)
+		rc = s->norm(s->ctx, second, in, gx, n, err);
+	vq_free(x);
+	return rc;
 }
 
 /* g of the output -> g of mid, for k cotangents. */
@@ -213,6 +266,9 @@ static int back_mlp(const struct vq_layer *l, const struct trace *t, uint32_t n,
 	if (!ga || !gate || !gx || !tmp)
 		goto out;
 	rc = back(&l->lin[VQ_LIN_DOWN], g, r, ga, err);
+	if (rc >= 0 && t->sink)
+		rc = give_linears(t->sink, &(struct slot_grad){1, {VQ_LIN_DOWN}, {g}}, t->act, n,
+				  err);
 	if (rc < 0)
 		goto out;
 #pragma omp parallel for schedule(static)
@@ -229,6 +285,11 @@ static int back_mlp(const struct vq_layer *l, const struct trace *t, uint32_t n,
 	rc = back(&l->lin[VQ_LIN_UP], ga, r, gx, err);
 	if (rc >= 0 && c->gated)
 		rc = add_back(&l->lin[VQ_LIN_GATE], gate, r, tmp, gx, err);
+	if (rc >= 0 && t->sink)
+		rc = give_norm(
+			l, t->sink, 1,
+			&(struct slot_grad){c->gated ? 2 : 1, {VQ_LIN_UP, VQ_LIN_GATE}, {ga, gate}},
+			t->mid, gx, n, err);
 	if (rc >= 0)
 		add_norm_adjoint(c, t->mid, l->norm2_w, n, k, gx, g);
 out:
@@ -254,6 +315,8 @@ static int back_attention(const struct vq_layer *l, const struct trace *t, const
 	if (!ga || !gq || !gk || !gv || !gx || !tmp)
 		goto out;
 	rc = back(&l->lin[VQ_LIN_O], g, r, ga, err);
+	if (rc >= 0 && t->sink)
+		rc = give_linears(t->sink, &(struct slot_grad){1, {VQ_LIN_O}, {g}}, t->att, n, err);
 	if (rc >= 0)
 		rc = vq_attention_adjoint(
 			&(struct vq_attention_grad){c, n, k, t->q, t->k, t->v, ga, gq, gk, gv},
@@ -273,6 +336,10 @@ static int back_attention(const struct vq_layer *l, const struct trace *t, const
 		rc = add_back(&l->lin[VQ_LIN_K], gk, r, tmp, gx, err);
 	if (rc >= 0)
 		rc = add_back(&l->lin[VQ_LIN_V], gv, r, tmp, gx, err);
+	if (rc >= 0 && t->sink)
+		rc = give_norm(l, t->sink, 0,
+			       &(struct slot_grad){3, {VQ_LIN_Q, VQ_LIN_K, VQ_LIN_V}, {gq, gk, gv}},
+			       h, gx, n, err);
 	if (rc >= 0)
 		add_norm_adjoint(c, h, l->norm1_w, n, k, gx, g);
 out:
@@ -287,11 +354,11 @@ out:
 }
 
 int vq_layer_adjoint(const struct vq_layer *l, const float *h, uint32_t n, float *g, uint32_t k,
-		     struct vq_err *err)
+		     const struct vq_layer_sink *sink, struct vq_err *err)
 {
 	uint32_t step = n >= MAX_ROWS ? 1 : n ? MAX_ROWS / n : 1, i;
 	struct trace t;
-	int rc = trace_new(&t, l, h, n, err);
+	int rc = trace_new(&t, l, h, n, sink, err);
 
 	for (i = 0; i < k && rc >= 0; i += step) {
 		uint32_t m = k - i < step ? k - i : step;

@@ -10,11 +10,24 @@
 
 #include "model/model.h"
 
+/* Takes what the gradients of a layer's weights are made of, on the way back of one cotangent (k = 1): for
+ * y = x W^T + b the gradient of W is g^T x, that of b the sum of g's rows.  x [n, n_in], g [n, n_out], borrowed; one
+ * call a linear.  norm (or NULL): in [n, hidden], the input of norm1 or (second) norm2, and g of its output. */
+struct vq_layer_sink {
+	int (*linear)(void *ctx, enum vq_lin lin, const float *x, const float *g, uint32_t n,
+		      struct vq_err *err);
+	int (*norm)(void *ctx, int second, const float *in, const float *g, uint32_t n,
+		    struct vq_err *err);
+	void *ctx;
+};
+
 /* h [n, hidden]: input of the layer, positions 0..n-1.  g [k, n, hidden]: of the output, becomes of the input.
  * Weights must be floating point and inputs not quantized.  Memory about
- * n * (4 inter + 8 hidden) + min(k * n, 2048) * 3 inter + threads * 5 n^2 floats. */
+ * n * (4 inter + 8 hidden) + min(k * n, 2048) * 3 inter + threads * 5 n^2 floats; a sink (or NULL,
+ * and k is then any) takes n * (inter + 2 hidden) more. */
 VQ_MUST_CHECK int vq_layer_adjoint(const struct vq_layer *l, const float *h, uint32_t n, float *g,
-				   uint32_t k, struct vq_err *err);
+				   uint32_t k, const struct vq_layer_sink *sink,
+				   struct vq_err *err);
 
 /* features [n, C]; g [k, n, d] -> out [k, n, C]. */
 VQ_MUST_CHECK int vq_projector_adjoint(const struct vq_config *c, const struct vq_projector *p,
@@ -24,6 +37,10 @@ VQ_MUST_CHECK int vq_projector_adjoint(const struct vq_config *c, const struct v
 /* Norms, one row [n]: g becomes of the input x. b plays no part. */
 void vq_norm_adjoint(enum vq_norm kind, float eps, uint32_t n, const float *x, const float *w,
 		     float *g);
+
+/* dw [n] += the gradient of the norm's weight for one row: x its input, g of its output. */
+void vq_norm_weight_adjoint(enum vq_norm kind, float eps, uint32_t n, const float *x,
+			    const float *g, double *dw);
 
 /* slope = f'(x), elementwise. */
 void vq_act_slope(enum vq_act_fn f, const float *x, size_t n, float *slope);

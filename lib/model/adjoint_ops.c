@@ -30,12 +30,10 @@ void vq_act_slope(enum vq_act_fn f, const float *x, size_t n, float *slope)
 		slope[i] = (float)slope_of(f, x[i]);
 }
 
-/* y = w (x - m) r  with r = (mean (x - m)^2 + eps)^-1/2, m = 0 for RMSNorm:
- *   g_in = r (w g - mean(w g) - xhat mean(w g xhat)),  without the middle term for RMSNorm. */
-void vq_norm_adjoint(enum vq_norm kind, float eps, uint32_t n, const float *x, const float *w,
-		     float *g)
+/* m and r of the row x. */
+static void moments(enum vq_norm kind, float eps, uint32_t n, const float *x, double *m, double *r)
 {
-	double mean = 0, var = 0, wg = 0, wgx = 0, r;
+	double mean = 0, var = 0;
 	uint32_t i;
 
 	for (i = 0; kind == VQ_NORM_LAYER && i < n; i++)
@@ -43,7 +41,19 @@ void vq_norm_adjoint(enum vq_norm kind, float eps, uint32_t n, const float *x, c
 	mean /= n;
 	for (i = 0; i < n; i++)
 		var += (x[i] - mean) * (x[i] - mean);
-	r = 1 / sqrt(var / n + eps);
+	*m = mean;
+	*r = 1 / sqrt(var / n + eps);
+}
+
+/* y = w (x - m) r  with r = (mean (x - m)^2 + eps)^-1/2, m = 0 for RMSNorm:
+ *   g_in = r (w g - mean(w g) - xhat mean(w g xhat)),  without the middle term for RMSNorm. */
+void vq_norm_adjoint(enum vq_norm kind, float eps, uint32_t n, const float *x, const float *w,
+		     float *g)
+{
+	double mean, r, wg = 0, wgx = 0;
+	uint32_t i;
+
+	moments(kind, eps, n, x, &mean, &r);
 	for (i = 0; i < n; i++) {
 		double a = (double)w[i] * g[i];
 
@@ -54,4 +64,15 @@ void vq_norm_adjoint(enum vq_norm kind, float eps, uint32_t n, const float *x, c
 	wgx /= n;
 	for (i = 0; i < n; i++)
 		g[i] = (float)(r * ((double)w[i] * g[i] - wg - (x[i] - mean) * r * wgx));
+}
+
+void vq_norm_weight_adjoint(enum vq_norm kind, float eps, uint32_t n, const float *x,
+			    const float *g, double *dw)
+{
+	double mean, r;
+	uint32_t i;
+
+	moments(kind, eps, n, x, &mean, &r);
+	for (i = 0; i < n; i++)
+		dw[i] += (double)g[i] * (x[i] - mean) * r;
 }

@@ -53,7 +53,8 @@ static int decoder_back(struct slopes *s, struct vq_err *err)
 		if (l > 0)
 			rc = add_pair(s, l, err);
 		if (rc >= 0)
-			rc = vq_layer_adjoint(&s->m->decoder.layers[l], h[l], s->n, s->g, 1, err);
+			rc = vq_layer_adjoint(&s->m->decoder.layers[l], h[l], s->n, s->g, 1, NULL,
+					      err);
 		for (i = 0; l > 0 && i < all; i++)
 			s->g[i] += s->below[i];
 	}

@@ -206,7 +206,7 @@ static int layers_back(struct back *b, const struct vq_layer *layers, uint32_t n
 		b->influence[unit0 + l] += effect(b, h[l + 1] + at * width, g, rows, width);
 		if (unit0 == vq_config_decoder_unit(&b->m->cfg))
 			vq_calib_vision_weight_add(b->weight, l, b->prompt, g, b->p->n_k);
-		rc = vq_layer_adjoint(&layers[l], h[l] + at * width, rows, g, b->p->n_k, err);
+		rc = vq_layer_adjoint(&layers[l], h[l] + at * width, rows, g, b->p->n_k, NULL, err);
 	}
 	return rc;
 }

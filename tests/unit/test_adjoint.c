@@ -10,93 +10,12 @@
 
 #include "base/mem.h"
 #include "base/num.h"
-#include "base/rng.h"
 #include "kernel/gemm_back.h"
 #include "model/adjoint.h"
+#include "random_layer.h"
 
 #define N 7 /* tokens */
 #define K 3 /* cotangents */
-
-static float *random_rows(size_t n, double scale, uint64_t seed)
-{
-	struct vq_rng r = vq_rng_new(seed, "test");
-	float *x = vq_alloc_f32(n, NULL);
-	size_t i;
-
-	assert_non_null(x);
-	for (i = 0; i < n; i++)
-		x[i] = (float)(scale * vq_rng_normal(r, i));
-	return x;
-}
-
-/* A layer with random weights; norms near 1. */
-struct made {
-	struct vq_layer_config cfg;
-	struct vq_layer layer;
-	float *own[32];
-	uint32_t n_own;
-};
-
-static float *own(struct made *m, float *p)
-{
-	assert_true(m->n_own < 32);
-	m->own[m->n_own++] = p;
-	return p;
-}
-
-static float *norm_weight(struct made *m, uint64_t seed)
-{
-	float *w = own(m, random_rows(m->cfg.hidden, 0.2, seed));
-	uint32_t i;
-
-	for (i = 0; i < m->cfg.hidden; i++)
-		w[i] += 1;
-	return w;
-}
-
-static void make_layer(struct made *m, int llama)
-{
-	uint32_t i;
-
-	memset(m, 0, sizeof(*m));
-	m->cfg = (struct vq_layer_config){.hidden = 32,
-					  .inter = 48,
-					  .n_heads = 4,
-					  .n_kv_heads = llama ? 2 : 4,
-					  .head_dim = 8,
-					  .norm = llama ? VQ_NORM_RMS : VQ_NORM_LAYER,
-					  .eps = 1e-5f,
-					  .act = llama ? VQ_ACT_SILU : VQ_ACT_QUICK_GELU,
-					  .gated = llama,
-					  .causal = llama,
-					  .qkv_bias = !llama,
-					  .o_bias = !llama,
-					  .mlp_bias = !llama,
-					  .rope_theta = llama ? 10000.0f : 0};
-	vq_layer_init(&m->layer, &m->cfg);
-	for (i = 0; i < VQ_N_LINEARS; i++) {
-		struct vq_linear *l = &m->layer.lin[i];
-
-		if (!l->n_out)
-			continue;
-		l->dtype = VQ_F32;
-		l->w = own(m, random_rows((size_t)l->n_out * l->n_in, 1 / sqrt(l->n_in), 10 + i));
-		if (!llama)
-			l->bias = own(m, random_rows(l->n_out, 0.1, 30 + i));
-	}
-	m->layer.norm1_w = norm_weight(m, 50);
-	m->layer.norm2_w = norm_weight(m, 51);
-	if (!llama) {
-		m->layer.norm1_b = own(m, random_rows(m->cfg.hidden, 0.1, 52));
-		m->layer.norm2_b = own(m, random_rows(m->cfg.hidden, 0.1, 53));
-	}
-}
-
-static void drop_layer(struct made *m)
-{
-	while (m->n_own)
-		vq_free(m->own[--m->n_own]);
-}
 
 /* <u, F(h + t v)> in double. */
 static double probe(const struct vq_layer *l, const float *h, const float *v, double t,
@@ -120,20 +39,20 @@ static double probe(const struct vq_layer *l, const float *h, const float *v, do
 
 static void check_layer(int llama, const char *what)
 {
-	struct made m;
+	struct random_layer m;
 	size_t n, i;
 	float *h, *u, *g, *v;
 	double worst = 0;
 	uint32_t k, trial;
 
-	make_layer(&m, llama);
+	random_layer_new(&m, llama, 0);
 	n = (size_t)N * m.cfg.hidden;
 	h = random_rows(n, 1, 1);
 	u = random_rows(K * n, 1, 2);
 	g = vq_alloc_f32(K * n, NULL);
 	assert_non_null(g);
 	memcpy(g, u, K * n * sizeof(float));
-	assert_int_equal(vq_layer_adjoint(&m.layer, h, N, g, K, NULL), VQ_OK);
+	assert_int_equal(vq_layer_adjoint(&m.layer, h, N, g, K, NULL, NULL), VQ_OK);
 	for (trial = 0; trial < 4; trial++)
 		for (k = 0; k < K; k++) {
 			double t = 1e-2, got = 0, want, norm = 0;
@@ -157,7 +76,7 @@ static void check_layer(int llama, const char *what)
 	vq_free(h);
 	vq_free(u);
 	vq_free(g);
-	drop_layer(&m);
+	random_layer_free(&m);
 }
 
 static void adjoint_of_a_llama_layer_equals_its_central_differences(void **state)
@@ -235,26 +154,26 @@ static void product_backwards_equals_the_sum_in_double_for_every_weight_type(voi
 
 static void adjoint_has_the_same_bytes_for_any_number_of_threads(void **state)
 {
-	struct made m;
+	struct random_layer m;
 	size_t n;
 	float *h, *g[2];
 	int t, was = omp_get_max_threads();
 
 	(void)state;
-	make_layer(&m, 1);
+	random_layer_new(&m, 1, 0);
 	n = (size_t)N * m.cfg.hidden;
 	h = random_rows(n, 1, 1);
 	for (t = 0; t < 2; t++) {
 		omp_set_num_threads(t ? 3 : 1);
 		g[t] = random_rows(K * n, 1, 2);
-		assert_int_equal(vq_layer_adjoint(&m.layer, h, N, g[t], K, NULL), VQ_OK);
+		assert_int_equal(vq_layer_adjoint(&m.layer, h, N, g[t], K, NULL, NULL), VQ_OK);
 	}
 	omp_set_num_threads(was);
 	assert_memory_equal(g[0], g[1], K * n * sizeof(float));
 	vq_free(h);
 	vq_free(g[0]);
 	vq_free(g[1]);
-	drop_layer(&m);
+	random_layer_free(&m);
 }
 
 int main(void)
