@@ -1,6 +1,7 @@
 /* A checkpoint as its owner has it: named tensors (mapped, never copied whole) and side files.
- * Today: a folder with config.json and safetensors, single or sharded.  It knows no model: which names
- * mean what is model/names.h. */
+ * It is a folder with config.json and safetensors, single or sharded, or a model stream: a file, or "-" for standard
+ * input.  A stream's weights are unpacked into a file without a name (base/spool.h).  It knows no model: which names mean
+ * what is model/names.h. */
 #ifndef VQ_FORMAT_CHECKPOINT_H
 #define VQ_FORMAT_CHECKPOINT_H
 
@@ -9,29 +10,41 @@
 
 struct vq_ckpt;
 
+/* Whose words the configuration and the tensors' names are in. */
+enum vq_ckpt_form {
+	VQ_CKPT_HF,    /* config.json and names of Hugging Face's folders */
+	VQ_CKPT_MODEL, /* vq_config_json and the canonical names, as in a model stream */
+};
+
 VQ_MUST_CHECK int vq_ckpt_open(struct vq_ckpt **out, const char *path, struct vq_err *err);
+/* 1 when path is a plain file that vq_ckpt_open would take for a checkpoint, by its first bytes. */
+int vq_ckpt_takes(const char *path);
 /* Copies the weights to memory of large pages (vq_st_load); before the first tensor is found. */
 VQ_MUST_CHECK int vq_ckpt_load(struct vq_ckpt *c, struct vq_err *err);
 /* Keeps the weights in memory (vq_pages_lock). */
 VQ_MUST_CHECK int vq_ckpt_lock(const struct vq_ckpt *c, struct vq_err *err);
 void vq_ckpt_close(struct vq_ckpt *c); /* NULL is fine */
 
-const char *vq_ckpt_path(const struct vq_ckpt *c);
+const char *vq_ckpt_path(const struct vq_ckpt *c); /* "stdin" for "-" */
+enum vq_ckpt_form vq_ckpt_form(const struct vq_ckpt *c);
 
 /* NULL when there is none of that name.  *where, when not NULL, gets the file that holds it (borrowed). */
 const struct vq_tensor *vq_ckpt_find(const struct vq_ckpt *c, const char *name, const char **where);
 size_t vq_ckpt_count(const struct vq_ckpt *c);
 const char *vq_ckpt_name(const struct vq_ckpt *c, size_t i); /* in sorted order */
 
-/* config.json, parsed.  Borrowed. */
+/* config.json, or what stands for it, parsed.  Borrowed. */
 const json_t *vq_ckpt_config(const struct vq_ckpt *c);
+
+/* The header of the stream that the checkpoint came as, which says who made it from what; NULL otherwise.  Borrowed. */
+const json_t *vq_ckpt_header(const struct vq_ckpt *c);
 
 /* A side file ("tokenizer.model"): 1 and its bytes (given), 0 when there is none, < 0 error. */
 VQ_MUST_CHECK int vq_ckpt_file(const struct vq_ckpt *c, const char *name, char **data, size_t *n,
 			       struct vq_err *err);
 
-/* SHA-256 over the sorted names, dtypes, shapes and the SHA-256 of config.json; not over the weights,
- * which would have to be read whole.  hex of VQ_SHA256_HEX. */
+/* SHA-256 over the sorted names, dtypes, shapes and the SHA-256 of config.json; of the weights over the hashes that a
+ * stream has, and nothing where they would have to be read whole for it.  hex of VQ_SHA256_HEX. */
 VQ_MUST_CHECK int vq_ckpt_identity(const struct vq_ckpt *c, char *hex, struct vq_err *err);
 
 #endif

@@ -65,7 +65,7 @@ uint32_t vq_config_decoder_unit(const struct vq_config *c);   /* unit of decoder
 struct vq_ckpt;
 
 /* From a llava-hf or LLaMA folder: config.json with absent keys defaulted, preprocessor_config.json,
- * generation and tokenizer config.  template: --template NAME or NULL. */
+ * generation and tokenizer config; from a model stream, its configuration.  template: --template NAME or NULL. */
 VQ_MUST_CHECK int vq_config_from_ckpt(struct vq_config *c, const struct vq_ckpt *k,
 				      const char *template_name, struct vq_err *err);
 

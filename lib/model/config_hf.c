@@ -366,6 +366,23 @@ static int parts_from(struct vq_config *c, const struct vq_side *s, const char *
 	return rc;
 }
 
+/* A model stream has the configuration as we write it. */
+static int from_stream(struct vq_config *out, const struct vq_ckpt *k, const char *template_name,
+		       struct vq_err *err)
+{
+	struct vq_config c;
+	char label[512];
+	int rc;
+
+	snprintf(label, sizeof(label), "%s: config", vq_ckpt_path(k));
+	rc = vq_config_parse(&c, vq_ckpt_config(k), label, err);
+	if (rc == VQ_OK && template_name)
+		rc = vq_side_chat(&c, NULL, template_name, err);
+	if (rc == VQ_OK)
+		*out = c;
+	return rc;
+}
+
 int vq_config_from_ckpt(struct vq_config *out, const struct vq_ckpt *k, const char *template_name,
 			struct vq_err *err)
 {
@@ -374,6 +391,8 @@ int vq_config_from_ckpt(struct vq_config *out, const struct vq_ckpt *k, const ch
 	char label[512];
 	int rc;
 
+	if (vq_ckpt_form(k) == VQ_CKPT_MODEL)
+		return from_stream(out, k, template_name, err);
 	memset(&c, 0, sizeof(c));
 	c.image_token = -1;
 	snprintf(label, sizeof(label), "%s/config.json", vq_ckpt_path(k));

@@ -26,7 +26,7 @@ VQ_MUST_CHECK int vq_side_preproc(struct vq_config *c, const struct vq_ckpt *k, 
 VQ_MUST_CHECK int vq_side_token(const struct vq_side *s, const json_t *text, const char *what,
 				int32_t dflt, int32_t *out, struct vq_err *err);
 
-/* c->chat: by name when template_name is set, else from the checkpoint's text. */
+/* c->chat: by name when template_name is set (s may be NULL then), else from the checkpoint's text. */
 VQ_MUST_CHECK int vq_side_chat(struct vq_config *c, const struct vq_side *s,
 			       const char *template_name, struct vq_err *err);
 

@@ -2,6 +2,7 @@
 #include "model/names.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -129,6 +130,25 @@ int vq_names_list(const struct vq_config *c, struct vq_name **out, size_t *n, st
 	*out = l.v;
 	*n = l.n;
 	return VQ_OK;
+}
+
+static const char layer_prefix[] = "decoder.layers.";
+
+int vq_names_in_layer(const char *canonical)
+{
+	return strncmp(canonical, layer_prefix, sizeof(layer_prefix) - 1) == 0;
+}
+
+void vq_names_from_layer(struct vq_name *name, const uint32_t *kept)
+{
+	char rest[sizeof(name->name)], *end;
+	unsigned long i;
+
+	if (!vq_names_in_layer(name->name))
+		return;
+	i = strtoul(name->name + sizeof(layer_prefix) - 1, &end, 10);
+	snprintf(rest, sizeof(rest), "%s", end);
+	snprintf(name->name, sizeof(name->name), "%s%u%.40s", layer_prefix, kept[i], rest);
 }
 
 /* --- what checkpoints call them --- */
@@ -266,6 +286,17 @@ static void spell(struct spellings *out, const char *name)
 	}
 }
 
+/* Every name that the checkpoint may have for it: a model stream has ours. */
+static void spell_for(struct spellings *out, const struct vq_ckpt *k, const char *name)
+{
+	if (vq_ckpt_form(k) == VQ_CKPT_HF) {
+		spell(out, name);
+		return;
+	}
+	snprintf(out->s[0], SPELLING_ROOM, "%s", name);
+	out->n = 1;
+}
+
 static const struct vq_tensor *look_up(const struct vq_ckpt *k, const struct spellings *sp,
 				       const char **name, const char **where)
 {
@@ -298,7 +329,7 @@ int vq_names_has(const struct vq_ckpt *k, const char *canonical)
 	struct spellings sp;
 	const char *name, *where;
 
-	spell(&sp, canonical);
+	spell_for(&sp, k, canonical);
 	return look_up(k, &sp, &name, &where) != NULL;
 }
 
@@ -326,7 +357,7 @@ int vq_names_find(const struct vq_config *c, const struct vq_ckpt *k, const stru
 
 	if (c->decoder.tied && strcmp(canonical, "decoder.head.weight") == 0)
 		canonical = "decoder.embed.weight";
-	spell(&sp, canonical);
+	spell_for(&sp, k, canonical);
 	t = look_up(k, &sp, &name, &where);
 	if (!t)
 		return missing(k, canonical, &sp, err);

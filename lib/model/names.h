@@ -30,6 +30,12 @@ struct vq_name {
 VQ_MUST_CHECK int vq_names_list(const struct vq_config *c, struct vq_name **out, size_t *n,
 				struct vq_err *err);
 
+/* 1 when the name is of a tensor in a layer of the decoder. */
+int vq_names_in_layer(const char *canonical);
+
+/* A tensor in decoder layer i gets the name that it has in layer kept[i]; any other keeps its own. */
+void vq_names_from_layer(struct vq_name *name, const uint32_t *kept);
+
 /* The checkpoint's tensor for a canonical name, its shape and type checked: VQ_E_DATA when it is missing
  * (all spellings tried are named) or has another shape.  Tied heads resolve to the embedding. */
 VQ_MUST_CHECK int vq_names_find(const struct vq_config *c, const struct vq_ckpt *k,

@@ -2,6 +2,7 @@
 #include "stream/history.h"
 
 #include <stdio.h>
+#include <string.h>
 
 json_t *vq_header_new(const char *tool, json_t *model, struct vq_err *err)
 {
@@ -38,4 +39,19 @@ json_t *vq_header_derive(const json_t *header, const char *tool, json_t *params,
 		return NULL;
 	}
 	return j;
+}
+
+const json_t *vq_history_last(const json_t *header, const char *tool)
+{
+	const json_t *history = json_object_get(header, "history");
+	size_t i;
+
+	for (i = json_array_size(history); i-- > 0;) {
+		const json_t *line = json_array_get(history, i);
+		const char *name = json_string_value(json_object_get(line, "tool"));
+
+		if (name && strcmp(name, tool) == 0)
+			return json_object_get(line, "params");
+	}
+	return NULL;
 }

@@ -15,4 +15,7 @@ json_t *vq_header_new(const char *tool, json_t *model, struct vq_err *err);
 json_t *vq_header_derive(const json_t *header, const char *tool, json_t *params,
 			 const char *kernels, const char *blas, struct vq_err *err);
 
+/* The params of the last line of history that a tool left; NULL when there is none.  header may be NULL.  Borrowed. */
+const json_t *vq_history_last(const json_t *header, const char *tool);
+
 #endif

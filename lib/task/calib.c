@@ -12,12 +12,12 @@
 #include "kernel/blas.h"
 #include "kernel/cpu.h"
 #include "model/config.h"
-#include "stream/history.h"
 #include "stream/writer.h"
 #include "task/calib_cost.h"
 #include "task/calib_run.h"
 #include "task/calib_samples.h"
 #include "task/calib_weights.h"
+#include "task/model_head.h"
 #include "task/plan.h"
 
 /* "4,6,8" -> ascending values of min..max. */
@@ -68,34 +68,13 @@ static int parse_checkpoints(struct vq_calib *c, struct vq_err *err)
 			  &c->meta.n_checkpoints, err);
 }
 
-/* The last part of a path without trailing slashes: how a folder calls its model. */
-static char *model_name(const char *path, struct vq_err *err)
-{
-	size_t n = strlen(path), start;
-	char *s;
-
-	while (n > 1 && path[n - 1] == '/')
-		n--;
-	for (start = n; start > 0 && path[start - 1] != '/'; start--)
-		;
-	s = vq_alloc(n - start + 1, 1, err);
-	if (s) {
-		memcpy(s, path + start, n - start);
-		s[n - start] = '\0';
-	}
-	return s;
-}
-
 static json_t *make_header(struct vq_calib *c, struct vq_err *err)
 {
-	char sha[65], *name = model_name(vq_ckpt_path(c->ckpt), err);
 	const struct vq_calib_opts *o = c->o;
-	json_t *model = NULL, *params = NULL, *base = NULL, *header = NULL;
+	json_t *params =
+		       json_pack("{s:I, s:I}", "n", (json_int_t)o->n, "seed", (json_int_t)o->seed),
+	       *header = NULL;
 
-	if (!name || vq_ckpt_identity(c->ckpt, sha, err) < 0)
-		goto out;
-	model = json_pack("{s:s, s:s}", "name", name, "sha256", sha);
-	params = json_pack("{s:I, s:I}", "n", (json_int_t)o->n, "seed", (json_int_t)o->seed);
 	if (params && o->n > 0 &&
 	    json_object_update_new(params,
 				   json_pack("{s:s, s:s, s:b, s:I, s:s*, s:s*}", "data_sha256",
@@ -106,50 +85,14 @@ static json_t *make_header(struct vq_calib *c, struct vq_err *err)
 		json_decref(params);
 		params = NULL;
 	}
-	if (!model || !params) {
-		vq_fail(err, VQ_E_SYS, "memory: cannot have the header");
-		goto out;
-	}
-	base = vq_header_new("vqlm-calib", model, err);
 	/* Weights alone are copied bytes: no kernel and no BLAS had a part in them. */
-	if (base)
-		header = vq_header_derive(base, "vqlm-calib", params, o->n ? vq_cpu_name() : NULL,
-					  o->n ? vq_blas_core() : NULL, err);
-out:
-	vq_free(name);
-	json_decref(model);
+	if (params)
+		header = vq_model_header(c->ckpt, "vqlm-calib", params, o->n ? vq_cpu_name() : NULL,
+					 o->n ? vq_blas_core() : NULL, err);
+	else
+		vq_fail(err, VQ_E_SYS, "memory: cannot have the header");
 	json_decref(params);
-	json_decref(base);
 	return header;
-}
-
-static int put_json(struct vq_calib *c, const char *name, json_t *j, struct vq_err *err)
-{
-	int rc = j ? vq_writer_put_json(c->w, VQ_KIND_META, name, j, err) : VQ_E_SYS;
-
-	json_decref(j);
-	return rc;
-}
-
-static int put_meta(struct vq_calib *c, struct vq_err *err)
-{
-	static const char *const files[] = {"tokenizer.json", "tokenizer.model",
-					    "tokenizer_config.json", "added_tokens.json"};
-	size_t i;
-	int rc = put_json(c, "config", vq_config_json(&c->cfg, err), err);
-
-	for (i = 0; i < sizeof(files) / sizeof(files[0]) && rc >= 0; i++) {
-		char *data = NULL;
-		size_t n;
-
-		rc = vq_ckpt_file(c->ckpt, files[i], &data, &n, err);
-		if (rc > 0)
-			rc = vq_writer_put_bytes(c->w, VQ_KIND_META, files[i], data, n, err);
-		vq_free(data);
-	}
-	if (rc >= 0)
-		rc = put_json(c, "calib", vq_calib_meta_json(&c->meta, err), err);
-	return rc;
 }
 
 static int put_stream(struct vq_calib *c, json_t *header, struct vq_err *err)
@@ -157,13 +100,13 @@ static int put_stream(struct vq_calib *c, json_t *header, struct vq_err *err)
 	int rc = vq_writer_begin(c->w, header, err);
 
 	if (rc >= 0)
-		rc = put_meta(c, err);
+		rc = vq_model_put_meta(c->w, &c->cfg, c->ckpt, &c->meta, err);
 	if (rc >= 0 && c->o->n > 0)
 		rc = vq_calib_put_inputs(&c->run, c->w, err);
 	if (rc >= 0 && c->o->n > 0)
 		rc = vq_calib_run_all(&c->run, c->w, err);
 	if (rc >= 0)
-		rc = vq_calib_weights(c->w, &c->cfg, c->ckpt, c->o->n == 0, err);
+		rc = vq_calib_weights(c->w, &c->cfg, c->ckpt, NULL, c->o->n == 0, err);
 	if (rc >= 0)
 		rc = vq_writer_end(c->w, err);
 	return rc;

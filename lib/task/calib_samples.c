@@ -1,36 +1,11 @@
-/* The tokenizer of the checkpoint and the prompts of the chosen samples. */
+/* The prompts of the chosen samples. */
 #include "task/calib_samples.h"
 
 #include <string.h>
 
 #include "base/mem.h"
 #include "base/rng.h"
-
-static int load_tokenizer(struct vq_calib *c, struct vq_err *err)
-{
-	char *data = NULL, *added = NULL;
-	size_t n = 0, n_added = 0;
-	const char *name = "tokenizer.json";
-	int rc = vq_ckpt_file(c->ckpt, name, &data, &n, err);
-
-	if (rc == 0) {
-		name = "tokenizer.model";
-		rc = vq_ckpt_file(c->ckpt, name, &data, &n, err);
-	}
-	if (rc == 0)
-		rc = vq_fail(err, VQ_E_DATA,
-			     "%s: want tokenizer.json or tokenizer.model, found neither",
-			     vq_ckpt_path(c->ckpt));
-	if (rc > 0)
-		rc = vq_ckpt_file(c->ckpt, "tokenizer_config.json", &added, &n_added, err);
-	if (rc == 0)
-		rc = vq_ckpt_file(c->ckpt, "added_tokens.json", &added, &n_added, err);
-	if (rc >= 0)
-		rc = vq_tokenizer_new(&c->tok, data, n, name, added, n_added, err);
-	vq_free(data);
-	vq_free(added);
-	return rc;
-}
+#include "task/model_head.h"
 
 /* The samples: a seeded choice of the data, as prompts. */
 int vq_calib_samples(struct vq_calib *c, struct vq_err *err)
@@ -43,7 +18,7 @@ int vq_calib_samples(struct vq_calib *c, struct vq_err *err)
 		rc = vq_fail(err, VQ_E_DATA, "%s: want %u samples (-n), the file holds %u", o->data,
 			     o->n, c->data.n);
 	if (rc >= 0)
-		rc = load_tokenizer(c, err);
+		rc = vq_model_tokenizer(&c->tok, c->ckpt, err);
 	if (rc < 0)
 		return rc;
 	pick = vq_alloc(o->n, sizeof(*pick), err);

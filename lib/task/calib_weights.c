@@ -14,14 +14,19 @@ static int tensor_bytes(const struct vq_tensor *t, size_t *bytes)
 }
 
 static int put_one(struct vq_writer *w, const struct vq_config *c, const struct vq_ckpt *k,
-		   const struct vq_name *name, int check, struct vq_err *err)
+		   const struct vq_name *name, const uint32_t *kept, int check, struct vq_err *err)
 {
+	struct vq_name there = *name;
 	struct vq_tensor t;
 	json_t *attrs;
-	int rc = vq_names_find(c, k, name, &t, err);
+	int rc;
+
+	if (kept)
+		vq_names_from_layer(&there, kept);
+	rc = vq_names_find(c, k, &there, &t, err);
 
 	if (rc >= 0 && check)
-		rc = vq_names_check_finite(&t, name->name, vq_ckpt_path(k), err);
+		rc = vq_names_check_finite(&t, there.name, vq_ckpt_path(k), err);
 	if (rc < 0)
 		return rc;
 	attrs = json_pack("{s:I, s:I}", "unit", (json_int_t)name->unit, "linear",
@@ -34,7 +39,7 @@ static int put_one(struct vq_writer *w, const struct vq_config *c, const struct 
 }
 
 int vq_calib_weights(struct vq_writer *w, const struct vq_config *c, const struct vq_ckpt *k,
-		     int check, struct vq_err *err)
+		     const uint32_t *kept, int check, struct vq_err *err)
 {
 	struct vq_name *names = NULL;
 	struct vq_progress p;
@@ -45,7 +50,7 @@ int vq_calib_weights(struct vq_writer *w, const struct vq_config *c, const struc
 		return rc;
 	vq_progress_start(&p, "weights", n);
 	for (i = 0; i < n && rc >= 0; i++) {
-		rc = put_one(w, c, k, &names[i], check, err);
+		rc = put_one(w, c, k, &names[i], kept, check, err);
 		vq_progress_step(&p, i + 1);
 	}
 	vq_progress_end(&p);

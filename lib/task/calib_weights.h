@@ -6,10 +6,11 @@
 #include "model/names.h"
 #include "stream/writer.h"
 
-/* All tensors of the model in stream order, attributes {"linear", "unit"}.  check: each is looked through for NaN
- * and infinity first, VQ_E_DATA naming it. */
+/* All tensors of the model in stream order, attributes {"linear", "unit"}.  kept: decoder layer i of c is layer kept[i]
+ * of the checkpoint; NULL: layer i.  check: each is looked through for NaN and infinity first, VQ_E_DATA naming it. */
 VQ_MUST_CHECK int vq_calib_weights(struct vq_writer *w, const struct vq_config *c,
-				   const struct vq_ckpt *k, int check, struct vq_err *err);
+				   const struct vq_ckpt *k, const uint32_t *kept, int check,
+				   struct vq_err *err);
 
 /* Looks through the tensors of one unit; a run does so before it uses them. */
 VQ_MUST_CHECK int vq_calib_weights_check(const struct vq_config *c, const struct vq_ckpt *k,

@@ -9,7 +9,9 @@
 #include "base/mem.h"
 #include "base/sha256.h"
 #include "model/names.h"
+#include "stream/history.h"
 #include "task/infer_parts.h"
+#include "task/model_head.h"
 
 /* The last part of a path; "." and "dir/" have one too. */
 static json_t *name_of(const char *path)
@@ -34,33 +36,6 @@ static int weigh(struct vq_loaded *l, const struct vq_config *c, struct vq_err *
 			l->weight_bytes += (uint64_t)count * vq_dtype_size(t.dtype);
 	}
 	vq_free(names);
-	return rc;
-}
-
-/* tokenizer.json, else tokenizer.model, with the added tokens of the file beside it. */
-static int read_tokenizer(struct vq_loaded *l, struct vq_err *err)
-{
-	static const char *const files[] = {"tokenizer.json", "tokenizer.model"};
-	static const char *const sides[] = {"tokenizer_config.json", "added_tokens.json"};
-	char *data = NULL, *side = NULL;
-	size_t n = 0, side_n = 0, i = 0;
-	int rc = 0;
-
-	for (i = 0; rc == 0 && i < 2; i++)
-		rc = vq_ckpt_file(l->ckpt, files[i], &data, &n, err);
-	if (rc == 0)
-		rc = vq_fail(err, VQ_E_DATA, "%s: want tokenizer.json or tokenizer.model",
-			     vq_ckpt_path(l->ckpt));
-	if (rc > 0) {
-		const char *label = files[i - 1];
-
-		for (i = 0, rc = 0; rc == 0 && i < 2; i++)
-			rc = vq_ckpt_file(l->ckpt, sides[i], &side, &side_n, err);
-		if (rc >= 0)
-			rc = vq_tokenizer_new(&l->tok, data, n, label, side, side_n, err);
-	}
-	vq_free(data);
-	vq_free(side);
 	return rc;
 }
 
@@ -132,7 +107,7 @@ static int open_ckpt(struct vq_loaded *l, const struct vq_infer *o, uint32_t n_q
 	if (rc >= 0)
 		rc = vq_config_from_ckpt(&c, l->ckpt, o->template, err);
 	if (rc >= 0)
-		rc = read_tokenizer(l, err);
+		rc = vq_model_tokenizer(&l->tok, l->ckpt, err);
 	if (rc >= 0)
 		rc = vq_ckpt_identity(l->ckpt, hex, err);
 	if (rc >= 0)
@@ -153,10 +128,10 @@ static int open_ckpt(struct vq_loaded *l, const struct vq_infer *o, uint32_t n_q
 /* {"name", "sha256" of the manifest, "method", "bits"}: the last two from the line that search left. */
 static int identify_vqm(struct vq_loaded *l, struct vq_err *err)
 {
-	json_t *j = vq_vqm_model_json(&l->vqm, err), *line, *params = NULL, *search = NULL;
+	json_t *j = vq_vqm_model_json(&l->vqm, err), *params = NULL;
+	const json_t *search;
 	char *text = j ? vq_json_text(l->vqm.manifest, err) : NULL;
 	char hex[VQ_SHA256_HEX];
-	size_t i;
 
 	if (!text) {
 		json_decref(j);
@@ -164,13 +139,7 @@ static int identify_vqm(struct vq_loaded *l, struct vq_err *err)
 	}
 	vq_sha256_of(text, strlen(text), hex);
 	vq_free(text);
-	json_array_foreach(json_object_get(j, "history"), i, line)
-	{
-		const char *tool = json_string_value(json_object_get(line, "tool"));
-
-		if (tool && strcmp(tool, "vqlm-search") == 0)
-			search = json_object_get(line, "params");
-	}
+	search = vq_history_last(j, "vqlm-search");
 	params = json_object();
 	(void)!json_object_set(params, "name",
 			       json_object_get(json_object_get(j, "model"), "name"));
@@ -216,7 +185,7 @@ int vq_loaded_open(struct vq_loaded *l, const struct vq_infer *o, uint32_t n_que
 	memset(l, 0, sizeof(*l));
 	if (named && !vq_path_exists(o->model))
 		rc = vq_fail_errno(err, VQ_E_SYS, "%s: cannot open", o->model);
-	else if (named && vq_path_is_dir(o->model))
+	else if (named && (vq_path_is_dir(o->model) || vq_ckpt_takes(o->model)))
 		rc = open_ckpt(l, o, n_questions, err);
 	else
 		rc = open_vqm(l, o, n_questions, err);

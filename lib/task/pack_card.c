@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stream/history.h"
+
 enum vq_pack_part vq_pack_part_of(const char *tensor)
 {
 	if (strncmp(tensor, "vision.", 7) == 0)
@@ -75,6 +77,8 @@ static void put_front_matter(struct vq_str *b, const struct vq_pack_facts *f)
 		      f->config->has_vision ? "image-text-to-text" : "text-generation");
 	if (f->config->has_vision)
 		vq_str_puts(b, "- vision-language\n");
+	if (vq_history_last(f->header, "vqlm-prune"))
+		vq_str_puts(b, "- pruned\n");
 	vq_str_puts(b, "---\n\n");
 }
 
@@ -107,6 +111,40 @@ static void put_recipe(struct vq_str *b, const struct vq_pack_facts *f)
 	if (f->plan)
 		vq_str_printf(b, "\nSearched in %zu blocks of layers.\n",
 			      json_array_size(json_object_get(f->plan, "blocks")));
+}
+
+/* "0-3, 14, 17" of ascending numbers. */
+static void put_runs(struct vq_str *b, const json_t *list)
+{
+	size_t n = json_array_size(list), i, k;
+
+	for (i = 0; i < n; i = k) {
+		json_int_t first = json_integer_value(json_array_get(list, i));
+
+		for (k = i + 1; k < n; k++)
+			if (json_integer_value(json_array_get(list, k)) !=
+			    first + (json_int_t)(k - i))
+				break;
+		vq_str_printf(b, "%s%lld", i ? ", " : "", (long long)first);
+		if (k > i + 1)
+			vq_str_printf(b, "-%lld", (long long)first + (long long)(k - i) - 1);
+	}
+}
+
+/* What vqlm-prune left of the decoder. */
+static void put_depth(struct vq_str *b, const struct vq_pack_facts *f)
+{
+	const json_t *p = vq_history_last(f->header, "vqlm-prune"),
+		     *kept = json_object_get(p, "kept");
+
+	if (!p)
+		return;
+	vq_str_printf(
+		b, "\n## Depth\n\nThe decoder has %zu of its %lld blocks: ", json_array_size(kept),
+		(long long)json_integer_value(json_object_get(p, "n_blocks")));
+	put_runs(b, kept);
+	vq_str_printf(b, ".\nThe model has %lld weights.\n",
+		      (long long)json_integer_value(json_object_get(p, "params")));
 }
 
 static void put_calib(struct vq_str *b, const struct vq_pack_facts *f)
@@ -179,6 +217,7 @@ void vq_pack_card(struct vq_str *b, const struct vq_pack_facts *f)
 	vq_str_puts(b, f->base_model);
 	vq_str_puts(b, ", quantized by V-QLM\n\n");
 	put_recipe(b, f);
+	put_depth(b, f);
 	put_calib(b, f);
 	put_sizes(b, f);
 	put_transforms(b, f);

@@ -54,6 +54,13 @@ run_page() {
 	[ -s llava-w4a4.vqm ]
 }
 
+@test "vqlm-prune(1)" {
+	# The page's 7B model has blocks to spare beside those that stay.
+	before() { sed -i 's/-n 6 /-n 1 --no-keep /' script; }
+	run_page vqlm-prune.1 before
+	[ -s llava-5.5b-w4a4.vqm ]
+}
+
 @test "vqlm-entropy(1)" {
 	before() { vqlm-calib -q -n 8 -m llava-7b -d train.json -o calib.vqs; }
 	run_page vqlm-entropy.1 before

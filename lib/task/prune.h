@@ -1,0 +1,68 @@
+/* vqlm-prune: a model without some blocks (layers) of its decoder, as a model stream.
+ *
+ * Blocks are scored (task/prune_score.h), those with the lowest scores go, the rest is renumbered 0..n-1; embedding, final
+ * norm, head, vision tower and projector stay.  After "Shortened LLaMA" (Kim et al., arXiv 2402.02834), section 3.  The
+ * stream's line of history has, under params:
+ *
+ *   n_blocks   blocks of the checkpoint that pruning began with
+ *   kept       which of those are left, ascending: block i of this model is block kept[i] of that one
+ *   params     weights of this model
+ *   criterion  name, or "hand"
+ *   scores_sha256, seed, data_sha256   where there are scores, and samples */
+#ifndef VQ_TASK_PRUNE_H
+#define VQ_TASK_PRUNE_H
+
+#include "model/config.h"
+#include "stream/writer.h"
+
+struct vq_ckpt;
+
+struct vq_prune_opts {
+	const char *model, *template_name;
+	const char *criterion; /* a name of vq_criteria */
+	/* How many go, one of these; n 0, ratio 0, params 0 and blocks NULL where it is not asked so. */
+	uint32_t n;
+	double ratio;
+	uint64_t params;
+	const char *blocks; /* "20,24-26": those */
+	int no_keep;        /* the first four and the last two may go too */
+	int table;          /* print the scores instead */
+	uint64_t seed;
+	const char *output; /* NULL: standard output */
+	int level;
+};
+
+VQ_MUST_CHECK int vq_prune(const struct vq_prune_opts *o, struct vq_err *err);
+
+/* Blocks of the decoder, chosen or there: ascending numbers. */
+struct vq_blocks {
+	uint32_t *v;
+	uint32_t n;
+};
+
+void vq_blocks_free(struct vq_blocks *b);
+
+/* Weights of the model with n decoder blocks. */
+VQ_MUST_CHECK int vq_prune_params(const struct vq_config *c, uint32_t n, uint64_t *params,
+				  struct vq_err *err);
+
+/* Positions of score [n] in order of removal: lowest first, among equals the lower position; what is no number last. */
+void vq_prune_order(const double *score, uint32_t n, uint32_t *order);
+
+/* 1 when the rule "+" of the paper keeps block i of n: the first four and the last two. */
+int vq_prune_keeps(uint32_t i, uint32_t n);
+
+/* How many of c's blocks o asks to remove.  A number that cannot be had: VQ_E_USAGE. */
+VQ_MUST_CHECK int vq_prune_count(const struct vq_prune_opts *o, const struct vq_config *c,
+				 uint32_t *n, struct vq_err *err);
+
+/* What is left of n_blocks when the first n in order go that may.  kept is given. */
+VQ_MUST_CHECK int vq_prune_choose(const struct vq_prune_opts *o, const uint32_t *order,
+				  uint32_t n_blocks, uint32_t n, struct vq_blocks *kept,
+				  struct vq_err *err);
+
+/* What is left of n_blocks without those of o->blocks.  kept is given. */
+VQ_MUST_CHECK int vq_prune_by_hand(const struct vq_prune_opts *o, uint32_t n_blocks,
+				   struct vq_blocks *kept, struct vq_err *err);
+
+#endif
