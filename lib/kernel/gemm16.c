@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "kernel/cpu.h"
+#include "kernel/share.h"
 #include "kernel/gemm16_rows.h"
 
 #define SLAB  1920u /* tokens packed at a time: a bound for memory */
@@ -97,15 +98,26 @@ static void job(const struct call *c, uint32_t panel, uint32_t i0, uint32_t i1, 
 	}
 }
 
-static void run(const struct call *c)
+/* The tiles of a chunk, as even as they can be. */
+static uint32_t tiles_a_chunk(const struct call *c)
 {
-	uint32_t n_chunks = vq_ceil_div(c->n_tiles, CHUNK / c->kind->tile);
-	uint32_t per_chunk = vq_ceil_div(c->n_tiles, n_chunks);
-	uint32_t n_panels = vq_ceil_div(c->g->n_out, VQ_GEMM_ROWS);
-	long long i, n_jobs = (long long)n_panels * n_chunks;
-	int many = (uint64_t)c->g->n_out * c->n_in * c->n > LITTLE;
+	return vq_ceil_div(c->n_tiles, vq_ceil_div(c->n_tiles, CHUNK / c->kind->tile));
+}
 
-#pragma omp parallel if (many)
+/* Job i: a panel times a chunk. */
+static void run_job(const struct call *c, long long i, uint8_t *own)
+{
+	uint32_t each = tiles_a_chunk(c), n_chunks = vq_ceil_div(c->n_tiles, each);
+	uint32_t i0 = (uint32_t)(i % n_chunks) * each;
+
+	job(c, (uint32_t)(i / n_chunks), i0, c->n_tiles - i0 < each ? c->n_tiles : i0 + each, own);
+}
+
+static void run_together(const struct call *c, long long n_jobs)
+{
+	long long i;
+
+#pragma omp parallel
 	{
 		uint8_t *own = c->own + (size_t)omp_get_thread_num() * c->own_bytes;
 
@@ -113,13 +125,24 @@ static void run(const struct call *c)
 		for (i = 0; i < (long long)c->n_tiles; i++)
 			pack_tile(c, (uint32_t)i);
 #pragma omp for schedule(dynamic, 1)
-		for (i = 0; i < n_jobs; i++) {
-			uint32_t i0 = (uint32_t)(i % n_chunks) * per_chunk;
-
-			job(c, (uint32_t)(i / n_chunks), i0,
-			    c->n_tiles - i0 < per_chunk ? c->n_tiles : i0 + per_chunk, own);
-		}
+		for (i = 0; i < n_jobs; i++)
+			run_job(c, i, own);
 	}
+}
+
+static void run(const struct call *c)
+{
+	long long i, n_jobs = (long long)vq_ceil_div(c->g->n_out, VQ_GEMM_ROWS) *
+			      vq_ceil_div(c->n_tiles, tiles_a_chunk(c));
+
+	if (!vq_alone((uint64_t)c->g->n_out * c->n_in * c->n <= LITTLE)) {
+		run_together(c, n_jobs);
+		return;
+	}
+	for (i = 0; i < (long long)c->n_tiles; i++)
+		pack_tile(c, (uint32_t)i);
+	for (i = 0; i < n_jobs; i++)
+		run_job(c, i, c->own);
 }
 
 /* Few tokens: each thread reads whole rows, one after the other. */

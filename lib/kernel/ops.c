@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "kernel/cpu.h"
+#include "kernel/share.h"
 
 #define CHUNK 8192u /* elements a job; smaller work stays on one thread */
 
@@ -12,25 +13,41 @@ static const struct vq_ops *ops(void)
 	return vq_kernels_get()->ops;
 }
 
+struct norm {
+	const float *x, *w, *b; /* b NULL: the norm is by the root of the mean square */
+	uint32_t n;
+	float eps, *out;
+};
+
+static void norm_rows(void *ctx, size_t first, size_t end)
+{
+	const struct norm *v = ctx;
+	const struct vq_ops *o = ops();
+	size_t i;
+
+	for (i = first; i < end; i++) {
+		const float *x = v->x + i * v->n;
+
+		if (v->b)
+			o->layernorm(x, v->n, v->w, v->b, v->eps, v->out + i * v->n);
+		else
+			o->rmsnorm(x, v->n, v->w, v->eps, v->out + i * v->n);
+	}
+}
+
 void vq_rmsnorm(const float *x, size_t n_rows, uint32_t n, const float *w, float eps, float *out)
 {
-	const struct vq_ops *o = ops();
-	long long i;
+	struct norm v = {x, w, NULL, n, eps, out};
 
-#pragma omp parallel for schedule(static) if (n_rows * n > 4 * CHUNK)
-	for (i = 0; i < (long long)n_rows; i++)
-		o->rmsnorm(x + (size_t)i * n, n, w, eps, out + (size_t)i * n);
+	vq_share(n_rows, n_rows * n <= 4 * CHUNK, norm_rows, &v);
 }
 
 void vq_layernorm(const float *x, size_t n_rows, uint32_t n, const float *w, const float *b,
 		  float eps, float *out)
 {
-	const struct vq_ops *o = ops();
-	long long i;
+	struct norm v = {x, w, b, n, eps, out};
 
-#pragma omp parallel for schedule(static) if (n_rows * n > 4 * CHUNK)
-	for (i = 0; i < (long long)n_rows; i++)
-		o->layernorm(x + (size_t)i * n, n, w, b, eps, out + (size_t)i * n);
+	vq_share(n_rows, n_rows * n <= 4 * CHUNK, norm_rows, &v);
 }
 
 void vq_softmax(float *x, size_t n)
@@ -38,17 +55,30 @@ void vq_softmax(float *x, size_t n)
 	ops()->softmax(x, n);
 }
 
-static void in_chunks(void (*f)(const float *, const float *, size_t, float *), const float *x,
-		      const float *mul, size_t n, float *out)
+typedef void element_fn(const float *x, const float *mul, size_t n, float *out);
+
+struct elements {
+	element_fn *f;
+	const float *x, *mul;
+	size_t n;
+	float *out;
+};
+
+static void some_chunks(void *ctx, size_t first, size_t end)
 {
-	long long job, n_jobs = (long long)((n + CHUNK - 1) / CHUNK);
+	const struct elements *e = ctx;
+	size_t at = first * CHUNK, stop = end * CHUNK < e->n ? end * CHUNK : e->n;
 
-#pragma omp parallel for schedule(static) if (n_jobs > 4)
-	for (job = 0; job < n_jobs; job++) {
-		size_t at = (size_t)job * CHUNK, len = n - at < CHUNK ? n - at : CHUNK;
+	if (at < stop)
+		e->f(e->x + at, e->mul ? e->mul + at : NULL, stop - at, e->out + at);
+}
 
-		f(x + at, mul ? mul + at : NULL, len, out + at);
-	}
+static void in_chunks(element_fn *f, const float *x, const float *mul, size_t n, float *out)
+{
+	struct elements e = {f, x, mul, n, out};
+	size_t n_jobs = (n + CHUNK - 1) / CHUNK;
+
+	vq_share(n_jobs, n_jobs <= 4, some_chunks, &e);
 }
 
 void vq_silu(const float *x, const float *mul, size_t n, float *out)

@@ -134,18 +134,22 @@ INLINE void gelu_erf16(vf *io)
 static VQ_TARGET void rmsnorm(const float *x, uint32_t n, const float *w, float eps, float *out)
 {
 	uint32_t whole = n / LANES * LANES, i;
-	vf s = ALL(0.0f), v, u;
+	vf s = ALL(0.0f), v = s, u;
 	float scale;
 
 	for (i = 0; i < whole; i += LANES) {
 		v = LOAD(x + i);
 		s += v * v;
 	}
-	load_part(&v, x + whole, n - whole, 0);
-	s += v * v;
+	if (whole < n) {
+		load_part(&v, x + whole, n - whole, 0);
+		s += v * v;
+	}
 	scale = 1.0f / sqrtf(sum(&s) / (float)n + eps);
 	for (i = 0; i < whole; i += LANES)
 		STORE(out + i, LOAD(x + i) * ALL(scale) * LOAD(w + i));
+	if (whole == n)
+		return;
 	load_part(&u, w + whole, n - whole, 0);
 	v = v * ALL(scale) * u;
 	store_part(out + whole, n - whole, &v);
@@ -155,25 +159,31 @@ static VQ_TARGET void layernorm(const float *x, uint32_t n, const float *w, cons
 				float eps, float *out)
 {
 	uint32_t whole = n / LANES * LANES, i;
-	vf s = ALL(0.0f), v, wv, bv;
+	vf s = ALL(0.0f), v = s, wv, bv;
 	float mean, scale;
 
 	for (i = 0; i < whole; i += LANES)
 		s += LOAD(x + i);
-	load_part(&v, x + whole, n - whole, 0);
-	s += v;
+	if (whole < n) {
+		load_part(&v, x + whole, n - whole, 0);
+		s += v;
+	}
 	mean = sum(&s) / (float)n;
 	s = ALL(0.0f);
 	for (i = 0; i < whole; i += LANES) {
 		v = LOAD(x + i) - ALL(mean);
 		s += v * v;
 	}
-	load_part(&v, x + whole, n - whole, mean);
-	v -= ALL(mean);
-	s += v * v;
+	if (whole < n) {
+		load_part(&v, x + whole, n - whole, mean);
+		v -= ALL(mean);
+		s += v * v;
+	}
 	scale = 1.0f / sqrtf(sum(&s) / (float)n + eps);
 	for (i = 0; i < whole; i += LANES)
 		STORE(out + i, (LOAD(x + i) - ALL(mean)) * ALL(scale) * LOAD(w + i) + LOAD(b + i));
+	if (whole == n)
+		return;
 	load_part(&wv, w + whole, n - whole, 0);
 	load_part(&bv, b + whole, n - whole, 0);
 	v = v * ALL(scale) * wv + bv;

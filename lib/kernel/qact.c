@@ -8,6 +8,7 @@
 #include "base/num.h"
 #include "kernel/cpu.h"
 #include "kernel/qact_rows.h"
+#include "kernel/share.h"
 
 #define ROW_ALIGN 64u    /* bytes */
 #define PARALLEL  32768u /* inputs below which one thread is faster */
@@ -145,13 +146,26 @@ void vq_act_quantize_row(const struct vq_agrid *g, const float *x, struct vq_qac
 				       a->scale + t * a->n_groups, a->zero + t * a->n_groups);
 }
 
+struct quantizing {
+	const struct vq_agrid *g;
+	const float *x;
+	struct vq_qact *a;
+};
+
+static void quantize_rows(void *ctx, size_t first, size_t end)
+{
+	const struct quantizing *q = ctx;
+	size_t t;
+
+	for (t = first; t < end; t++)
+		vq_act_quantize_row(q->g, q->x + t * q->a->n, q->a, t);
+}
+
 void vq_act_quantize(const struct vq_agrid *g, const float *x, struct vq_qact *a)
 {
-	long long t;
+	struct quantizing q = {g, x, a};
 
-#pragma omp parallel for schedule(static) if ((size_t)a->n_rows * a->n > PARALLEL)
-	for (t = 0; t < (long long)a->n_rows; t++)
-		vq_act_quantize_row(g, x + (size_t)t * a->n, a, (size_t)t);
+	vq_share(a->n_rows, (size_t)a->n_rows * a->n <= PARALLEL, quantize_rows, &q);
 }
 
 void vq_act_fake(const struct vq_agrid *g, const float *x, size_t n_rows, uint32_t n, float *out)

@@ -8,6 +8,7 @@
 #include "base/num.h"
 #include "kernel/qgemm_rows.h"
 #include "kernel/ranges.h"
+#include "kernel/share.h"
 
 #define LITTLE   (1u << 20)    /* multiplications below which one thread is faster */
 #define CHUNK_IN (2560u << 10) /* bytes of inputs in a chunk */
@@ -247,7 +248,7 @@ static void run_together(const struct vq_tile_plan *pl, const struct vq_tile_kin
 static int threads_for(const struct vq_product *p)
 {
 	uint64_t work = (uint64_t)p->w->n_out * p->w->n_in * p->a->n_rows;
-	int n = work > LITTLE && !omp_in_parallel() ? omp_get_max_threads() : 1;
+	int n = vq_alone(work <= LITTLE) ? 1 : omp_get_max_threads();
 
 	return n < VQ_MOST_RANGES ? n : VQ_MOST_RANGES;
 }

@@ -1,9 +1,12 @@
 /* Attention shared out: a job is some rows of one sequence that read the same key head. */
 #include "model/attention.h"
 
+#include <stdatomic.h>
+
 #include "base/mem.h"
 #include "base/num.h"
 #include "kernel/attend.h"
+#include "kernel/share.h"
 
 struct job {
 	uint32_t seq, head; /* a key head */
@@ -21,7 +24,7 @@ struct work {
 /* Tokens ahead of a sequence's own. */
 static uint32_t held(const struct vq_attention *a, uint32_t s)
 {
-	return a->kv ? a->kv->n[s] + a->kv->shared[s] : 0;
+	return a->kv ? a->kv->n[a->kv->first + s] + a->kv->shared[a->kv->first + s] : 0;
 }
 
 static uint32_t own_rows(const struct vq_attention *a, uint32_t s)
@@ -73,25 +76,36 @@ static void find_heads(struct work *w)
 
 	for (s = 0; s < a->batch->n_seqs; s++)
 		for (head = 0; head < n; head++)
-			w->heads[s * n + head] = vq_kv_head(a->kv, s, head);
+			w->heads[s * n + head] = vq_kv_head(a->kv, a->kv->first + s, head);
 }
 
-/* A head of a sequence takes what it shares from the one before, which is whole by then: hence a thread a head. */
-static void store(const struct work *w)
+/* A head of a sequence begins with what it shares with the one before, which is whole by then. */
+static void share(const struct vq_kv_layer *kv, uint32_t s, uint32_t head)
 {
+	struct vq_keys own, before;
+
+	if (!kv->shared[s])
+		return;
+	own = vq_kv_head(kv, s, head);
+	before = vq_kv_head(kv, s - 1, head);
+	vq_keys_copy(&own, &before, kv->shared[s]);
+}
+
+/* Sequence after sequence, since one takes from the one before: hence a thread a head. */
+static void store_heads(void *ctx, size_t first, size_t end)
+{
+	const struct work *w = ctx;
 	const struct vq_attention *a = w->a;
 	uint32_t n = a->cfg->n_kv_heads, dim = a->cfg->head_dim, s;
-	size_t width = (size_t)n * dim;
-	long long head;
+	size_t width = (size_t)n * dim, head;
 
-#pragma omp parallel for schedule(static) private(s) if (a->own->start[a->own->n_seqs] > 16)
-	for (head = 0; head < n; head++)
+	for (head = first; head < end; head++)
 		for (s = 0; s < a->own->n_seqs; s++) {
 			const struct vq_keys *h = &w->heads[s * n + head];
-			size_t at = a->own->start[s] * width + (size_t)head * dim;
+			size_t at = a->own->start[s] * width + head * dim;
 
-			if (a->kv && a->kv->shared[s])
-				vq_keys_copy(h, h - n, a->kv->shared[s]);
+			if (a->kv)
+				share(a->kv, a->kv->first + s, (uint32_t)head);
 			vq_keys_store(h, held(a, s), own_rows(a, s), a->k + at, a->v + at, width);
 		}
 }
@@ -156,27 +170,33 @@ static void run(const struct work *w, const struct job *j, float *room)
 	});
 }
 
+/* Jobs from *next on as long as there are some, beside other threads that take theirs. */
+static void run_some(const struct work *w, atomic_uint *next, atomic_int *failed)
+{
+	float *room = vq_alloc_f32(vq_attend_room(w->a->cfg->head_dim, w->most_rows), NULL);
+	uint32_t i;
+
+	if (!room)
+		atomic_store(failed, 1);
+	while (room && (i = atomic_fetch_add(next, 1)) < w->n_jobs)
+		run(w, &w->jobs[i], room);
+	vq_free(room);
+}
+
 static int run_jobs(const struct work *w, struct vq_err *err)
 {
-	size_t room = vq_attend_room(w->a->cfg->head_dim, w->most_rows);
-	int failed = 0;
+	atomic_uint next = 0;
+	atomic_int failed = 0;
 
-#pragma omp parallel if (w->n_jobs > 1)
-	{
-		float *mine = vq_alloc_f32(room, NULL);
-		long long i;
-
-		if (!mine) {
-#pragma omp atomic write
-			failed = 1;
-		}
-#pragma omp for schedule(dynamic, 1)
-		for (i = 0; i < (long long)w->n_jobs; i++)
-			if (mine)
-				run(w, &w->jobs[i], mine);
-		vq_free(mine);
+	if (vq_alone(w->n_jobs <= 1)) {
+		run_some(w, &next, &failed);
+	} else {
+#pragma omp parallel
+		run_some(w, &next, &failed);
 	}
-	return failed ? vq_fail(err, VQ_E_SYS, "memory: cannot have %zu floats", room) : VQ_OK;
+	return failed ? vq_fail(err, VQ_E_SYS, "memory: attention of %u rows at a time",
+				w->most_rows)
+		      : VQ_OK;
 }
 
 int vq_attention_run(const struct vq_attention *a, struct vq_err *err)
@@ -196,7 +216,7 @@ int vq_attention_run(const struct vq_attention *a, struct vq_err *err)
 		rc = make_heads(&w, err);
 	if (rc < 0)
 		goto out;
-	store(&w);
+	vq_share(a->cfg->n_kv_heads, a->own->start[a->own->n_seqs] <= 16, store_heads, &w);
 	list_jobs(&w, each);
 	rc = run_jobs(&w, err);
 out:

@@ -63,12 +63,13 @@ static struct vq_kv_layer *cache_of(const struct vq_model *m, struct vq_kv *kv, 
 /* What the cache holds now; nothing where it kept one layer of all. */
 static void advance(const struct vq_model *m, const struct vq_batch *b, struct vq_kv *kv)
 {
-	uint32_t i;
+	uint32_t i, s;
 
 	for (i = 0; kv && i < b->n_seqs; i++) {
+		s = kv->first + i;
 		if (kv->n_layers == m->cfg.decoder.n_layers)
-			kv->n[i] += kv->shared[i] + b->start[i + 1] - b->start[i];
-		kv->shared[i] = 0;
+			kv->n[s] += kv->shared[s] + b->start[i + 1] - b->start[i];
+		kv->shared[s] = 0;
 	}
 }
 
@@ -100,7 +101,7 @@ static int first_parts(const struct vq_model *m, float **h, const struct vq_batc
 	uint32_t rows = (*b)->n_seqs == 1 ? (*b)->start[1] : 0;
 	int rc = VQ_OK;
 
-	if (rows <= PART || !kv || kv->n_layers < m->cfg.decoder.n_layers || kv->shared[0])
+	if (rows <= PART || !kv || kv->n_layers < m->cfg.decoder.n_layers || kv->shared[kv->first])
 		return VQ_OK;
 	*p = (struct part){.b = {1, p->start}};
 	for (; rc >= 0 && rows > PART; rows -= PART) {

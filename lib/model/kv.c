@@ -68,6 +68,7 @@ int vq_kv_new(struct vq_kv *kv, uint32_t n_layers, uint32_t n_seqs, uint32_t roo
 			head_bytes,
 			kv->n,
 			kv->shared,
+			0,
 			kv->turns};
 	return VQ_OK;
 }
@@ -76,6 +77,16 @@ void vq_kv_reset(struct vq_kv *kv)
 {
 	memset(kv->n, 0, kv->n_seqs * sizeof(*kv->n));
 	memset(kv->shared, 0, kv->n_seqs * sizeof(*kv->shared));
+	vq_kv_begin_at(kv, 0);
+}
+
+void vq_kv_begin_at(struct vq_kv *kv, uint32_t first)
+{
+	uint32_t i;
+
+	kv->first = first;
+	for (i = 0; i < kv->n_layers; i++)
+		kv->layers[i].first = first;
 }
 
 void vq_kv_share(struct vq_kv *kv, uint32_t seq, uint32_t n)

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "kernel/ops.h"
+#include "kernel/share.h"
 #include "model/attention.h"
 
 static const char *const lin_names[VQ_N_LINEARS] = {"q_proj",  "k_proj",    "v_proj",   "o_proj",
@@ -92,13 +93,14 @@ static void set_x(struct vq_layer_run *r, float *x, uint32_t width)
 
 static int check_cache(const struct vq_kv_layer *kv, const struct vq_batch *b, struct vq_err *err)
 {
-	uint32_t held = 0, s; /* after this call */
+	uint32_t held, i; /* held: after this call */
 
-	if (b->n_seqs > kv->n_seqs)
+	if (b->n_seqs > kv->n_seqs - kv->first)
 		return vq_fail(err, VQ_E_DATA, "cache: want room for %u sequences, have %u",
-			       b->n_seqs, kv->n_seqs);
-	for (s = 0; s < b->n_seqs; s++) {
-		uint32_t rows = b->start[s + 1] - b->start[s];
+			       b->n_seqs, kv->n_seqs - kv->first);
+	held = kv->first ? kv->n[kv->first - 1] : 0;
+	for (i = 0; i < b->n_seqs; i++) {
+		uint32_t rows = b->start[i + 1] - b->start[i], s = kv->first + i;
 
 		if (kv->shared[s] && (s == 0 || kv->n[s] || kv->shared[s] > held))
 			return vq_fail(err, VQ_E_DATA,
@@ -142,7 +144,7 @@ int vq_layer_begin(struct vq_layer_run *r, const struct vq_layer *l, float *h,
 /* Position of a sequence's first row. */
 static uint32_t past_of(const struct vq_layer_run *r, uint32_t s)
 {
-	return r->kv ? r->kv->n[s] + r->kv->shared[s] : 0;
+	return r->kv ? r->kv->n[r->kv->first + s] + r->kv->shared[r->kv->first + s] : 0;
 }
 
 /* The rows that ask: all, or the last of each sequence. */
@@ -181,21 +183,37 @@ static uint32_t positions_met(const struct vq_layer_run *r)
 	return end;
 }
 
+struct rotating {
+	const struct vq_turns *turns;
+	const uint32_t *at; /* position of each row */
+	float *x;
+	uint32_t n_heads, head_dim;
+};
+
+static void rotate_rows(void *ctx, size_t first, size_t end)
+{
+	const struct rotating *r = ctx;
+	uint32_t half = r->head_dim / 2;
+	size_t i;
+
+	for (i = first; i < end; i++)
+		vq_rotary(r->x + i * r->n_heads * r->head_dim, r->n_heads, r->head_dim,
+			  r->turns->c + (size_t)r->at[i] * half,
+			  r->turns->s + (size_t)r->at[i] * half);
+}
+
 /* Turns x, n_heads heads a row, by the position of each row; at holds a number for each of them. */
 static void rotate(const struct vq_layer_config *c, const struct vq_turns *t,
 		   const struct vq_batch *b, const uint32_t *past, uint32_t *at, float *x,
 		   uint32_t n_heads)
 {
-	uint32_t half = c->head_dim / 2, s, n;
-	long long i;
+	struct rotating r = {t, at, x, n_heads, c->head_dim};
+	uint32_t s, n;
 
 	for (s = 0, n = 0; s < b->n_seqs; s++)
 		for (; n < b->start[s + 1]; n++)
 			at[n] = past[s] + n - b->start[s];
-#pragma omp parallel for schedule(static) if (n > 64)
-	for (i = 0; i < n; i++)
-		vq_rotary(x + (size_t)i * n_heads * c->head_dim, n_heads, c->head_dim,
-			  t->c + (size_t)at[i] * half, t->s + (size_t)at[i] * half);
+	vq_share(n, n <= 64, rotate_rows, &r);
 }
 
 static int rotate_both(const struct vq_layer_run *r, const struct queries *asking, float *q,

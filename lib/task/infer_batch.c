@@ -8,7 +8,8 @@
 #include "task/infer_parts.h"
 
 #define MAX_KV      ((size_t)1 << 30) /* bytes of a batch's cache */
-#define SMALL_ROWS  1024u /* of a small model's batch: what its layers hold stays in near caches */
+#define SMALL_ROWS  1024u             /* of a small model's batch */
+#define SMALL_PART  256u /* of them at a time: what a layer makes of them stays in near caches */
 #define MAX_PROMPTS 64u
 #define DATA_TOKENS 16u /* of an answer to a question of a data set */
 #define TALK_TOKENS 256u
@@ -18,18 +19,23 @@ uint32_t vq_infer_max_tokens(const struct vq_infer *o)
 	return o->max_tokens ? o->max_tokens : o->question ? TALK_TOKENS : DATA_TOKENS;
 }
 
-void vq_batcher_init(struct vq_batcher *b, const struct vq_infer *o, const struct vq_loaded *l)
+void vq_batcher_init(struct vq_batcher *b, const struct vq_infer *o, const struct vq_loaded *l,
+		     int small)
 {
 	memset(b, 0, sizeof(*b));
 	b->o = o;
 	b->l = l;
 	b->max_tokens = vq_infer_max_tokens(o);
+	b->small = small;
+	/* Integer sums do not depend on how rows are cut, and their weights are cheap to read again. */
+	if (small && vq_linear_is_integer(&l->model.decoder.layers[0].lin[VQ_LIN_Q]))
+		b->part = SMALL_PART;
 }
 
-/* A score needs no cache but one layer's, for what prompts share. */
+/* A score needs no cache but one layer's, for what prompts share that go through the layers together. */
 static uint32_t cached_layers(const struct vq_batcher *b)
 {
-	return b->o->score ? 1 : b->l->model.cfg.decoder.n_layers;
+	return b->o->score && !b->part ? 1 : b->l->model.cfg.decoder.n_layers;
 }
 
 static uint32_t answer_room(const struct vq_batcher *b)
@@ -37,14 +43,14 @@ static uint32_t answer_room(const struct vq_batcher *b)
 	return b->o->score ? 0 : b->max_tokens;
 }
 
-struct vq_group_limits vq_batcher_limits(const struct vq_batcher *b, int small)
+struct vq_group_limits vq_batcher_limits(const struct vq_batcher *b)
 {
 	const struct vq_layer_config *c = &b->l->model.cfg.decoder.layer;
 	size_t token = (size_t)cached_layers(b) * c->n_kv_heads * c->head_dim * 2 * sizeof(float);
 
 	return (struct vq_group_limits){.image_token = b->l->model.cfg.image_token,
 					.prompts = MAX_PROMPTS,
-					.rows = small ? SMALL_ROWS : VQ_MAX_ROWS,
+					.rows = b->small ? SMALL_ROWS : VQ_MAX_ROWS,
 					.answer = answer_room(b),
 					.cells = MAX_KV / token};
 }
@@ -129,6 +135,41 @@ static int embed(const struct vq_batcher *b, struct vq_answering *const *v, uint
 	return rc;
 }
 
+/* Prompts from s0 on that go through the layers together; rows: [their number + 1] the first of each. */
+static uint32_t part_of(const struct vq_batcher *b, const uint32_t *start, uint32_t n, uint32_t s0,
+			uint32_t *rows)
+{
+	uint32_t i;
+
+	for (i = 0; s0 + i < n; i++) {
+		rows[i] = start[s0 + i] - start[s0];
+		if (i && b->part && start[s0 + i + 1] - start[s0] > b->part)
+			break;
+	}
+	rows[i] = start[s0 + i] - start[s0];
+	return i;
+}
+
+/* Rows of prompts, start[n] of them, through the layers; last [n, d] for the last row of each. */
+static int through_layers(struct vq_batcher *b, const uint32_t *start, uint32_t n, float *h,
+			  float *last, struct vq_err *err)
+{
+	const struct vq_model *m = &b->l->model;
+	size_t d = m->cfg.decoder.layer.hidden;
+	uint32_t *rows = vq_alloc((size_t)n + 1, sizeof(*rows), err), s, n_seqs;
+	int rc = rows ? VQ_OK : VQ_E_SYS;
+
+	for (s = 0; rc >= 0 && s < n; s += n_seqs) {
+		n_seqs = part_of(b, start, n, s, rows);
+		vq_kv_begin_at(&b->kv, s);
+		rc = vq_decoder_last(m, h + start[s] * d, &(struct vq_batch){n_seqs, rows}, &b->kv,
+				     last + s * d, err);
+	}
+	vq_kv_begin_at(&b->kv, 0);
+	vq_free(rows);
+	return rc;
+}
+
 /* Prompts through the decoder: logits [n, V] that follow each. */
 static int prefill(struct vq_batcher *b, struct vq_answering *const *v, uint32_t n, float *logits,
 		   struct vq_err *err)
@@ -142,7 +183,7 @@ static int prefill(struct vq_batcher *b, struct vq_answering *const *v, uint32_t
 	if (rc >= 0)
 		rc = embed(b, v, n, start, &h, err);
 	if (rc >= 0)
-		rc = vq_decoder_last(m, h, &(struct vq_batch){n, start}, &b->kv, last, err);
+		rc = through_layers(b, start, n, h, last, err);
 	for (i = 0; rc >= 0 && i < n; i++) {
 		b->times.prompt_tokens += v[i]->prompt.n_tokens;
 		start[i] = i;

@@ -136,6 +136,8 @@ struct vq_batcher {
 	const struct vq_infer *o;
 	const struct vq_loaded *l;
 	uint32_t max_tokens;
+	int small;     /* see vq_rounds */
+	uint32_t part; /* rows of prompts that go through the layers at a time; 0: all */
 	struct vq_kv kv;
 	struct vq_run_times times;
 	/* Called after each token with the text so far; may be NULL. */
@@ -144,11 +146,12 @@ struct vq_batcher {
 };
 
 uint32_t vq_infer_max_tokens(const struct vq_infer *o); /* of an answer */
-void vq_batcher_init(struct vq_batcher *b, const struct vq_infer *o, const struct vq_loaded *l);
+void vq_batcher_init(struct vq_batcher *b, const struct vq_infer *o, const struct vq_loaded *l,
+		     int small);
 void vq_batcher_free(struct vq_batcher *b);
 
 /* Limits of a plan: what the cache of a batch may take, rows as many as the model's size asks for. */
-struct vq_group_limits vq_batcher_limits(const struct vq_batcher *b, int small);
+struct vq_group_limits vq_batcher_limits(const struct vq_batcher *b);
 
 /* Answers v[0..n), in the order of a plan; pictures are worked out, shared is set. */
 VQ_MUST_CHECK int vq_batch_run(struct vq_batcher *b, struct vq_answering *const *v, uint32_t n,

@@ -31,7 +31,7 @@ int vq_rounds_open(struct vq_rounds *r, const struct vq_infer *o, const struct v
 		return VQ_E_SYS;
 	}
 	for (i = 0; i < r->workers; i++)
-		vq_batcher_init(&r->b[i], o, l);
+		vq_batcher_init(&r->b[i], o, l, r->small);
 	return VQ_OK;
 }
 
@@ -205,7 +205,7 @@ static int settle(struct vq_rounds *r, const struct vq_groups *p, const struct p
 
 static int answer(struct vq_rounds *r, struct vq_err *err)
 {
-	struct vq_group_limits limits = vq_batcher_limits(&r->b[0], r->small);
+	struct vq_group_limits limits = vq_batcher_limits(&r->b[0]);
 	struct vq_lead *leads = vq_alloc(r->n, sizeof(*leads), err);
 	struct part *parts = vq_calloc(r->n, sizeof(*parts), err);
 	struct vq_groups p = {0};

@@ -269,6 +269,23 @@ static void share(struct vq_kv *kv)
 	vq_kv_share(kv, 2, shared[2]);
 }
 
+/* The prompts one after the other: each finds what it shares in the cache. */
+static void last_rows_one_by_one(struct vq_kv *kv, float *h, float *last)
+{
+	uint32_t d = cfg.decoder.layer.hidden, s, start[2] = {0, 0};
+	struct vq_err err = {0};
+
+	for (s = 0; s < 3; s++) {
+		start[1] = own[s + 1] - own[s];
+		vq_kv_begin_at(kv, s);
+		assert_int_equal(vq_decoder_last(&model, h + own[s] * d,
+						 &(struct vq_batch){1, start}, kv, last + s * d,
+						 &err),
+				 VQ_OK);
+	}
+	vq_kv_begin_at(kv, 0);
+}
+
 static void expect_close(const float *a, const float *b, size_t n)
 {
 	size_t i;
@@ -300,17 +317,20 @@ static void prompts_that_share_tokens_give_what_each_gives(void **state)
 	assert_int_equal(vq_decoder_embed(&model, all, ALL, NULL, 0, a, &err), VQ_OK);
 	assert_int_equal(vq_decoder_layers(&model, a, &(struct vq_batch){3, whole}, &plain, &err),
 			 VQ_OK);
-	for (pass = 0; pass < 2; pass++) {
-		struct vq_kv *c = pass ? &single : &kv;
+	for (pass = 0; pass < 3; pass++) {
+		struct vq_kv *c = pass == 0 ? &single : &kv;
 
 		share(c);
 		assert_int_equal(vq_decoder_embed(&model, rest, OWN, NULL, 0, b, &err), VQ_OK);
-		assert_int_equal(
-			vq_decoder_last(&model, b, &(struct vq_batch){3, own}, c, last, &err),
-			VQ_OK);
+		if (pass == 2)
+			last_rows_one_by_one(c, b, last);
+		else
+			assert_int_equal(vq_decoder_last(&model, b, &(struct vq_batch){3, own}, c,
+							 last, &err),
+					 VQ_OK);
 		for (s = 0; s < 3; s++) {
 			expect_close(last + s * d, a + (whole[s + 1] - 1) * d, d);
-			assert_int_equal(c->n[s], pass ? 0 : whole[s + 1] - whole[s]);
+			assert_int_equal(c->n[s], pass ? whole[s + 1] - whole[s] : 0);
 			assert_int_equal(c->shared[s], 0);
 		}
 	}
@@ -334,7 +354,7 @@ static void prompts_that_share_tokens_give_what_each_gives(void **state)
 static void what_cannot_be_shared_is_refused(void **state)
 {
 	static const uint32_t empty[] = {0, 3, 3}, fine[] = {0, 3, 5};
-	struct vq_err err = {0}, err2 = {0}, err3 = {0};
+	struct vq_err err = {0}, err2 = {0}, err3 = {0}, err4 = {0};
 	float *h, *last;
 	struct vq_kv kv;
 
@@ -351,6 +371,11 @@ static void what_cannot_be_shared_is_refused(void **state)
 	vq_kv_share(&kv, 0, 1);
 	assert_int_equal(vq_decoder_last(&model, h, &(struct vq_batch){2, fine}, &kv, last, &err2),
 			 VQ_E_DATA);
+	vq_kv_reset(&kv);
+	vq_kv_begin_at(&kv, 1);
+	assert_int_equal(vq_decoder_last(&model, h, &(struct vq_batch){2, fine}, &kv, last, &err4),
+			 VQ_E_DATA);
+	assert_non_null(strstr(err4.text, "want room for 2 sequences, have 1"));
 	vq_kv_reset(&kv);
 	assert_int_equal(vq_decoder_last(&model, h, &(struct vq_batch){2, empty}, &kv, last, &err3),
 			 VQ_E_DATA);
