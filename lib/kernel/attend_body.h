@@ -108,62 +108,70 @@ INLINE VECTOR exp2_of(VECTOR x)
 	return ADD_EXPONENT(p, t);
 }
 
-/* 16 lanes in PARTS vectors, added by halves. */
-INLINE float sum_of(const VECTOR *v)
+/* 16 lanes, added by halves. */
+INLINE float sum_of(const float *t)
 {
-	float t[PANEL];
 	four x[4];
-	uint32_t i;
 
-#pragma GCC unroll 4
-	for (i = 0; i < PARTS; i++)
-		STORE(t + i * LANES, v[i]);
 	memcpy(x, t, sizeof(x));
 	x[0] = (x[0] + x[2]) + (x[1] + x[3]);
 	return (x[0][0] + x[0][2]) + (x[0][1] + x[0][3]);
 }
 
-/* The scores s of `seen` keys become factors of the values, the rest of `panels` panels 0; k_scale and v_scale are the keys'
- * or NULL.  Returns what the sums so far are to be multiplied with. */
-INLINE float softmax(float *s, uint32_t seen, uint32_t panels, const float *k_scale,
-		     const float *v_scale, float *m, float *l)
+/* The largest of the scores s of `seen` keys and m; what follows them in `panels` panels becomes -infinity in the last
+ * panel that is seen, 0 after it. */
+INLINE float top_of(float *s, uint32_t seen, uint32_t panels, const float *k_scale, float m)
 {
-	uint32_t end = (seen + PANEL - 1) / PANEL * PANEL, i, j;
-	VECTOR most = SET1(-INFINITY), sum[PARTS], top;
-	float a, new_m;
+	uint32_t end = (seen + PANEL - 1) / PANEL * PANEL, i;
+	VECTOR most = SET1(-INFINITY);
+	float top;
 
 	for (i = end; i < panels * PANEL; i += LANES)
 		STORE(s + i, SET1(0));
-	if (seen == 0)
-		return 1;
 	for (i = 0; k_scale && i < end; i += LANES)
 		STORE(s + i, MUL(LOAD(s + i), LOAD(k_scale + i)));
 	for (i = seen; i < end; i++)
 		s[i] = -INFINITY;
 	for (i = 0; i < end; i += LANES)
 		most = MAX(LOAD(s + i), most);
-	new_m = LARGEST(most); /* no NaN: MAX has taken none */
-	new_m = new_m > *m ? new_m : *m;
-	a = vq_attend_exp2(*m - new_m);
-	*m = new_m;
-	top = SET1(new_m);
+	top = LARGEST(most); /* no NaN: MAX has taken none */
+	return top > m ? top : m;
+}
+
+/* A panel of scores, `seen` of them, to factors of the values; their sum is added to the lanes of sum. */
+INLINE void exp2_panel(float *s, VECTOR top, uint32_t seen, const float *v_scale, VECTOR sum[PARTS])
+{
+	uint32_t j;
+
+#pragma GCC unroll 4
+	for (j = 0; j < PARTS; j++) {
+		VECTOR p = exp2_of(SUB(LOAD(s + j * LANES), top));
+
+		if ((j + 1) * LANES > seen)
+			p = KEEP(p, seen > j * LANES ? seen - j * LANES : 0);
+		sum[j] = ADD(sum[j], p);
+		if (v_scale)
+			p = MUL(p, LOAD(v_scale + j * LANES));
+		STORE(s + j * LANES, p);
+	}
+}
+
+/* Scores to factors; out [16] is their sum in lanes. */
+INLINE void exp2_row(float *s, float m, uint32_t seen, const float *v_scale, float *out)
+{
+	VECTOR sum[PARTS], top = SET1(m);
+	uint32_t i, j;
+
+#pragma GCC unroll 4
 	for (j = 0; j < PARTS; j++)
 		sum[j] = SET1(0);
-	for (i = 0; i < end; i += PANEL)
+	for (i = 0; i + PANEL <= seen; i += PANEL)
+		exp2_panel(s + i, top, PANEL, v_scale ? v_scale + i : NULL, sum);
+	if (i < seen)
+		exp2_panel(s + i, top, seen - i, v_scale ? v_scale + i : NULL, sum);
 #pragma GCC unroll 4
-		for (j = 0; j < PARTS; j++) {
-			uint32_t at = i + j * LANES;
-			VECTOR p = exp2_of(SUB(LOAD(s + at), top));
-
-			if (at + LANES > seen)
-				p = KEEP(p, seen > at ? seen - at : 0);
-			sum[j] = ADD(sum[j], p);
-			if (v_scale)
-				p = MUL(p, LOAD(v_scale + at));
-			STORE(s + at, p);
-		}
-	*l = fmaf(*l, a, sum_of(sum));
-	return a;
+	for (j = 0; j < PARTS; j++)
+		STORE(out + j * LANES, sum[j]);
 }
 
 /* --- products with values --- */
@@ -288,27 +296,49 @@ TARGET static void values_of(const struct block *b, uint32_t at, uint32_t n, uin
 	}
 }
 
-TARGET static void run_block(const struct block *b, uint32_t rows)
+/* The scores of a block's rows for n keys of the tile become factors of the values; a[r]: what the sums of row r so far
+ * are to be multiplied with.  Each step for all rows before the next: within a row they wait for each other. */
+INLINE void softmax(const struct block *b, uint32_t rows, uint32_t n, float a[PANEL])
 {
 	const struct vq_keys *h = b->a->keys;
-	uint32_t last = vq_attend_seen(b->a, b->first_row + rows - 1), n, panels, r;
-	int scaled = h->type == VQ_KV_I8;
-	float a[SCORE_ROWS];
+	const float *k_scale = h->type == VQ_KV_I8 ? h->k_scale + b->first_key : NULL;
+	const float *v_scale = h->type == VQ_KV_I8 ? h->v_scale + b->first_key : NULL;
+	uint32_t panels = (n + PANEL - 1) / PANEL, seen[SCORE_ROWS], r;
+	float *m = b->x->m + b->first_row, *l = b->x->l + b->first_row;
+	float sum[SCORE_ROWS][PANEL];
+
+	for (r = 0; r < PANEL; r++)
+		a[r] = 0;
+	for (r = 0; r < rows; r++) {
+		uint32_t end = vq_attend_seen(b->a, b->first_row + r);
+		float top;
+
+		seen[r] = end < b->first_key ? 0 : end - b->first_key;
+		seen[r] = seen[r] < n ? seen[r] : n;
+		top = top_of(b->x->s + (size_t)r * TILE, seen[r], panels, k_scale, m[r]);
+		a[r] = m[r] - top;
+		m[r] = top;
+	}
+	for (r = 0; r < PANEL; r += LANES)
+		STORE(a + r, exp2_of(LOAD(a + r)));
+	for (r = 0; r < rows; r++)
+		exp2_row(b->x->s + (size_t)r * TILE, m[r], seen[r], v_scale, sum[r]);
+	for (r = 0; r < rows; r++) {
+		a[r] = seen[r] ? a[r] : 1; /* not NaN where nothing was seen so far */
+		l[r] = fmaf(l[r], a[r], sum_of(sum[r]));
+	}
+}
+
+TARGET static void run_block(const struct block *b, uint32_t rows)
+{
+	uint32_t last = vq_attend_seen(b->a, b->first_row + rows - 1), n, r;
+	float a[PANEL];
 
 	if (last <= b->first_key)
 		return;
 	n = last - b->first_key < b->n_keys ? last - b->first_key : b->n_keys;
-	panels = (n + PANEL - 1) / PANEL;
-	scores_of(b, rows, panels);
-	for (r = 0; r < rows; r++) {
-		uint32_t row = b->first_row + r, seen = vq_attend_seen(b->a, row);
-
-		seen = seen < b->first_key ? 0 : seen - b->first_key;
-		a[r] = softmax(b->x->s + (size_t)r * TILE, seen < n ? seen : n, panels,
-			       scaled ? h->k_scale + b->first_key : NULL,
-			       scaled ? h->v_scale + b->first_key : NULL, b->x->m + row,
-			       b->x->l + row);
-	}
+	scores_of(b, rows, (n + PANEL - 1) / PANEL);
+	softmax(b, rows, n, a);
 	for (r = 0; r < rows; r += rows < 6 ? rows : 6)
 		values_of(b, r, n, rows < 6 ? rows : 6, a + r);
 }
