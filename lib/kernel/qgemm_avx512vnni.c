@@ -15,7 +15,7 @@
 #include "kernel/qact_rows.h"
 
 #define TILE  12u   /* tokens */
-#define CHUNK 480u  /* tokens a job: few enough that a narrow matrix still gives jobs */
+#define CHUNK 516u  /* tokens a job at most: a common part of a prompt, in whole tiles */
 #define FETCH 1024u /* bytes of planes asked for before a tile */
 #define BLOCK 512u  /* inputs: 16 KiB of bytes of a panel, a third of the first-level cache */
 

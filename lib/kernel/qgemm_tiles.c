@@ -10,9 +10,10 @@
 #include "kernel/ranges.h"
 #include "kernel/share.h"
 
-#define LITTLE   (1u << 20)    /* multiplications below which one thread is faster */
-#define CHUNK_IN (2560u << 10) /* bytes of inputs in a chunk */
-#define CACHED   (2u << 20)    /* bytes of a result that will be read from a cache */
+#define LITTLE   (1u << 20) /* multiplications below which one thread is faster */
+#define CHUNK_IN (8u << 20) /* bytes of inputs in a chunk: some of the last cache */
+#define CACHED   (2u << 20) /* bytes of a result that will be read from a cache */
+#define JOBS     4u         /* a thread should have, at least */
 #define LINE     64u
 
 static uint32_t least(uint32_t a, uint32_t b)
@@ -125,31 +126,34 @@ static void pack_tile(const struct vq_tile_plan *pl, const struct vq_tile_kind *
 	}
 }
 
-/* Tokens of a chunk: their inputs come from a cache each time, and the chunks are of one size. */
-static uint32_t chunk_of(const struct vq_product *p, const struct vq_tile_kind *kind)
+/* Tokens of a chunk, all chunks of one size.  Each reads the weights anew, so they are few; but every thread should have
+ * some jobs.  How tokens are cut changes no result. */
+static uint32_t chunk_of(const struct vq_product *p, const struct vq_tile_kind *kind,
+			 uint32_t n_panels, int n_threads)
 {
-	uint32_t most, n;
+	uint32_t least_chunk = 4 * kind->tile, most, n, wanted;
 
 	if (!kind->block)
 		return kind->chunk;
 	most = least(kind->chunk, CHUNK_IN / (p->w->n_in + 1) / kind->tile * kind->tile);
-	most = most < 4 * kind->tile ? 4 * kind->tile : most;
-	n = vq_ceil_div(p->a->n_rows, most);
-	n = vq_ceil_div(p->a->n_rows, n);
-	return vq_ceil_div(n, kind->tile) * kind->tile;
+	n = vq_ceil_div(p->a->n_rows, most < least_chunk ? least_chunk : most);
+	wanted = vq_ceil_div(JOBS * (uint32_t)n_threads, n_panels);
+	n = vq_ceil_div(p->a->n_rows, n < wanted ? wanted : n);
+	n = vq_ceil_div(n, kind->tile) * kind->tile;
+	return n < least_chunk ? least_chunk : n;
 }
 
 static void make_plan(struct vq_tile_plan *pl, const struct vq_product *p,
-		      const struct vq_tile_kind *kind)
+		      const struct vq_tile_kind *kind, int n_threads)
 {
 	pl->p = p;
 	pl->tile = kind->tile;
-	pl->chunk = chunk_of(p, kind);
+	pl->n_panels = vq_ceil_div(p->w->n_out, VQ_PANEL);
+	pl->chunk = chunk_of(p, kind, pl->n_panels, n_threads);
 	pl->n_steps = vq_ceil_div(p->w->n_in, 4);
 	pl->seg_steps = p->n_segs == 1 ? pl->n_steps : p->seg / 4;
 	pl->block_segs = kind->block ? kind->block / p->seg : p->n_segs;
 	pl->block_segs = pl->block_segs ? least(pl->block_segs, p->n_segs) : 1;
-	pl->n_panels = vq_ceil_div(p->w->n_out, VQ_PANEL);
 	pl->n_chunks = vq_ceil_div(p->a->n_rows, pl->chunk);
 	pl->narrow = kind->may_narrow && (uint64_t)p->seg * 255 <= INT16_MAX;
 	pl->past = !p->add && (uint64_t)p->a->n_rows * p->w->n_out * sizeof(float) > CACHED &&
@@ -311,7 +315,7 @@ int vq_tiles_run(const struct vq_product *p, const struct vq_tile_kind *kind, st
 
 	if (p->n_segs > 1 && p->seg % 4 != 0) /* a step may not straddle segments */
 		return vq_qgemm_generic(p, err);
-	make_plan(&pl, p, kind);
+	make_plan(&pl, p, kind, n_threads);
 	n_jobs = (uint64_t)pl.n_panels * pl.n_chunks;
 	cut_panels(&c, &pl, kind, buf, n_threads);
 	if (c.too_large || n_jobs > UINT32_MAX)
