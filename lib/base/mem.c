@@ -92,6 +92,7 @@ void vq_mem_keep_large(void)
 #if defined(__GLIBC__)
 	mallopt(M_MMAP_MAX, 0); /* the threshold above goes to 32 MiB only */
 	mallopt(M_TRIM_THRESHOLD, 512 << 20);
+	mallopt(M_ARENA_MAX, 1); /* what one thread frees another gets */
 #endif
 }
 

@@ -3,8 +3,11 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "base/mem.h"
+#include "base/worker.h"
 #include "stream/nameset.h"
 #include "stream/payload.h"
 #include "stream/writer_raw.h"
@@ -28,6 +31,16 @@ struct vq_reader {
 	const char *attrs; /* text of rec's attributes, in frame */
 	size_t attr_n;
 	struct vq_payload payload;
+
+	/* While the worker is at work, all that is above is its own, but for label and header. */
+	struct vq_worker *ahead; /* NULL: nothing is read ahead */
+	uint32_t kinds;          /* whose payloads are loaded */
+	int fetched;             /* rec is the next record, not yet given out: next_rc, next_err */
+	int next_rc, load_rc;
+	struct vq_err next_err, load_err;
+	int loaded; /* rec's payload has been loaded into data: load_rc, load_err */
+	void *data;
+	json_t *lent; /* attributes of the record given out, when rec is the next one */
 };
 
 int vq_reader_open(struct vq_reader **out, int fd, const char *label, struct vq_err *err)
@@ -57,14 +70,30 @@ static void drop_record(struct vq_reader *r)
 {
 	json_decref(r->rec.attrs);
 	memset(&r->rec, 0, sizeof(r->rec));
-	r->unread = 0;
+	vq_free(r->data);
+	r->data = NULL;
+	r->unread = r->loaded = 0;
+}
+
+/* A worker that waits for input is told not to. */
+static void stop_ahead(struct vq_reader *r)
+{
+	const uint64_t one = 1;
+
+	if (!r->ahead)
+		return;
+	(void)!write(r->src.stop, &one, sizeof(one)); /* the counter is 0: there is room */
+	vq_worker_free(r->ahead);
+	close(r->src.stop);
 }
 
 void vq_reader_close(struct vq_reader *r)
 {
 	if (!r)
 		return;
+	stop_ahead(r);
 	drop_record(r);
+	json_decref(r->lent);
 	json_decref(r->header);
 	vq_nameset_clear(&r->names);
 	vq_payload_free(&r->payload);
@@ -175,14 +204,22 @@ static int read_header(struct vq_reader *r, struct vq_err *err)
 	return VQ_OK;
 }
 
+/* The reader is the caller's again.  The code of the first error, if there was one. */
+static int settle(struct vq_reader *r)
+{
+	if (r->ahead)
+		vq_worker_wait(r->ahead);
+	return r->failed;
+}
+
 int vq_reader_segment(struct vq_reader *r, struct vq_err *err)
 {
 	struct vq_record rec;
-	int rc = r->failed;
+	int rc = settle(r);
 
 	if (rc < 0)
 		return vq_fail(err, rc, "%s: read after an error", r->label);
-	while (r->in_segment) {
+	while (r->fetched || r->in_segment) {
 		rc = vq_reader_next(r, &rec, err);
 		if (rc < 0)
 			return rc;
@@ -269,15 +306,11 @@ static int skip_payload(struct vq_reader *r, struct vq_err *err)
 	return rc < 0 ? rc : VQ_OK;
 }
 
-int vq_reader_next(struct vq_reader *r, struct vq_record *rec, struct vq_err *err)
+/* To the record after rec: 1, or 0 at the end of the segment. */
+static int go_on(struct vq_reader *r, struct vq_err *err)
 {
-	int rc = r->failed;
+	int rc = skip_payload(r, err);
 
-	if (rc < 0)
-		return vq_fail(err, rc, "%s: read after an error", r->label);
-	if (!r->in_segment)
-		return 0;
-	rc = skip_payload(r, err);
 	drop_record(r);
 	if (rc == VQ_OK)
 		rc = read_frame(r, 0, err);
@@ -288,6 +321,27 @@ int vq_reader_next(struct vq_reader *r, struct vq_record *rec, struct vq_err *er
 			     r->label, (unsigned long long)r->n_records);
 	if (rc > 0)
 		rc = has_tag(r, VQ_TAG_END) ? read_end(r, err) : read_record(r, err);
+	return rc;
+}
+
+int vq_reader_next(struct vq_reader *r, struct vq_record *rec, struct vq_err *err)
+{
+	int rc = settle(r);
+
+	if (rc < 0)
+		return vq_fail(err, rc, "%s: read after an error", r->label);
+	if (r->fetched) {
+		rc = r->next_rc < 0 ? vq_fail(err, r->next_rc, "%s", r->next_err.text) : r->next_rc;
+		json_decref(r->lent);
+		r->lent = NULL;
+		r->fetched = 0;
+	} else if (!r->in_segment) {
+		return 0;
+	} else if (r->loaded && r->load_rc < 0) {
+		rc = vq_fail(err, r->load_rc, "%s", r->load_err.text);
+	} else {
+		rc = go_on(r, err);
+	}
 	if (rc < 0)
 		r->failed = rc;
 	if (rc > 0)
@@ -295,35 +349,22 @@ int vq_reader_next(struct vq_reader *r, struct vq_record *rec, struct vq_err *er
 	return rc;
 }
 
+static int no_payload(const struct vq_reader *r, struct vq_err *err)
+{
+	return vq_fail(err, VQ_E_SYS, "%s: there is no payload to be read here", r->label);
+}
+
 /* Opens the payload of the current record. */
 static int begin(struct vq_reader *r, struct vq_err *err)
 {
-	int rc;
-
 	if (r->failed < 0 || !r->unread)
-		return vq_fail(err, r->failed < 0 ? r->failed : VQ_E_SYS,
-			       "%s: there is no payload to be read here", r->label);
+		return r->failed < 0 ? vq_fail(err, r->failed, "%s: read after an error", r->label)
+				     : no_payload(r, err);
 	r->unread = 0;
-	rc = vq_payload_begin(&r->payload, &r->src, &r->rec, err);
-	if (rc < 0)
-		r->failed = rc;
-	return rc;
+	return vq_payload_begin(&r->payload, &r->src, &r->rec, err);
 }
 
-int vq_reader_read(struct vq_reader *r, void *buf, struct vq_err *err)
-{
-	int rc = begin(r, err);
-
-	if (rc == VQ_OK)
-		rc = vq_payload_some(&r->payload, buf, (size_t)r->rec.raw_bytes, err);
-	if (rc == VQ_OK)
-		rc = vq_payload_end(&r->payload, err);
-	if (rc < 0)
-		r->failed = rc;
-	return rc;
-}
-
-int vq_reader_load(struct vq_reader *r, void **buf, struct vq_err *err)
+static int load(struct vq_reader *r, void **buf, struct vq_err *err)
 {
 	uint64_t raw = r->rec.raw_bytes, room = raw < LOAD_AT_ONCE ? raw : LOAD_AT_ONCE, at = 0;
 	uint8_t *p = vq_alloc((size_t)room + 1, 1, err);
@@ -340,13 +381,100 @@ int vq_reader_load(struct vq_reader *r, void **buf, struct vq_err *err)
 	if (rc == VQ_OK)
 		rc = vq_payload_end(&r->payload, err);
 	if (rc < 0) {
-		r->failed = rc;
 		vq_free(p);
 		return rc;
 	}
 	p[raw] = 0;
 	*buf = p;
 	return VQ_OK;
+}
+
+/* --- reading ahead --- */
+
+static void fetch(void *arg)
+{
+	struct vq_reader *r = arg;
+
+	r->next_rc = go_on(r, &r->next_err);
+	if (r->next_rc <= 0 || r->rec.kind >= 32 || !(r->kinds >> r->rec.kind & 1) ||
+	    r->rec.raw_bytes > VQ_READER_AHEAD)
+		return;
+	r->load_rc = load(r, &r->data, &r->load_err);
+	r->loaded = 1;
+}
+
+/* The payload of the current record has been given out; its attributes still are. */
+static void given(struct vq_reader *r, int rc)
+{
+	if (rc < 0)
+		r->failed = rc;
+	if (rc < 0 || !r->ahead)
+		return;
+	r->lent = r->rec.attrs;
+	r->rec.attrs = NULL;
+	r->fetched = 1;
+	vq_worker_go(r->ahead);
+}
+
+int vq_reader_ahead(struct vq_reader *r, uint32_t kinds, struct vq_err *err)
+{
+	int rc;
+
+	r->kinds = kinds;
+	r->src.stop = eventfd(0, EFD_CLOEXEC);
+	if (r->src.stop < 0)
+		return vq_fail_errno(err, VQ_E_SYS, "%s: cannot read ahead", r->label);
+	rc = vq_worker_new(&r->ahead, fetch, r, err);
+	if (rc < 0) {
+		close(r->src.stop);
+		r->src.stop = -1;
+	}
+	return rc;
+}
+
+/* The payload that was loaded ahead, given. */
+static int take(struct vq_reader *r, void **buf, struct vq_err *err)
+{
+	if (r->load_rc < 0)
+		return vq_fail(err, r->load_rc, "%s", r->load_err.text);
+	*buf = r->data;
+	r->data = NULL;
+	r->loaded = 0;
+	return VQ_OK;
+}
+
+int vq_reader_load(struct vq_reader *r, void **buf, struct vq_err *err)
+{
+	int rc;
+
+	if (r->fetched)
+		return no_payload(r, err);
+	rc = r->loaded ? take(r, buf, err) : load(r, buf, err);
+	given(r, rc);
+	return rc;
+}
+
+int vq_reader_read(struct vq_reader *r, void *buf, struct vq_err *err)
+{
+	void *data = NULL;
+	int rc;
+
+	if (r->fetched)
+		return no_payload(r, err);
+	if (r->loaded) {
+		rc = take(r, &data, err);
+		if (rc == VQ_OK && r->rec.raw_bytes)
+			memcpy(buf, data, (size_t)r->rec.raw_bytes);
+		vq_free(data);
+	} else {
+		rc = begin(r, err);
+		if (rc == VQ_OK)
+			rc = vq_payload_some(&r->payload, buf, (size_t)r->rec.raw_bytes, err);
+		if (rc == VQ_OK)
+			rc = vq_payload_end(&r->payload, err);
+	}
+	given(r, rc);
+	return rc;
 }
 
 /* Stored payloads are checked in full, since their hash costs less than their copy. */
@@ -407,7 +535,7 @@ static int pass_frame(struct vq_reader *r, struct vq_writer *w, struct vq_err *e
 static int pass_packing(struct vq_reader *r, struct vq_writer *w, struct vq_err *err)
 {
 	void *buf = NULL;
-	int rc = vq_reader_load(r, &buf, err);
+	int rc = load(r, &buf, err);
 
 	if (rc == VQ_OK)
 		rc = vq_writer_record(w, &r->rec, r->attrs, r->attr_n, buf, err);
@@ -419,6 +547,8 @@ int vq_reader_pass(struct vq_reader *r, struct vq_writer *w, struct vq_err *err)
 {
 	int rc;
 
+	if (r->fetched || r->loaded)
+		return no_payload(r, err);
 	if (r->failed < 0 || !r->unread)
 		return begin(r, err);
 	if (r->rec.codec == VQ_CODEC_STORED && vq_writer_packs(w))

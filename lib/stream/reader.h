@@ -20,6 +20,15 @@ VQ_MUST_CHECK int vq_reader_open_head(struct vq_reader **out, int fd, const char
  * The first call on empty input is an error (VQ_E_DATA), since an upstream tool that died leaves nothing. */
 VQ_MUST_CHECK int vq_reader_segment(struct vq_reader *r, struct vq_err *err);
 
+/* From now on, once a payload has been read or loaded, a thread of the reader's own goes to the next record, and loads its
+ * payload when it is of one of these kinds (a mask of 1 << VQ_KIND_...) and of at most VQ_READER_AHEAD bytes; the
+ * caller computes meanwhile.  What is reported is what would be without, except that damage to a payload that was
+ * loaded ahead is reported even when the caller leaves it out.  Such a record cannot be passed on.  So many bytes more
+ * are held, at most. */
+#define VQ_READER_AHEAD \
+	((uint64_t)160 << 20) /* the largest layer of 13B in 16 bits has 142 million */
+VQ_MUST_CHECK int vq_reader_ahead(struct vq_reader *r, uint32_t kinds, struct vq_err *err);
+
 /* The header of the current segment: {"producer", "model", "history", ...}.  Borrowed. */
 const json_t *vq_reader_header(const struct vq_reader *r);
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@ int vq_source_open(struct vq_source *s, int fd, const char *label, const void *h
 
 	memset(s, 0, sizeof(*s));
 	s->fd = fd;
+	s->stop = -1;
 	s->label = label;
 	s->buf = vq_alloc(n > ROOM ? n : ROOM, 1, err);
 	if (!s->buf)
@@ -41,14 +43,32 @@ void vq_source_close(struct vq_source *s)
 {
 	vq_free(s->buf);
 	memset(s, 0, sizeof(*s));
-	s->fd = -1;
+	s->fd = s->stop = -1;
+}
+
+/* Waits for input or for the order to wait no longer. */
+static int await(const struct vq_source *s, struct vq_err *err)
+{
+	struct pollfd p[2] = {{.fd = s->fd, .events = POLLIN}, {.fd = s->stop, .events = POLLIN}};
+	int r;
+
+	if (s->stop < 0)
+		return VQ_OK;
+	do
+		r = poll(p, 2, -1);
+	while (r < 0 && errno == EINTR);
+	if (r < 0)
+		return vq_fail_errno(err, VQ_E_SYS, "%s: cannot wait for input", s->label);
+	return p[1].revents ? vq_fail(err, VQ_E_STOP, "%s: no longer read", s->label) : VQ_OK;
 }
 
 /* Reads what is there into an empty buffer: 1, or 0 at the end of input. */
 static int fill(struct vq_source *s, struct vq_err *err)
 {
-	ssize_t r;
+	ssize_t r = await(s, err);
 
+	if (r < 0)
+		return (int)r;
 	do
 		r = read(s->fd, s->buf, ROOM);
 	while (r < 0 && errno == EINTR);
@@ -92,6 +112,9 @@ int vq_source_scatter(struct vq_source *s, struct iovec *iov, int n_iov, struct 
 				return rc;
 			continue;
 		} else {
+			rc = await(s, err);
+			if (rc < 0)
+				return rc;
 			r = readv(s->fd, iov, n_iov);
 			if (r < 0 && errno == EINTR)
 				continue;

@@ -14,6 +14,7 @@ struct vq_source {
 	uint8_t *buf;
 	size_t at, n; /* unread bytes are buf[at..n) */
 	int seekable; /* a plain file: skipping is a seek */
+	int stop; /* a descriptor: once it can be read, waiting for input ends with VQ_E_STOP; -1: none */
 };
 
 /* head: the first n bytes of the input when the caller has read them already.  A pipe is made as large as

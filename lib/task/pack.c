@@ -378,6 +378,8 @@ int vq_pack_run(const struct vq_pack_opts *o, int in_fd, const char *in_label, i
 	if (rc == VQ_OK)
 		rc = vq_reader_open(&k.in, in_fd, in_label, err);
 	if (rc == VQ_OK)
+		rc = vq_reader_ahead(k.in, 1u << VQ_KIND_TENSOR | 1u << VQ_KIND_GRID, err);
+	if (rc == VQ_OK)
 		rc = walk(&k, err);
 	release(&k);
 	return rc;

@@ -432,6 +432,8 @@ static int run(const struct vq_search_opts *o, int in_fd, const char *in_label, 
 
 	sha256_init(&s.sum);
 	if (rc == VQ_OK)
+		rc = vq_reader_ahead(s.in, 1u << VQ_KIND_TENSOR, err);
+	if (rc == VQ_OK)
 		rc = vq_writer_open(&s.out, out_fd, out_label, level, err);
 	if (rc == VQ_OK)
 		rc = walk(&s, err);

@@ -7,6 +7,7 @@
 
 #include "quant/awq.h"
 #include "quant/hadamard.h"
+#include "stream/reader.h"
 #include "task/search_place.h"
 #include "task/search_scheme.h"
 
@@ -98,6 +99,22 @@ static uint64_t tensor_peak(const struct shapes *s, const struct vq_name *n, int
 	}
 	/* A compressed record is whole in memory before it goes out. */
 	return raw + (level ? out + out / 64 : 0);
+}
+
+/* Bytes of a tensor that is read while the one before is at work. */
+static uint64_t ahead(const struct shapes *s, size_t i)
+{
+	uint64_t n = i < s->n_names ? elements(&s->names[i]) * s->size : 0;
+
+	return n <= VQ_READER_AHEAD ? n : 0;
+}
+
+/* Beside a tensor at work the next one, and the hole that the one before has left in the heap. */
+static uint64_t three_tensors(const struct shapes *s, size_t i, int level)
+{
+	uint64_t hole = i ? elements(&s->names[i - 1]) * s->size : 0;
+
+	return tensor_peak(s, &s->names[i], level) + ahead(s, i + 1) + hole;
 }
 
 struct tower {
@@ -212,7 +229,7 @@ static uint64_t block_peak(const struct shapes *s, const struct vq_block *b, int
 {
 	struct tower t = tower_of(s, b->first);
 	uint64_t held = 0, chosen = 0, widest = 0, place = 0, kept = 0, search, run, fit = 0,
-		 trial = 0, tails = 0;
+		 trial = 0, tails = 0, next = 0;
 	int descend = vq_search_descends(s->o), gptq = vq_search_is_gptq(s->o),
 	    awq = s->o->method == VQ_METHOD_AWQ;
 	int rotate = s->o->rotate != VQ_ROTATE_NONE || s->o->smooth != VQ_SMOOTH_OFF;
@@ -224,6 +241,8 @@ static uint64_t block_peak(const struct shapes *s, const struct vq_block *b, int
 	for (i = 0; i < s->n_names; i++) {
 		const struct vq_name *n = &s->names[i];
 
+		if (n->unit == b->last + 1)
+			next = u64max(next, ahead(s, i));
 		if (n->unit < b->first || n->unit > b->last)
 			continue;
 		held += elements(n) * (n->linear || n->n_dims > 1 ? s->size : s->size + 8);
@@ -260,7 +279,7 @@ static uint64_t block_peak(const struct shapes *s, const struct vq_block *b, int
 		 walk_floats(&t, t.chosen, 0);
 	search = search * sizeof(float) + place +
 		 u64max(u64max(fit, tails), TRIAL_ROWS * trial * sizeof(float));
-	return held + chosen + kept + u64max(u64max(run, search), fit + widest);
+	return held + chosen + kept + next + u64max(u64max(run, search), fit + widest);
 }
 
 static void count_rows(struct shapes *s)
@@ -365,7 +384,7 @@ void vq_search_cost(struct vq_search_cost *c, const struct vq_search_opts *o,
 						      : elements(&names[i]) * s.size;
 		c->stream += ranges(&s, &names[i]);
 		if (!vq_search_by_block(o))
-			peak = u64max(peak, tensor_peak(&s, &names[i], level));
+			peak = u64max(peak, three_tensors(&s, i, level));
 	}
 	for (i = 0; vq_search_by_block(o) && i < plan->n_blocks; i++) {
 		const struct vq_block *b = &plan->blocks[i];

@@ -75,7 +75,7 @@ static struct bytes make(int level, int n_segments)
 	return file_bytes(fd);
 }
 
-enum how { HOW_LOAD, HOW_SKIP, HOW_PASS };
+enum how { HOW_LOAD, HOW_SKIP, HOW_AHEAD, HOW_PASS };
 
 /* Reads a whole stream; the code of the first failure, or the number of records. */
 static int read_all(int fd, enum how how, struct vq_writer *w, struct vq_err *err)
@@ -85,14 +85,19 @@ static int read_all(int fd, enum how how, struct vq_writer *w, struct vq_err *er
 	int rc, n = 0;
 
 	assert_int_equal(vq_reader_open(&r, fd, "in", err), VQ_OK);
+	if (how == HOW_AHEAD)
+		assert_int_equal(vq_reader_ahead(r, 1u << VQ_KIND_TENSOR, err), VQ_OK);
 	while ((rc = vq_reader_segment(r, err)) > 0) {
 		if (how == HOW_PASS && vq_writer_begin(w, vq_reader_header(r), err) < 0)
 			rc = err->code;
 		while (rc > 0 && (rc = vq_reader_next(r, &rec, err)) > 0) {
 			void *p = NULL;
-			int got = how == HOW_LOAD   ? vq_reader_load(r, &p, err)
-				  : how == HOW_PASS ? vq_reader_pass(r, w, err)
-						    : VQ_OK;
+			int got = VQ_OK;
+
+			if (how == HOW_LOAD || how == HOW_AHEAD)
+				got = vq_reader_load(r, &p, err);
+			else if (how == HOW_PASS)
+				got = vq_reader_pass(r, w, err);
 
 			vq_free(p);
 			if (got < 0)
@@ -129,8 +134,8 @@ static void what_is_written_is_read_back(void **state)
 	size_t i;
 
 	(void)state;
-	for (i = 0; i < 3; i++) {
-		struct bytes b = make(levels[i], 1);
+	for (i = 0; i < 6; i++) {
+		struct bytes b = make(levels[i / 2], 1);
 		int fd = file_of(b.p, b.n);
 		struct vq_err err = {0};
 		struct vq_reader *r;
@@ -138,6 +143,8 @@ static void what_is_written_is_read_back(void **state)
 		void *p;
 
 		assert_int_equal(vq_reader_open(&r, fd, "in", &err), VQ_OK);
+		if (i % 2)
+			assert_int_equal(vq_reader_ahead(r, 1u << VQ_KIND_TENSOR, &err), VQ_OK);
 		assert_int_equal(vq_reader_segment(r, &err), 1);
 		assert_string_equal(
 			json_string_value(json_object_get(vq_reader_header(r), "producer")),
@@ -155,8 +162,8 @@ static void what_is_written_is_read_back(void **state)
 		assert_int_equal(rec.n_dims, 2);
 		assert_int_equal(rec.dims[0], N_BIG);
 		assert_int_equal(rec.index, 2);
-		assert_int_equal(json_integer_value(json_object_get(rec.attrs, "unit")), 3);
 		assert_int_equal(vq_reader_load(r, &p, &err), VQ_OK);
+		assert_int_equal(json_integer_value(json_object_get(rec.attrs, "unit")), 3);
 		assert_memory_equal(p, big, 2 * N_BIG);
 		assert_int_equal(((uint8_t *)p)[2 * N_BIG], 0);
 		vq_free(p);
@@ -323,7 +330,7 @@ static void a_flipped_bit_is_refused_wherever_it_is(void **state)
 	(void)state;
 	for (level = 0; level < 2; level++) {
 		struct bytes b = make(level, 1);
-		struct vq_err err;
+		struct vq_err err, said;
 
 		n = frame_edges(b, edge, 64);
 		for (i = 0; i < 16 * n + 100; i++) {
@@ -341,6 +348,10 @@ static void a_flipped_bit_is_refused_wherever_it_is(void **state)
 			b.p[at] ^= bit;
 			if (read_bytes(b.p, b.n, HOW_LOAD, &err) != VQ_E_DATA)
 				fail_msg("level %d: bit %u of byte %zu", level, bit, at);
+			said = err;
+			if (read_bytes(b.p, b.n, HOW_AHEAD, &err) != VQ_E_DATA ||
+			    strcmp(err.text, said.text) != 0)
+				fail_msg("ahead: '%s', not '%s'", err.text, said.text);
 			b.p[at] ^= bit;
 		}
 		vq_free(b.p);
@@ -598,6 +609,72 @@ static void a_pipe_gives_what_a_file_gives(void **state)
 	}
 }
 
+static void a_record_that_was_read_ahead_may_be_left_out_but_not_passed_on(void **state)
+{
+	struct bytes b = make(1, 1);
+	struct vq_err err = {0};
+	struct vq_reader *r;
+	struct vq_writer *w;
+	struct vq_record rec;
+	int fd = file_of(b.p, b.n), sink = file_new(), pass, i;
+	void *p;
+
+	(void)state;
+	assert_int_equal(vq_writer_open(&w, sink, "sink", 0, &err), VQ_OK);
+	for (pass = 0; pass < 2; pass++) {
+		assert_true(lseek(fd, 0, SEEK_SET) == 0);
+		assert_int_equal(vq_reader_open(&r, fd, "in", &err), VQ_OK);
+		assert_int_equal(vq_reader_ahead(r, 1u << VQ_KIND_TENSOR, &err), VQ_OK);
+		assert_int_equal(vq_reader_segment(r, &err), 1);
+		for (i = 0; i < 3; i++) /* config, none, a.weight */
+			assert_int_equal(vq_reader_next(r, &rec, &err), 1);
+		assert_int_equal(vq_reader_load(r, &p, &err), VQ_OK);
+		vq_free(p);
+		assert_int_equal(vq_reader_load(r, &p, &err), VQ_E_SYS);
+		memset(&err, 0, sizeof(err));
+		assert_int_equal(vq_reader_next(r, &rec, &err), 1);
+		assert_string_equal(rec.name, "b.weight");
+		if (pass) {
+			assert_int_equal(vq_reader_pass(r, w, &err), VQ_E_SYS);
+		} else {
+			assert_int_equal(vq_reader_next(r, &rec, &err), 1);
+			assert_string_equal(rec.name, "empty");
+		}
+		vq_reader_close(r);
+	}
+	vq_writer_close(w);
+	close(sink);
+	close(fd);
+	vq_free(b.p);
+}
+
+static void closing_does_not_wait_for_input_that_does_not_come(void **state)
+{
+	struct bytes b = make(0, 1);
+	struct vq_err err = {0};
+	struct vq_reader *r;
+	struct vq_record rec;
+	size_t edge[64], n = frame_edges(b, edge, 64);
+	int fd[2];
+	void *p;
+
+	(void)state;
+	assert_true(n > 3);
+	assert_int_equal(pipe(fd), 0);
+	/* The header, "config" and a piece of what follows: the pipe stays open and empty. */
+	assert_int_equal(vq_write_full(fd[1], b.p, edge[3] + 5, "pipe", &err), VQ_OK);
+	assert_int_equal(vq_reader_open(&r, fd[0], "in", &err), VQ_OK);
+	assert_int_equal(vq_reader_ahead(r, 1u << VQ_KIND_TENSOR, &err), VQ_OK);
+	assert_int_equal(vq_reader_segment(r, &err), 1);
+	assert_int_equal(vq_reader_next(r, &rec, &err), 1);
+	assert_int_equal(vq_reader_load(r, &p, &err), VQ_OK);
+	vq_free(p);
+	vq_reader_close(r);
+	close(fd[0]);
+	close(fd[1]);
+	vq_free(b.p);
+}
+
 static void byte_planes_come_back_and_shrink_weights(void **state)
 {
 	struct bytes plain = make(0, 1), packed = make(1, 1);
@@ -664,6 +741,8 @@ int main(void)
 		cmocka_unit_test(a_record_that_was_taken_out_or_swapped_is_noticed),
 		cmocka_unit_test(history_grows_by_a_line_and_keeps_the_rest),
 		cmocka_unit_test(a_pipe_gives_what_a_file_gives),
+		cmocka_unit_test(a_record_that_was_read_ahead_may_be_left_out_but_not_passed_on),
+		cmocka_unit_test(closing_does_not_wait_for_input_that_does_not_come),
 		cmocka_unit_test(byte_planes_come_back_and_shrink_weights),
 	};
 
