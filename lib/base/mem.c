@@ -71,6 +71,19 @@ int vq_grow(void **p, size_t old_n, size_t n, size_t size, struct vq_err *err)
 	return VQ_OK;
 }
 
+int vq_grow_one(void **p, size_t n, size_t *room, size_t size, struct vq_err *err)
+{
+	size_t more = *room ? 2 * *room : 64;
+	int rc;
+
+	if (n < *room)
+		return VQ_OK;
+	rc = vq_grow(p, n, more, size, err);
+	if (rc == VQ_OK)
+		*room = more;
+	return rc;
+}
+
 /* Memory is at its largest just before something large goes, so that is where the peak is sampled. */
 void vq_free(void *p)
 {

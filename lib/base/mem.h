@@ -22,6 +22,9 @@ char *vq_strdup(const char *s, struct vq_err *err);
 /* Grows (or shrinks) a block that vq_alloc gave from old_n to n elements.  On failure the block stays. */
 VQ_MUST_CHECK int vq_grow(void **p, size_t old_n, size_t n, size_t size, struct vq_err *err);
 
+/* Room for element n of an array that has room for *room elements: nothing, or twice the room. */
+VQ_MUST_CHECK int vq_grow_one(void **p, size_t n, size_t *room, size_t size, struct vq_err *err);
+
 void vq_free(void *p); /* NULL is fine */
 
 /* From now on freed blocks stay with the process.  For work that takes and frees the same megabytes in every

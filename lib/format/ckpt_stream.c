@@ -34,20 +34,6 @@ static int takes(const struct vq_ckpt *c)
 	       memcmp(c->head + VQ_SKIP_BYTES, VQ_TAG_HEAD, VQ_TAG_BYTES) == 0;
 }
 
-/* Room for one more of *p. */
-static int one_more(void **p, size_t n, size_t *room, size_t size, struct vq_err *err)
-{
-	size_t more = *room ? 2 * *room : 64;
-	int rc;
-
-	if (n < *room)
-		return VQ_OK;
-	rc = vq_grow(p, *room, more, size, err);
-	if (rc == VQ_OK)
-		*room = more;
-	return rc;
-}
-
 /* Search leaves codes and grids, or what it chose for the inputs of a float weight. */
 static int check_float(const struct vq_ckpt *c, const struct vq_record *rec, struct vq_err *err)
 {
@@ -75,7 +61,7 @@ static int take_tensor(struct vq_ckpt *c, struct vq_reader *r, const struct vq_r
 	int rc = check_float(c, rec, err);
 
 	if (rc == VQ_OK)
-		rc = one_more((void **)&s->entries, s->n, &s->room, sizeof(*s->entries), err);
+		rc = vq_grow_one((void **)&s->entries, s->n, &s->room, sizeof(*s->entries), err);
 	if (rc < 0)
 		return rc;
 	e = &s->entries[s->n];
@@ -113,7 +99,7 @@ static int take_meta(struct vq_ckpt *c, struct vq_reader *r, const struct vq_rec
 		return vq_fail(err, VQ_E_DATA, "%s: META '%s': want at most %zu bytes, got %llu",
 			       c->path, rec->name, VQ_CKPT_SIDE_LIMIT,
 			       (unsigned long long)rec->raw_bytes);
-	rc = one_more((void **)&s->sides, s->n_sides, &s->sides_room, sizeof(*s->sides), err);
+	rc = vq_grow_one((void **)&s->sides, s->n_sides, &s->sides_room, sizeof(*s->sides), err);
 	if (rc == VQ_OK)
 		rc = vq_reader_load(r, &data, err);
 	if (rc < 0)

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "stream/writer.h"
+#include "torch_file.h"
 
 #define vq_fuzz fuzz_image
 #include "../fuzz/fuzz_image.c"
@@ -33,6 +34,9 @@
 #undef vq_fuzz
 #define vq_fuzz fuzz_vqm
 #include "../fuzz/fuzz_vqm.c"
+#undef vq_fuzz
+#define vq_fuzz fuzz_torch
+#include "../fuzz/fuzz_torch.c"
 #undef vq_fuzz
 
 typedef int (*target)(const uint8_t *, size_t);
@@ -245,12 +249,35 @@ static void packed_models(void **state)
 	figure("packed models");
 }
 
+/* A file of two views and a transposed one, and its pickle alone. */
+static void torch_files(void **state)
+{
+	static const float numbers[6] = {1, 2, 3, 4, 5, 6};
+	static const int32_t dims[] = {2, 3}, rows[] = {3, 1}, turned[] = {1, 2};
+	struct bytes p = {0}, f;
+
+	(void)state;
+	pickle_begin(&p);
+	pickle_tensor(&p, "a", "FloatStorage", "0", 6, 0, 2, dims, rows);
+	pickle_tensor(&p, "b", "HalfStorage", "0", 6, 3, 1, rows, rows + 1);
+	pickle_tensor(&p, "c", "FloatStorage", "0", 6, 0, 2, dims, turned);
+	pickle_end(&p);
+	f = torch_file(&p, numbers, sizeof(numbers));
+	assert_int_equal(fuzz_torch(f.p, f.n), 0);
+	replay(fuzz_torch, "file", f.p, f.n, 6000);
+	replay(fuzz_torch, "pickle", p.p, p.n, 6000);
+	free(f.p);
+	free(p.p);
+	figure("PyTorch files");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(pictures),  cmocka_unit_test(tokenizers),
-		cmocka_unit_test(data_sets), cmocka_unit_test(safetensors),
-		cmocka_unit_test(streams),   cmocka_unit_test(packed_models),
+		cmocka_unit_test(pictures),    cmocka_unit_test(tokenizers),
+		cmocka_unit_test(data_sets),   cmocka_unit_test(safetensors),
+		cmocka_unit_test(streams),     cmocka_unit_test(packed_models),
+		cmocka_unit_test(torch_files),
 	};
 
 	vq_log_setup("test_fuzz", 0); /* damaged JPEGs warn */

@@ -1,0 +1,36 @@
+/* Where the members of an archive that lies in memory are: tar and ZIP (ZIP64 too), whose files are kept as they are.
+ * libarchive reads the directory; nothing is copied, and no data are read. */
+#ifndef VQ_FORMAT_MEMBERS_H
+#define VQ_FORMAT_MEMBERS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct vq_member {
+	char *name; /* relative, without ".." */
+	size_t at;  /* of its data in the archive */
+	size_t n;   /* bytes */
+	int packed; /* compressed: at is of no use */
+};
+
+struct vq_members {
+	struct vq_member *v; /* by name; no two overlap */
+	size_t n;
+};
+
+/* Folders are left out.  A name that leads outside, a link, an encrypted or sparse file, a name that is there twice, a
+ * cut archive, a ZIP whose local headers do not say what its directory says: VQ_E_DATA naming label.  Given:
+ * vq_members_free. */
+VQ_MUST_CHECK int vq_members_read(struct vq_members *m, const uint8_t *data, size_t n,
+				  const char *label, struct vq_err *err);
+void vq_members_free(struct vq_members *m); /* fine on zeroes */
+
+const struct vq_member *vq_members_find(const struct vq_members *m, const char *name);
+
+/* A name of an archive as it is used here: without "./" before it.  NULL when it is absolute, leads outside, or ends
+ * nowhere.  Borrowed from name. */
+const char *vq_member_name(const char *name);
+
+#endif
