@@ -40,6 +40,38 @@ json_t *vq_json_file(const char *path, int status, struct vq_err *err)
 	return j;
 }
 
+int vq_json_lines(const char *text, size_t n, const char *label,
+		  int (*each)(void *ctx, json_t *j, uint64_t line, struct vq_err *err), void *ctx,
+		  struct vq_err *err)
+{
+	const char *end = text + n, *next;
+	uint64_t line = 0;
+
+	for (; text < end; text = next) {
+		const char *stop = memchr(text, '\n', (size_t)(end - text));
+		size_t len = (size_t)((stop ? stop : end) - text);
+		json_error_t e;
+		json_t *j;
+		int rc;
+
+		next = stop ? stop + 1 : end;
+		line++;
+		if (strspn(text, " \t\r") >= len)
+			continue;
+		j = json_loadb(text, len, JSON_REJECT_DUPLICATES, &e);
+		if (!j)
+			return vq_fail(err, VQ_E_DATA, "%s: line %llu: %sbad JSON at column %d: %s",
+				       label, (unsigned long long)line,
+				       stop ? "" : "cut short or no JSON Lines: ", e.column,
+				       e.text);
+		rc = each(ctx, j, line, err);
+		json_decref(j);
+		if (rc < 0)
+			return rc;
+	}
+	return VQ_OK;
+}
+
 char *vq_json_text(const json_t *j, struct vq_err *err)
 {
 	char *raw = json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY |

@@ -14,6 +14,13 @@ json_t *vq_json_parse(const char *text, size_t n, const char *label, struct vq_e
 /* A file of at most 1 GiB; status as in vq_file_read. */
 json_t *vq_json_file(const char *path, int status, struct vq_err *err);
 
+/* JSON Lines: each line that is not blank, in order, with its number; what `each` returns below 0 ends the reading.  Bad
+ * text: VQ_E_DATA naming label and line, and that the last line may have been cut. */
+VQ_MUST_CHECK int vq_json_lines(const char *text, size_t n, const char *label,
+				int (*each)(void *ctx, json_t *j, uint64_t line,
+					    struct vq_err *err),
+				void *ctx, struct vq_err *err);
+
 /* Compact text with sorted keys and 9 significant digits: the same value gives the same bytes.
  * Given: vq_free. */
 char *vq_json_text(const json_t *j, struct vq_err *err);

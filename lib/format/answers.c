@@ -123,28 +123,36 @@ static int open_run(struct vq_answers *a, const json_t *o, const struct place *p
 	return VQ_OK;
 }
 
-/* One line of JSON Lines.  *open: line of the opening that waits for its totals, 0 = none. */
-static int read_line(struct vq_answers *a, json_t *o, const struct place *p, uint64_t *open,
-		     struct vq_err *err)
+struct lines {
+	struct vq_answers *a;
+	const char *label;
+	uint64_t open,
+		last; /* line of the opening that waits for its totals, 0 = none; the last line */
+};
+
+static int read_line(void *ctx, json_t *o, uint64_t line, struct vq_err *err)
 {
+	struct lines *s = ctx;
+	struct place p = {s->label, NULL, line};
 	const char *what = json_string_value(json_object_get(o, "vqlm"));
 
+	s->last = line;
 	if (!what)
-		return add_object(a, o, "text", p, err);
+		return add_object(s->a, o, "text", &p, err);
 	if (strcmp(what, "answers") == 0) {
-		if (*open)
-			return fail_at(p, err,
+		if (s->open)
+			return fail_at(&p, err,
 				       "cut: the answers that open in line %llu have no totals",
-				       (unsigned long long)*open);
-		*open = p->line;
-		return open_run(a, o, p, err);
+				       (unsigned long long)s->open);
+		s->open = line;
+		return open_run(s->a, o, &p, err);
 	}
 	if (strcmp(what, "totals") == 0) {
-		if (!*open)
-			return fail_at(p, err, "totals without an opening line");
-		*open = 0;
-		json_decref(a->totals);
-		a->totals = json_incref(o);
+		if (!s->open)
+			return fail_at(&p, err, "totals without an opening line");
+		s->open = 0;
+		json_decref(s->a->totals);
+		s->a->totals = json_incref(o);
 	}
 	return VQ_OK; /* other records of ours are nothing to score */
 }
@@ -152,37 +160,16 @@ static int read_line(struct vq_answers *a, json_t *o, const struct place *p, uin
 static int read_lines(struct vq_answers *a, const char *text, size_t n, const char *label,
 		      struct vq_err *err)
 {
-	struct place p = {label, NULL, 0};
-	const char *end = text + n, *next;
-	uint64_t open = 0;
+	struct lines s = {a, label, 0, 0};
+	int rc = vq_json_lines(text, n, label, read_line, &s, err);
+	struct place p = {label, NULL, s.last};
 
-	for (; text < end; text = next) {
-		const char *stop = memchr(text, '\n', (size_t)(end - text));
-		size_t len = (size_t)((stop ? stop : end) - text);
-		json_error_t e;
-		json_t *o;
-		int rc;
-
-		next = stop ? stop + 1 : end;
-		p.line++;
-		if (strspn(text, " \t\r") >= len)
-			continue;
-		o = json_loadb(text, len, JSON_REJECT_DUPLICATES, &e);
-		if (!o)
-			return fail_at(&p, err, "%sbad JSON at column %d: %s",
-				       stop ? "" : "cut short or no JSON Lines: ", e.column,
-				       e.text);
-		rc = read_line(a, o, &p, &open, err);
-		json_decref(o);
-		if (rc < 0)
-			return rc;
-	}
-	if (open)
-		return fail_at(&p, err,
-			       "cut: the answers that open in line %llu have no totals; the tool "
-			       "before did not finish",
-			       (unsigned long long)open);
-	return VQ_OK;
+	if (rc < 0 || !s.open)
+		return rc;
+	return fail_at(&p, err,
+		       "cut: the answers that open in line %llu have no totals; the tool before "
+		       "did not finish",
+		       (unsigned long long)s.open);
 }
 
 static int read_judged(struct vq_answers *a, const json_t *root, const char *label,

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/sha256.h"
 #include "model/names.h"
+#include "model/products.h"
 #include "stream/history.h"
 #include "task/infer_parts.h"
 #include "task/model_head.h"
@@ -197,6 +198,9 @@ int vq_loaded_open(struct vq_loaded *l, const struct vq_infer *o, uint32_t n_que
 		vq_loaded_close(l);
 		return rc;
 	}
+	if (o->exact)
+		vq_model_exact(&l->model);
+	vq_model_products(&l->model, vq_infer_products(o, l));
 	l->vocab = vq_tokenizer_size(l->tok);
 	if (l->vocab > l->model.cfg.decoder.vocab)
 		l->vocab = l->model.cfg.decoder.vocab;
