@@ -6,13 +6,21 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "task/eval.h"
+#include "task/eval_ppl.h"
 
 static struct vq_common common;
 static const char *reference, *split, *baseline, *logits, *base_logits;
-static int parser, format;
+static int task, parser, format;
+
+enum { TASK_SCIENCEQA, TASK_PPL };
+
+#define TASKS "scienceqa|ppl"
+
 static double min_acc;
 
 static const struct vq_opt opts[] = {
+	{"task", 0, VQ_OPT_CHOICE, "NAME", &task, "scienceqa",
+	 "what is scored: letters of answers, or windows of vqlm-infer --ppl", 0, 0, TASKS},
 	{"reference", 'r', VQ_OPT_STR, "FILE", &reference, NULL,
 	 "right answers: ScienceQA problems.json, or a LLaVA conversation file", 0, 0, NULL},
 	{"split", 's', VQ_OPT_STR, "NAME", &split, NULL,
@@ -22,7 +30,7 @@ static const struct vq_opt opts[] = {
 	{"parser", 'p', VQ_OPT_CHOICE, "NAME", &parser, "llava",
 	 "how a letter is read out of an answer", 0, 0, VQ_EVAL_PARSERS},
 	{"baseline", 'b', VQ_OPT_STR, "FILE", &baseline, NULL,
-	 "answers of another run, compared question by question", 0, 0, NULL},
+	 "another run, compared question by question or window by window", 0, 0, NULL},
 	{"format", 'f', VQ_OPT_CHOICE, "NAME", &format, "text", "what to write", 0, 0,
 	 VQ_EVAL_FORMATS},
 	{"min-acc", 'm', VQ_OPT_F64, "PERCENT", &min_acc, "0",
@@ -37,16 +45,18 @@ static const struct vq_opt opts[] = {
 static const struct vq_tool tool = {
 	.name = "vqlm-eval",
 	.summary = "score the answers of a vision-language model",
-	.usage = "[options] -r REFERENCE [ANSWERS] < ANSWERS",
+	.usage = "[options] (-r REFERENCE | --task ppl) [ANSWERS] < ANSWERS",
 	.about =
 		"Reads answers (JSON Lines of vqlm-infer or of LLaVA, or LLaVA's result files) and "
 		"prints the\n"
 		"ScienceQA table: accuracy in percent, standard error and number of questions of "
 		"each class.\n"
 		"What cannot be read as a letter, and what is missing, counts as wrong and is "
-		"reported.\n",
+		"reported.\n"
+		"Or adds up the windows of vqlm-infer --ppl: perplexity and its standard error.\n",
 	.examples = "  vqlm-infer -m llava-w4a4.vqm -d test.json | vqlm-eval -r problems.json\n"
-		    "  vqlm-eval -r problems.json --baseline fp.jsonl -f markdown w4a4.jsonl\n",
+		    "  vqlm-eval -r problems.json --baseline fp.jsonl -f markdown w4a4.jsonl\n"
+		    "  vqlm-infer -m llava-w4a4.vqm --ppl wiki.txt | vqlm-eval --task ppl\n",
 	.opts = opts,
 	.common = &common,
 };
@@ -141,21 +151,63 @@ static int run(struct work *w, const char *path, struct vq_err *err)
 	return rc;
 }
 
+/* 0, or the exit status of a command line that makes no sense.  n: files of answers. */
+static int check(int n, char **files)
+{
+	if (n > 1)
+		return vq_cli_usage(&tool, "want one file of answers, got '%s' too", files[1]);
+	if (task == TASK_SCIENCEQA) {
+		if (!reference && !logits)
+			return vq_cli_usage(&tool, "want -r, the file of the right answers");
+		if (!logits != !base_logits)
+			return vq_cli_usage(&tool, "--logits and --baseline-logits come together");
+		if (!reference && (n || baseline || min_acc > 0))
+			return vq_cli_usage(&tool,
+					    "want -r, the file of the right answers, to score");
+		return 0;
+	}
+	if (reference || split || parser || min_acc > 0 || logits || base_logits)
+		return vq_cli_usage(&tool, "--%s is not for --task ppl",
+				    reference     ? "reference"
+				    : split       ? "split"
+				    : parser      ? "parser"
+				    : logits      ? "logits"
+				    : base_logits ? "baseline-logits"
+						  : "min-acc");
+	return 0;
+}
+
+static int run_ppl(struct vq_str *text, const char *path, struct vq_err *err)
+{
+	struct vq_scores s = {0}, base = {0};
+	struct vq_eval_ppl_pair pair;
+	struct vq_eval_ppl e;
+	int rc = vq_scores_open(&s, path, "perplexity", err);
+
+	if (rc >= 0)
+		rc = vq_eval_ppl(&e, &s, err);
+	if (rc >= 0 && baseline)
+		rc = vq_scores_open(&base, baseline, "perplexity", err);
+	if (rc >= 0 && baseline)
+		rc = vq_eval_ppl_compare(&pair, &s, &base, err);
+	if (rc >= 0)
+		rc = vq_eval_ppl_print(text, &e, &s, baseline ? &pair : NULL, &base,
+				       (enum vq_eval_format)format, err);
+	vq_scores_close(&s);
+	vq_scores_close(&base);
+	return rc < 0 ? rc : put(text, err);
+}
+
 int main(int argc, char **argv)
 {
-	int at = vq_cli_parse(&tool, argc, argv), rc;
+	int at = vq_cli_parse(&tool, argc, argv), rc, status = check(argc - at, argv + at);
+	const char *path = at < argc ? argv[at] : "-";
 	struct vq_err err = {0};
 	struct work w = {0};
 
-	if (!reference && !logits)
-		return vq_cli_usage(&tool, "want -r, the file of the right answers");
-	if (!logits != !base_logits)
-		return vq_cli_usage(&tool, "--logits and --baseline-logits come together");
-	if (argc - at > 1)
-		return vq_cli_usage(&tool, "want one file of answers, got '%s' too", argv[at + 1]);
-	if (!reference && (at < argc || baseline || min_acc > 0))
-		return vq_cli_usage(&tool, "want -r, the file of the right answers, to score");
-	rc = run(&w, at < argc ? argv[at] : "-", &err);
+	if (status)
+		return status;
+	rc = task == TASK_PPL ? run_ppl(&w.text, path, &err) : run(&w, path, &err);
 	vq_answers_close(&w.run);
 	vq_answers_close(&w.base);
 	vq_eval_free(&w.eval);

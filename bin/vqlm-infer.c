@@ -10,6 +10,7 @@ static struct vq_infer o;
 static int load, map;
 static struct vq_common common;
 static int kv; /* an enum vq_kv_type */
+static int protocol, bos, rows;
 
 static const struct vq_opt opts[] = {
 	{"model", 'm', VQ_OPT_STR, "MODEL", &o.model, NULL,
@@ -52,55 +53,126 @@ static const struct vq_opt opts[] = {
 	{"template", 0, VQ_OPT_STR, "NAME", &o.template, NULL,
 	 "chat template instead of the model's: llava-hf, vicuna_v1, llava_v1 or plain", 0, 0,
 	 NULL},
-	{"limit", 0, VQ_OPT_U32, "N", &o.limit, "0", "only the first N questions of DATA; 0 = all",
-	 0, 4294967295.0, NULL},
+	{"ppl", 0, VQ_OPT_STR, "TEXT", &o.ppl, NULL,
+	 "score the tokens of a text file (- reads standard input) instead of answering: "
+	 "perplexity",
+	 0, 0, NULL},
+	{"protocol", 0, VQ_OPT_CHOICE, "NAME", &protocol, "auto",
+	 "how --ppl cuts and scores; auto is gptq, or custom with --window or --bos", 0, 0,
+	 VQ_PPL_PROTOCOLS},
+	{"window", 0, VQ_OPT_U32, "N", &o.window, NULL,
+	 "tokens of a window of --ppl (default: the protocol's)", 4, 1000000, NULL},
+	{"bos", 0, VQ_OPT_CHOICE, "WHERE", &bos, "auto",
+	 "where the beginning token goes (default: as the protocol has it)", 0, 0, VQ_BOS_CHOICES},
+	{"rows", 0, VQ_OPT_CHOICE, "KIND", &rows, "text",
+	 "what the lines of TEXT are: text as it is, or rows of a data set, joined by blank lines",
+	 0, 0, VQ_TEXT_ROWS},
+	{"limit", 0, VQ_OPT_U32, "N", &o.limit, "0",
+	 "only the first N questions of DATA, or windows of TEXT; 0 = all", 0, 4294967295.0, NULL},
 	{"shard", 0, VQ_OPT_STR, "I/N", &o.shard, NULL,
-	 "only part I of 1..N of DATA, by a hash of the id", 0, 0, NULL},
+	 "only part I of 1..N of DATA or TEXT, by a hash of the id", 0, 0, NULL},
 	{"resume", 0, VQ_OPT_STR, "FILE", &o.resume, NULL,
 	 "take the answers that an interrupted run left in FILE (usually OUTPUT.part)", 0, 0, NULL},
 	{"logits", 0, VQ_OPT_STR, "FILE", &o.logits, NULL,
-	 "write the logits that follow each prompt to FILE, a tensor stream", 0, 0, NULL},
+	 "write the logits that follow each prompt, or come before each scored token, to FILE, a "
+	 "tensor stream",
+	 0, 0, NULL},
 	{0},
 };
 
 static const struct vq_tool tool = {
 	.name = "vqlm-infer",
 	.summary = "a vision-language model answers questions",
-	.usage = "[options] -m MODEL (-d DATA | [-i IMAGE] WORDS... | < LINES) > ANSWERS",
+	.usage = "[options] -m MODEL (-d DATA | --ppl TEXT | [-i IMAGE] WORDS... | < LINES)",
 	.about = "Runs a packed model with integer products, or a checkpoint in full precision.\n"
 		 "Questions come from a data file, from the command line (the answer is plain\n"
 		 "text, printed as it comes), or one a line from standard input.  Answers to many\n"
 		 "are JSON Lines for vqlm-eval(1): an opening record that names the model and the\n"
-		 "ids asked, an answer a line, and totals.\n",
+		 "ids asked, an answer a line, and totals.  Or it says how probable the tokens of\n"
+		 "a text are, a window a line: perplexity.\n",
 	.examples = "  vqlm-infer -m llava-w4a4.vqm -i cat.png What is this?\n"
 		    "  vqlm-infer -m llava-w4a4.vqm -d test.json | vqlm-eval -r problems.json\n"
-		    "  vqlm-infer -m llava-1.5-7b -d test.json --shard 3/8 -o part-3.jsonl\n",
+		    "  vqlm-infer -m llava-1.5-7b -d test.json --shard 3/8 -o part-3.jsonl\n"
+		    "  vqlm-infer -m llava-w4a4.vqm --ppl wiki.txt | vqlm-eval --task ppl\n",
 	.opts = opts,
 	.common = &common,
 };
 
-/* 0, or the exit status of a command line that makes no sense. */
-static int check(void)
+/* What is asked comes from one place: its name, NULL when it is standard input; *n: how many were named. */
+static const char *source(int *n)
 {
-	if (!o.model)
-		return vq_cli_usage(&tool, "no model: -m wants one");
-	if (o.data && (o.question || o.image))
+	const char *name = NULL;
+
+	*n = !!o.data + !!o.question + !!o.ppl;
+	if (o.ppl)
+		name = "--ppl";
+	if (o.question || o.image)
+		name = "a single question";
+	if (o.data)
+		name = "-d";
+	return name;
+}
+
+/* An option that says nothing about a text whose tokens are scored; NULL: none is there. */
+static const char *answers_only(void)
+{
+	return o.images        ? "images"
+	       : o.score       ? "score"
+	       : o.max_tokens  ? "max-tokens"
+	       : o.temperature ? "temperature"
+	       : o.template    ? "template"
+			       : NULL;
+}
+
+static const char *text_only(void)
+{
+	return protocol ? "protocol" : o.window ? "window" : bos ? "bos" : rows ? "rows" : NULL;
+}
+
+/* 0, or the exit status of a command line that asks for what does not go together. */
+static int check_source(void)
+{
+	int n;
+	const char *name = source(&n);
+
+	if (n > 1)
+		return vq_cli_usage(&tool, "%s and %s exclude each other", name,
+				    o.data && o.question ? "a single question" : "--ppl");
+	if (o.image && o.data)
 		return vq_cli_usage(&tool, "-d and a single question exclude each other");
 	if (o.image && !o.question)
 		return vq_cli_usage(&tool, "-i wants a question after it");
-	if (!o.data && (o.images || o.limit || o.shard))
-		return vq_cli_usage(&tool, "--%s wants -d",
+	if (!o.data && !o.ppl && (o.images || o.limit || o.shard))
+		return vq_cli_usage(&tool, "--%s wants -d%s",
 				    o.images  ? "images"
 				    : o.limit ? "limit"
-					      : "shard");
+					      : "shard",
+				    o.images ? "" : " or --ppl");
+	if (o.ppl && answers_only())
+		return vq_cli_usage(&tool, "--%s is not for --ppl", answers_only());
+	if (!o.ppl && text_only())
+		return vq_cli_usage(&tool, "--%s wants --ppl", text_only());
 	if (o.question && (o.resume || o.logits))
 		return vq_cli_usage(&tool, "--%s is not for a single question",
 				    o.resume ? "resume" : "logits");
 	if (o.resume && o.logits)
 		return vq_cli_usage(&tool, "--logits cannot be resumed");
-	if (strcmp(o.model, "-") == 0 && !o.data && !o.question)
-		return vq_cli_usage(&tool, "the model and the questions cannot both come from "
-					   "standard input");
+	if (strcmp(o.model, "-") == 0 && (n == 0 || (o.ppl && strcmp(o.ppl, "-") == 0)))
+		return vq_cli_usage(&tool, "the model and %s cannot both come from standard input",
+				    o.ppl ? "the text" : "the questions");
+	return 0;
+}
+
+/* 0, or the exit status of a command line that makes no sense. */
+static int check(void)
+{
+	int status;
+
+	if (!o.model)
+		return vq_cli_usage(&tool, "no model: -m wants one");
+	status = check_source();
+	if (status)
+		return status;
 	if (load && map)
 		return vq_cli_usage(&tool, "--load and --map exclude each other");
 	if (o.template && !vq_chat_by_name(o.template))
@@ -122,11 +194,14 @@ int main(int argc, char **argv)
 	o.output = common.output;
 	o.seed = common.seed;
 	o.kv = (enum vq_kv_type)kv;
+	o.protocol = (enum vq_ppl_protocol)protocol;
+	o.bos = (enum vq_bos)bos;
+	o.rows = (enum vq_text_rows)rows;
 	o.level = common.level;
 	status = check();
 	if (status)
 		return status;
-	rc = vq_infer_run(&o, &err);
+	rc = o.ppl ? vq_infer_ppl(&o, &err) : vq_infer_run(&o, &err);
 	vq_str_free(&words);
 	return vq_cli_finish(&tool, rc, &err);
 }

@@ -54,9 +54,9 @@ void vq_eval_compare(struct vq_eval_pair pair[VQ_SQA_N_CLASSES], const struct vq
 
 /* Distance of a run's logits from a baseline's. */
 struct vq_eval_logits {
-	uint32_t n;
+	uint32_t n;             /* rows: questions, or scored tokens */
 	double kl_mean, kl_max; /* KL(baseline || run), nats */
-	uint32_t same_top;      /* questions with the same most probable token */
+	uint32_t same_top;      /* rows with the same most probable token */
 };
 
 /* Two streams of vqlm-infer --logits over the same ids in the same order. */
@@ -78,6 +78,9 @@ struct vq_eval_report {
 enum vq_eval_format { VQ_EVAL_TEXT, VQ_EVAL_TSV, VQ_EVAL_JSON, VQ_EVAL_MARKDOWN };
 
 #define VQ_EVAL_FORMATS "text|tsv|json|markdown"
+
+/* The line "model  mini-llava, qvlm, W4A4", as far as an opening line's model says. */
+void vq_eval_put_model(struct vq_str *o, const json_t *model);
 
 VQ_MUST_CHECK int vq_eval_print(struct vq_str *out, const struct vq_eval_report *r,
 				enum vq_eval_format format, struct vq_err *err);

@@ -15,8 +15,8 @@ struct side {
 	int fd, in_segment;
 	struct vq_reader *r;
 	struct vq_record rec;
-	void *data; /* f32 [n] */
-	size_t n;
+	void *data; /* f32 [rows, n] */
+	size_t rows, n;
 };
 
 static int side_open(struct side *s, const char *path, struct vq_err *err)
@@ -54,11 +54,13 @@ static int side_next(struct side *s, struct vq_err *err)
 		if (was_in && rc == 1 && s->rec.kind == VQ_KIND_TENSOR)
 			break;
 	}
-	if (s->rec.dtype != VQ_F32 || s->rec.n_dims != 1 || s->rec.dims[0] == 0)
+	s->rows = s->rec.n_dims == 2 ? (size_t)s->rec.dims[0] : 1;
+	s->n = s->rec.n_dims ? (size_t)s->rec.dims[s->rec.n_dims - 1] : 0;
+	if (s->rec.dtype != VQ_F32 || s->rec.n_dims > 2 || s->rows == 0 || s->n == 0)
 		return vq_fail(err, VQ_E_DATA,
-			       "%s: record '%s': want logits, f32 of one dimension, got %s of %u",
+			       "%s: record '%s': want logits, f32 of one or two dimensions, got %s "
+			       "of %u",
 			       s->path, s->rec.name, vq_dtype_name(s->rec.dtype), s->rec.n_dims);
-	s->n = (size_t)s->rec.dims[0];
 	rc = vq_reader_load(s->r, &s->data, err);
 	return rc < 0 ? rc : 1;
 }
@@ -66,21 +68,28 @@ static int side_next(struct side *s, struct vq_err *err)
 static int compare(struct vq_eval_logits *out, const struct side *a, const struct side *b,
 		   struct vq_err *err)
 {
-	double kl;
+	size_t i;
 
-	if (strcmp(a->rec.name, b->rec.name) != 0 || a->n != b->n)
-		return vq_fail(err, VQ_E_DATA,
-			       "%s: record '%s' of %zu logits, but %s has '%s' of %zu there; want "
-			       "runs over the same questions in the same order",
-			       a->path, a->rec.name, a->n, b->path, b->rec.name, b->n);
-	kl = vq_kl_logits(b->data, a->data, a->n);
-	if (!isfinite(kl))
-		return vq_fail(err, VQ_E_DATA, "%s: record '%s': want finite logits here and in %s",
-			       a->path, a->rec.name, b->path);
-	out->kl_mean += kl;
-	out->kl_max = fmax(out->kl_max, kl);
-	out->same_top += vq_argmax_f32(a->data, a->n) == vq_argmax_f32(b->data, b->n);
-	out->n++;
+	if (strcmp(a->rec.name, b->rec.name) != 0 || a->n != b->n || a->rows != b->rows)
+		return vq_fail(
+			err, VQ_E_DATA,
+			"%s: record '%s' of %zu times %zu logits, but %s has '%s' of %zu times "
+			"%zu there; want runs over the same questions in the same order",
+			a->path, a->rec.name, a->rows, a->n, b->path, b->rec.name, b->rows, b->n);
+	for (i = 0; i < a->rows; i++) {
+		const float *x = (const float *)a->data + i * a->n,
+			    *y = (const float *)b->data + i * b->n;
+		double kl = vq_kl_logits(y, x, a->n);
+
+		if (!isfinite(kl))
+			return vq_fail(err, VQ_E_DATA,
+				       "%s: record '%s': want finite logits here and in %s",
+				       a->path, a->rec.name, b->path);
+		out->kl_mean += kl;
+		out->kl_max = fmax(out->kl_max, kl);
+		out->same_top += vq_argmax_f32(x, a->n) == vq_argmax_f32(y, a->n);
+		out->n++;
+	}
 	return VQ_OK;
 }
 

@@ -96,8 +96,7 @@ static void put_row(struct vq_str *o, const struct vq_eval_report *r, const char
 	vq_str_puts(o, "\n");
 }
 
-/* "model  mini-llava, qvlm, W4A4", as far as the opening line of the answers says. */
-static void put_model(struct vq_str *o, const json_t *m)
+void vq_eval_put_model(struct vq_str *o, const json_t *m)
 {
 	const char *name = json_string_value(json_is_string(m) ? m : json_object_get(m, "name"));
 	const char *method = json_string_value(json_object_get(m, "method"));
@@ -125,7 +124,7 @@ static void print_text(struct vq_str *o, const struct vq_eval_report *r)
 			      parser_name(r->parser), "references", r->references);
 		put_extent(o, r);
 		vq_str_puts(o, "\n");
-		put_model(o, r->run->model);
+		vq_eval_put_model(o, r->run->model);
 		vq_str_puts(o, "\n");
 		put_row(o, r, "", 0);
 		put_row(o, r, "accuracy %", 1);

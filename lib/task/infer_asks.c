@@ -28,6 +28,11 @@ static int parse_shard(const char *s, uint32_t *i, uint32_t *n, struct vq_err *e
 	return vq_fail(err, VQ_E_USAGE, "--shard wants I/N with I of 1..N, got '%s'", s);
 }
 
+static int in_shard(const char *id, uint32_t part, uint32_t parts)
+{
+	return XXH64(id, strlen(id), 0) % parts == part - 1;
+}
+
 static int put(struct vq_asks *a, const char *id, const char *text, size_t n, char *image,
 	       struct vq_err *err)
 {
@@ -79,7 +84,7 @@ static int from_data(struct vq_asks *a, const struct vq_infer *o, struct vq_err 
 	if (!a->v)
 		rc = VQ_E_SYS;
 	for (i = 0; rc >= 0 && i < d.n && (o->limit == 0 || i < o->limit); i++)
-		if (XXH64(d.items[i].id, strlen(d.items[i].id), 0) % parts == part - 1)
+		if (in_shard(d.items[i].id, part, parts))
 			rc = from_item(a, &d, &d.items[i], err);
 	vq_dataset_close(&d);
 	return rc;
@@ -116,6 +121,31 @@ int vq_asks_open(struct vq_asks *a, const struct vq_infer *o, struct vq_err *err
 
 	memset(a, 0, sizeof(*a));
 	rc = o->data ? from_data(a, o, err) : from_stdin(a, err);
+	if (rc < 0)
+		vq_asks_close(a);
+	return rc;
+}
+
+int vq_asks_pick(struct vq_asks *a, const struct vq_infer *o, char *const *ids, uint32_t n,
+		 struct vq_err *err)
+{
+	uint32_t i, part = 1, parts = 1;
+	char number[16];
+	int rc = o->shard ? parse_shard(o->shard, &part, &parts, err) : VQ_OK;
+
+	memset(a, 0, sizeof(*a));
+	if (rc >= 0 && !(a->v = vq_calloc(n, sizeof(*a->v), err)))
+		rc = VQ_E_SYS;
+	for (i = 0; rc >= 0 && i < n && (o->limit == 0 || i < o->limit); i++) {
+		const char *id = ids ? ids[i] : number;
+
+		snprintf(number, sizeof(number), "%u", i);
+		if (!in_shard(id, part, parts))
+			continue;
+		rc = put(a, id, "", 0, NULL, err);
+		if (rc >= 0)
+			a->v[a->n - 1].index = i;
+	}
 	if (rc < 0)
 		vq_asks_close(a);
 	return rc;

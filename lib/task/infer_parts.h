@@ -39,6 +39,7 @@ VQ_MUST_CHECK int vq_loaded_check(const struct vq_loaded *l, struct vq_err *err)
 struct vq_ask {
 	char *id, *text, *image; /* image NULL: none */
 	char *line;              /* the answer that a resumed run already has, or NULL */
+	uint32_t index;          /* of vq_asks_pick: which one of all it is */
 };
 
 struct vq_asks {
@@ -51,6 +52,10 @@ struct vq_asks {
  * input. */
 VQ_MUST_CHECK int vq_asks_open(struct vq_asks *a, const struct vq_infer *o, struct vq_err *err);
 void vq_asks_close(struct vq_asks *a);
+
+/* Of n things with ids (NULL: their numbers, from 0), those that limit and shard select. */
+VQ_MUST_CHECK int vq_asks_pick(struct vq_asks *a, const struct vq_infer *o, char *const *ids,
+			       uint32_t n, struct vq_err *err);
 
 /* Takes the answers of an interrupted run.  VQ_E_DATA when its opening record differs from this one's. */
 VQ_MUST_CHECK int vq_asks_resume(struct vq_asks *a, const char *path, const json_t *opening,
@@ -108,6 +113,13 @@ VQ_MUST_CHECK int vq_pictures_encode(struct vq_pictures *c, const struct vq_mode
 
 #define VQ_MAX_ROWS 2048u /* that go through a large model's layers together */
 
+/* Models up to this many bytes of weights answer several batches at a time. */
+#define VQ_SMALL_MODEL ((uint64_t)64 << 20)
+
+/* Limits of a plan: rows as many as the model's size asks for, cells of cached_layers in what a batch's cache may take. */
+struct vq_group_limits vq_batch_limits(const struct vq_config *c, uint32_t cached_layers,
+				       uint32_t answer, int small);
+
 struct vq_answering {
 	struct vq_ask *ask;
 	struct vq_prompt prompt;
@@ -150,7 +162,7 @@ void vq_batcher_init(struct vq_batcher *b, const struct vq_infer *o, const struc
 		     int small);
 void vq_batcher_free(struct vq_batcher *b);
 
-/* Limits of a plan: what the cache of a batch may take, rows as many as the model's size asks for. */
+/* Limits of a plan of its batches. */
 struct vq_group_limits vq_batcher_limits(const struct vq_batcher *b);
 
 /* Answers v[0..n), in the order of a plan; pictures are worked out, shared is set. */
@@ -187,6 +199,11 @@ VQ_MUST_CHECK int vq_round(struct vq_rounds *r, struct vq_ask *q, uint32_t n, st
 
 /* How a model's float products go: bf16 for a checkpoint, where the CPU has them and o does not ask for float32. */
 enum vq_gemm_way vq_infer_products(const struct vq_infer *o, const struct vq_loaded *l);
+
+/* The opening record of a run: model, ids, data's hash, shard; params, which are given, with those that every run
+ * has. */
+json_t *vq_infer_head(const char *what, const struct vq_infer *o, const struct vq_loaded *l,
+		      const struct vq_asks *a, json_t *params);
 
 /* What determines the answers, and which were asked for. */
 json_t *vq_infer_opening(const struct vq_infer *o, const struct vq_loaded *l,

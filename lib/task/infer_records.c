@@ -24,33 +24,49 @@ static json_t *split_of(const char *path)
 	return json_null();
 }
 
+/* A field that cannot be stored is left out; NULL objects and values are fine. */
+static void put(json_t *j, const char *key, json_t *v)
+{
+	(void)!json_object_set_new(j, key, v);
+}
+
 /* What a packed model keeps in 16 bits is little, and its answers are to be those of every kernel set. */
 enum vq_gemm_way vq_infer_products(const struct vq_infer *o, const struct vq_loaded *l)
 {
 	return !o->float32 && l->ckpt && vq_gemm_has_bf16() ? VQ_GEMM_BF16 : VQ_GEMM_FLOAT32;
 }
 
-json_t *vq_infer_opening(const struct vq_infer *o, const struct vq_loaded *l,
-			 const struct vq_asks *a, uint32_t max_tokens)
+json_t *vq_infer_head(const char *what, const struct vq_infer *o, const struct vq_loaded *l,
+		      const struct vq_asks *a, json_t *params)
 {
 	json_t *ids = json_array(), *j;
 	uint32_t i;
 
 	for (i = 0; i < a->n; i++)
 		json_array_append_new(ids, json_string(a->v[i].id));
-	j = json_pack("{s:s, s:s, s:O, s:o, s:o, s:s, s:{s:b, s:i, s:f, s:I, s:i, s:s}}", "vqlm",
-		      "answers", "producer", "vqlm-infer " VQ_VERSION, "model", l->identity,
-		      "split", split_of(o->data), "ids", ids, "template",
-		      l->model.cfg.chat ? l->model.cfg.chat->name : "", "params", "score", o->score,
-		      "max_tokens", (int)max_tokens, "temperature", o->temperature, "seed",
-		      (json_int_t)o->seed, "kv", vq_kv_bits(o->kv), "products",
-		      vq_gemm_way_name(vq_infer_products(o, l)));
-	if (j && a->data_sha256[0])
-		json_object_set_new(j, "data", json_pack("{s:s}", "sha256", a->data_sha256));
-	if (j && o->exact)
-		json_object_set_new(json_object_get(j, "params"), "exact", json_true());
-	if (j && o->shard)
-		json_object_set_new(j, "shard", json_string(o->shard));
+	put(params, "kv", json_integer(vq_kv_bits(o->kv)));
+	put(params, "products", json_string(vq_gemm_way_name(vq_infer_products(o, l))));
+	if (o->exact)
+		put(params, "exact", json_true());
+	j = json_pack("{s:s, s:s, s:O, s:o, s:o}", "vqlm", what, "producer",
+		      "vqlm-infer " VQ_VERSION, "model", l->identity, "ids", ids, "params", params);
+	if (a->data_sha256[0])
+		put(j, "data", json_pack("{s:s}", "sha256", a->data_sha256));
+	if (o->shard)
+		put(j, "shard", json_string(o->shard));
+	return j;
+}
+
+json_t *vq_infer_opening(const struct vq_infer *o, const struct vq_loaded *l,
+			 const struct vq_asks *a, uint32_t max_tokens)
+{
+	json_t *j = vq_infer_head("answers", o, l, a,
+				  json_pack("{s:b, s:i, s:f, s:I}", "score", o->score, "max_tokens",
+					    (int)max_tokens, "temperature", o->temperature, "seed",
+					    (json_int_t)o->seed));
+
+	put(j, "split", split_of(o->data));
+	put(j, "template", json_string(l->model.cfg.chat ? l->model.cfg.chat->name : ""));
 	return j;
 }
 
@@ -74,12 +90,6 @@ json_t *vq_infer_answer(const struct vq_answering *a)
 	}
 	json_object_set_new(j, "scores", scores);
 	return j;
-}
-
-/* A field that cannot be stored is left out; NULL objects and values are fine. */
-static void put(json_t *j, const char *key, json_t *v)
-{
-	(void)!json_object_set_new(j, key, v);
 }
 
 static double per_second(uint64_t n, double seconds)

@@ -8,10 +8,8 @@
 #include "kernel/cpu.h"
 #include "task/infer_parts.h"
 
-/* Models up to this many bytes of weights answer several batches at a time. */
-#define SMALL_MODEL ((uint64_t)64 << 20)
-#define MOST        512u /* questions of a round */
-#define AT_A_TIME   16u  /* whose prompts are built before their rows are counted */
+#define MOST      512u /* questions of a round */
+#define AT_A_TIME 16u  /* whose prompts are built before their rows are counted */
 
 int vq_rounds_open(struct vq_rounds *r, const struct vq_infer *o, const struct vq_loaded *l,
 		   struct vq_err *err)
@@ -21,7 +19,7 @@ int vq_rounds_open(struct vq_rounds *r, const struct vq_infer *o, const struct v
 	memset(r, 0, sizeof(*r));
 	r->o = o;
 	r->l = l;
-	r->small = l->weight_bytes <= SMALL_MODEL && !o->question;
+	r->small = l->weight_bytes <= VQ_SMALL_MODEL && !o->question;
 	r->workers = r->small ? (uint32_t)omp_get_max_threads() : 1;
 	vq_pictures_init(&r->pictures, &l->model.cfg);
 	r->v = vq_calloc(MOST, sizeof(*r->v), err);

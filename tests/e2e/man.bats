@@ -27,6 +27,7 @@ furnish() {
 	ln -s "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" train.json
 	jq -c '.[:24]' "$DEMO/mini-sqa/llava_test_CQM-A.json" >test.json
 	cp test.json llava_test_CQM-A.json
+	sed 's/<image>/picture/g' "$DEMO/README.md" >wiki.test.raw
 	export SLURM_ARRAY_TASK_ID=3
 }
 
