@@ -1,4 +1,4 @@
-/* safetensors: reading with every rule of the reference reader, and writing. */
+/* safetensors: reading with every rule of the reference reader. */
 #include "format/safetensors.h"
 
 #include <stdlib.h>
@@ -31,7 +31,7 @@ static int dtype_from_name(const char *s, enum vq_dtype *out)
 	return 0;
 }
 
-static const char *dtype_to_name(enum vq_dtype t)
+const char *vq_st_dtype(enum vq_dtype t)
 {
 	size_t i;
 
@@ -325,130 +325,4 @@ const struct vq_tensor *vq_st_find(const struct vq_st *st, const char *name)
 		st->n ? bsearch(&key, st->entries, st->n, sizeof(key), compare_names) : NULL;
 
 	return e ? &e->t : NULL;
-}
-
-/* --- writing --- */
-
-static int compare_for_writing(const void *a, const void *b)
-{
-	const struct vq_st_entry *x = *(const struct vq_st_entry *const *)a;
-	const struct vq_st_entry *y = *(const struct vq_st_entry *const *)b;
-	size_t sx = vq_dtype_size(x->t.dtype), sy = vq_dtype_size(y->t.dtype);
-
-	if (sx != sy)
-		return sx > sy ? -1 : 1; /* so that every tensor is aligned to its elements */
-	return strcmp(x->name, y->name);
-}
-
-static json_t *entry_json(const struct vq_tensor *t, uint64_t begin, uint64_t end)
-{
-	json_t *shape = json_array();
-	uint32_t i;
-
-	for (i = 0; i < t->n_dims; i++)
-		json_array_append_new(shape, json_integer((json_int_t)t->dims[i]));
-	return json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_to_name(t->dtype), "shape", shape,
-			 "data_offsets", (json_int_t)begin, (json_int_t)end);
-}
-
-/* The header's text, padded with spaces to a multiple of 8 bytes.  *text is jansson's: free(). */
-static int header_text(char **text, size_t *n, size_t *padded,
-		       const struct vq_st_entry *const *order, size_t n_entries, size_t *bytes,
-		       const json_t *metadata, const char *path, struct vq_err *err)
-{
-	int rc = VQ_OK;
-	json_t *h = json_object();
-	size_t i, count;
-	uint64_t at = 0;
-
-	if (metadata)
-		json_object_set(h, "__metadata__", (json_t *)(uintptr_t)metadata);
-	for (i = 0; i < n_entries; i++) {
-		const struct vq_st_entry *e = order[i];
-
-		if (!dtype_to_name(e->t.dtype) || strcmp(e->name, "__metadata__") == 0 ||
-		    json_object_get(h, e->name) || vq_tensor_count(&e->t, &count) < 0 ||
-		    vq_mul_size(&bytes[i], count, vq_dtype_size(e->t.dtype)) < 0) {
-			rc = vq_fail(
-				err, VQ_E_DATA,
-				"%s: tensor '%s': its type, name or shape cannot be written as "
-				"safetensors",
-				path, e->name);
-			goto out;
-		}
-		if (json_object_set_new(h, e->name, entry_json(&e->t, at, at + bytes[i])) < 0) {
-			rc = vq_fail(err, VQ_E_DATA, "%s: tensor '%s': name is not UTF-8", path,
-				     e->name);
-			goto out;
-		}
-		at += bytes[i];
-	}
-	*text = json_dumps(h, JSON_COMPACT);
-	if (!*text) {
-		rc = vq_fail(err, VQ_E_SYS, "memory: cannot write JSON");
-		goto out;
-	}
-	*n = strlen(*text);
-	*padded = (*n + 7) / 8 * 8;
-out:
-	json_decref(h);
-	return rc;
-}
-
-static int write_all(int fd, const char *text, size_t n, size_t padded,
-		     const struct vq_st_entry *const *order, const size_t *bytes, size_t n_entries,
-		     const char *label, struct vq_err *err)
-{
-	static const char spaces[] = "        ";
-	uint8_t len[8];
-	size_t i;
-	int rc;
-
-	for (i = 0; i < 8; i++)
-		len[i] = (uint8_t)(padded >> (8 * i));
-	rc = vq_write_full(fd, len, 8, label, err);
-	if (rc == VQ_OK)
-		rc = vq_write_full(fd, text, n, label, err);
-	if (rc == VQ_OK)
-		rc = vq_write_full(fd, spaces, padded - n, label, err);
-	for (i = 0; rc == VQ_OK && i < n_entries; i++)
-		rc = vq_write_full(fd, order[i]->t.data, bytes[i], label, err);
-	return rc;
-}
-
-int vq_st_write(const char *path, const struct vq_st_entry *entries, size_t n,
-		const json_t *metadata, struct vq_err *err)
-{
-	int rc, opened = 0;
-	struct vq_output o;
-	const struct vq_st_entry **order = vq_alloc(n, sizeof(const struct vq_st_entry *), err);
-	size_t *bytes = vq_calloc(n, sizeof(size_t), err);
-	char *text = NULL;
-	size_t i, text_n = 0, padded = 0;
-
-	if (!order || !bytes) {
-		rc = VQ_E_SYS;
-		goto out;
-	}
-	for (i = 0; i < n; i++)
-		order[i] = &entries[i];
-	if (n > 1)
-		qsort(order, n, sizeof(*order), compare_for_writing);
-	rc = header_text(&text, &text_n, &padded, order, n, bytes, metadata, path, err);
-	if (rc < 0)
-		goto out;
-	rc = vq_output_open(&o, path, err);
-	if (rc < 0)
-		goto out;
-	opened = 1;
-	rc = write_all(o.fd, text, text_n, padded, order, bytes, n, o.label, err);
-	if (rc == VQ_OK)
-		rc = vq_output_commit(&o, err);
-out:
-	if (opened && rc < 0)
-		vq_output_abort(&o, 0);
-	free(text);
-	vq_free(bytes);
-	vq_free(order);
-	return rc;
 }

@@ -28,6 +28,16 @@ VQ_MUST_CHECK int vq_st_load(struct vq_st *st, struct vq_err *err);
 void vq_st_close(struct vq_st *st);
 const struct vq_tensor *vq_st_find(const struct vq_st *st, const char *name); /* NULL when absent */
 
+const char *vq_st_dtype(enum vq_dtype t); /* "F16"; NULL for a type that the format lacks */
+
+/* The head of a file to fd: length and header for n tensors, whose data are not looked at.  Their bytes must follow in
+ * *order, which is given: [n], sorted as vq_st_write says. */
+VQ_MUST_CHECK int vq_st_write_head(int fd, const char *label, const struct vq_st_entry *entries,
+				   size_t n, const json_t *metadata,
+				   const struct vq_st_entry ***order, struct vq_err *err);
+/* Bytes of a tensor; VQ_E_DATA when they do not fit a size_t. */
+VQ_MUST_CHECK int vq_st_bytes(const struct vq_tensor *t, size_t *bytes);
+
 /* Writes a file: tensors sorted by dtype size (largest first), then name; header padded to 8 bytes.
  * Through path.part and rename. */
 VQ_MUST_CHECK int vq_st_write(const char *path, const struct vq_st_entry *entries, size_t n,
