@@ -67,25 +67,61 @@ static void put_quoted(struct vq_str *b, const char *s)
 	json_decref(j);
 }
 
-static void put_front_matter(struct vq_str *b, const struct vq_pack_facts *f)
+void vq_card_front(struct vq_str *b, const json_t *header, const char *base_model,
+		   const char *license, const char *library, int has_vision)
 {
 	vq_str_puts(b, "---\nbase_model: ");
-	put_quoted(b, f->base_model);
-	vq_str_puts(b, "\nbase_model_relation: quantized\nlibrary_name: vqlm\nlicense: ");
-	put_quoted(b, f->license);
+	put_quoted(b, base_model);
+	vq_str_printf(b, "\nbase_model_relation: quantized\nlibrary_name: %s\nlicense: ", library);
+	put_quoted(b, license);
 	vq_str_printf(b, "\npipeline_tag: %s\ntags:\n- vqlm\n- quantized\n",
-		      f->config->has_vision ? "image-text-to-text" : "text-generation");
-	if (f->config->has_vision)
+		      has_vision ? "image-text-to-text" : "text-generation");
+	if (has_vision)
 		vq_str_puts(b, "- vision-language\n");
-	if (vq_history_last(f->header, "vqlm-prune"))
+	if (vq_history_last(header, "vqlm-prune"))
 		vq_str_puts(b, "- pruned\n");
-	vq_str_puts(b, "---\n\n");
+	vq_str_puts(b, "---\n\n# ");
+	vq_str_puts(b, base_model);
+	vq_str_puts(b, ", quantized by V-QLM\n\n");
 }
 
-static void put_recipe(struct vq_str *b, const struct vq_pack_facts *f)
+/* "0-3, 14, 17" of ascending numbers. */
+static void put_runs(struct vq_str *b, const json_t *list)
 {
-	const json_t *history = json_object_get(f->header, "history");
-	const char *producer = json_string_value(json_object_get(f->header, "producer"));
+	size_t n = json_array_size(list), i, k;
+
+	for (i = 0; i < n; i = k) {
+		json_int_t first = json_integer_value(json_array_get(list, i));
+
+		for (k = i + 1; k < n; k++)
+			if (json_integer_value(json_array_get(list, k)) !=
+			    first + (json_int_t)(k - i))
+				break;
+		vq_str_printf(b, "%s%lld", i ? ", " : "", (long long)first);
+		if (k > i + 1)
+			vq_str_printf(b, "-%lld", (long long)first + (long long)(k - i) - 1);
+	}
+}
+
+/* What vqlm-prune left of the decoder. */
+static void put_depth(struct vq_str *b, const json_t *header)
+{
+	const json_t *p = vq_history_last(header, "vqlm-prune"), *kept = json_object_get(p, "kept");
+
+	if (!p)
+		return;
+	vq_str_printf(
+		b, "\n## Depth\n\nThe decoder has %zu of its %lld blocks: ", json_array_size(kept),
+		(long long)json_integer_value(json_object_get(p, "n_blocks")));
+	put_runs(b, kept);
+	vq_str_printf(b, ".\nThe model has %lld weights.\n",
+		      (long long)json_integer_value(json_object_get(p, "params")));
+}
+
+void vq_card_recipe(struct vq_str *b, const json_t *header, const json_t *plan)
+{
+	const json_t *history = json_object_get(header, "history");
+	const char *producer = json_string_value(json_object_get(header, "producer"));
 	size_t i, n = json_array_size(history);
 
 	vq_str_puts(b, "## Recipe\n\n");
@@ -108,48 +144,14 @@ static void put_recipe(struct vq_str *b, const struct vq_pack_facts *f)
 		}
 		vq_str_puts(b, "\n");
 	}
-	if (f->plan)
+	if (plan)
 		vq_str_printf(b, "\nSearched in %zu blocks of layers.\n",
-			      json_array_size(json_object_get(f->plan, "blocks")));
+			      json_array_size(json_object_get(plan, "blocks")));
+	put_depth(b, header);
 }
 
-/* "0-3, 14, 17" of ascending numbers. */
-static void put_runs(struct vq_str *b, const json_t *list)
+void vq_card_calib(struct vq_str *b, const json_t *c)
 {
-	size_t n = json_array_size(list), i, k;
-
-	for (i = 0; i < n; i = k) {
-		json_int_t first = json_integer_value(json_array_get(list, i));
-
-		for (k = i + 1; k < n; k++)
-			if (json_integer_value(json_array_get(list, k)) !=
-			    first + (json_int_t)(k - i))
-				break;
-		vq_str_printf(b, "%s%lld", i ? ", " : "", (long long)first);
-		if (k > i + 1)
-			vq_str_printf(b, "-%lld", (long long)first + (long long)(k - i) - 1);
-	}
-}
-
-/* What vqlm-prune left of the decoder. */
-static void put_depth(struct vq_str *b, const struct vq_pack_facts *f)
-{
-	const json_t *p = vq_history_last(f->header, "vqlm-prune"),
-		     *kept = json_object_get(p, "kept");
-
-	if (!p)
-		return;
-	vq_str_printf(
-		b, "\n## Depth\n\nThe decoder has %zu of its %lld blocks: ", json_array_size(kept),
-		(long long)json_integer_value(json_object_get(p, "n_blocks")));
-	put_runs(b, kept);
-	vq_str_printf(b, ".\nThe model has %lld weights.\n",
-		      (long long)json_integer_value(json_object_get(p, "params")));
-}
-
-static void put_calib(struct vq_str *b, const struct vq_pack_facts *f)
-{
-	const json_t *c = f->calib;
 	const char *sha = json_string_value(json_object_get(c, "data_sha256"));
 
 	vq_str_puts(b, "\n## Calibration\n\n");
@@ -212,13 +214,9 @@ static void put_transforms(struct vq_str *b, const struct vq_pack_facts *f)
 
 void vq_pack_card(struct vq_str *b, const struct vq_pack_facts *f)
 {
-	put_front_matter(b, f);
-	vq_str_puts(b, "# ");
-	vq_str_puts(b, f->base_model);
-	vq_str_puts(b, ", quantized by V-QLM\n\n");
-	put_recipe(b, f);
-	put_depth(b, f);
-	put_calib(b, f);
+	vq_card_front(b, f->header, f->base_model, f->license, "vqlm", f->config->has_vision);
+	vq_card_recipe(b, f->header, f->plan);
+	vq_card_calib(b, f->calib);
 	put_sizes(b, f);
 	put_transforms(b, f);
 	vq_str_puts(b, "\n## Use\n\n");

@@ -39,6 +39,13 @@ struct vq_pack_facts {
 /* Markdown with YAML front matter, appended to b. */
 void vq_pack_card(struct vq_str *b, const struct vq_pack_facts *f);
 
+/* Its beginning, for other cards: YAML front matter and title; then how the model was made (header: producer and history;
+ * plan may be NULL) and from what samples. */
+void vq_card_front(struct vq_str *b, const json_t *header, const char *base_model,
+		   const char *license, const char *library, int has_vision);
+void vq_card_recipe(struct vq_str *b, const json_t *header, const json_t *plan);
+void vq_card_calib(struct vq_str *b, const json_t *calib);
+
 /* Bits of storage an element, grids included. */
 double vq_pack_bits(const struct vq_pack_size *s);
 struct vq_pack_size vq_pack_total(const struct vq_pack_size *sizes);

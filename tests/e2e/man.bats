@@ -101,6 +101,16 @@ run_page() {
 	[[ "$output" == *"1974 right of 2000"* ]]
 }
 
+@test "vqlm-export(1)" {
+	before() {
+		vqlm-calib -q -n 0 -m llava-7b -o model.vqs
+		vqlm-search -q --method rtn -w 4 -a 16 <model.vqs | vqlm-pack -q -o llava-w4.vqm
+		vqlm-search -q --method rtn -w 4 -a 4 <model.vqs | vqlm-pack -q -o llava-w4a4.vqm
+	}
+	run_page vqlm-export.1 before
+	[[ "$output" == *"matrices in awq, largest difference 0, promised 0"* ]]
+}
+
 @test "vqlm-ls(1)" {
 	before() {
 		vqlm-calib -q -n 0 -m llava-7b -o model.vqs

@@ -1,0 +1,151 @@
+/* Exporting: what was written, read back and compared with what the packed model computes with. */
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/num.h"
+#include "task/export_parts.h"
+#include "task/export_read.h"
+
+/* Half a step of float16 at v: relative, and near 0 absolute. */
+static double half_step(double v)
+{
+	return fmax(fabs(v) * 0x1p-11, 0x1p-25);
+}
+
+struct tally {
+	uint32_t n;
+	double worst, bound; /* the largest difference, and the largest that is allowed anywhere */
+	const char *bad;     /* a tensor with a difference above what is allowed there */
+	double bad_by;
+};
+
+static void count(struct tally *t, const char *name, double difference, double bound)
+{
+	if (difference > t->worst)
+		t->worst = difference;
+	if (bound > t->bound)
+		t->bound = bound;
+	if (!(difference <= bound) && !t->bad) {
+		t->bad = name;
+		t->bad_by = difference;
+	}
+}
+
+/* Row o of what was written, and what each of its values may differ by. */
+static void seen_row(const struct vq_export_seen *s, uint32_t o, uint32_t n_in, double *out,
+		     double *bound)
+{
+	const uint16_t *half;
+	uint32_t k;
+
+	if (!s->floats) {
+		s->row(s, o, out, bound);
+		return;
+	}
+	half = (const uint16_t *)s->floats->data + (size_t)o * n_in;
+	for (k = 0; k < n_in; k++) {
+		out[k] = (double)vq_f16_to_f32(half[k]);
+		bound[k] = half_step(out[k]);
+	}
+}
+
+/* A quantized matrix of the packed model, row by row. */
+static int compare_matrix(const struct vq_export *x, const struct vq_export_item *i,
+			  const struct vq_export_seen *s, struct tally *t, struct vq_err *err)
+{
+	struct vq_export_tensor m;
+	float *want = NULL;
+	double *got = NULL;
+	uint32_t r, o, k, rows;
+	int rc = vq_export_open(&m, x->v, i->name, err);
+
+	if (rc < 0)
+		return rc;
+	want = vq_alloc_f32((size_t)VQ_PANEL * i->n_in, err);
+	got = want ? vq_alloc(2 * (size_t)i->n_in, sizeof(*got), err) : NULL;
+	rc = got ? VQ_OK : VQ_E_SYS;
+	for (r = 0; rc == VQ_OK && r < i->n_out; r += VQ_PANEL) {
+		rows = i->n_out - r < VQ_PANEL ? i->n_out - r : VQ_PANEL;
+		vq_packed_rows(&m.p, r, rows, i->n_in, want);
+		for (o = 0; o < rows; o++) {
+			double *bound = got + i->n_in;
+
+			memset(bound, 0, i->n_in * sizeof(*bound));
+			seen_row(s, r + o, i->n_in, got, bound);
+			for (k = 0; k < i->n_in; k++)
+				count(t, i->name->name,
+				      fabs(got[k] - (double)want[(size_t)o * i->n_in + k]),
+				      bound[k]);
+		}
+	}
+	t->n++;
+	vq_free(got);
+	vq_free(want);
+	vq_export_close(&m);
+	return rc;
+}
+
+/* Floats that went out as they are. */
+static int compare_floats(const struct vq_export *x, const struct vq_export_item *i,
+			  const struct vq_export_seen *s, struct tally *t, struct vq_err *err)
+{
+	struct vq_export_tensor m;
+	size_t n = 0, k;
+	float a, b;
+	int rc = vq_export_open(&m, x->v, i->name, err);
+
+	if (rc == VQ_OK)
+		rc = vq_tensor_count(&m.t, &n);
+	if (rc < 0)
+		return rc;
+	for (k = 0; rc == VQ_OK && k < n; k++) {
+		rc = vq_tensor_to_f32(&m.t, k, 1, &a, err);
+		if (rc == VQ_OK)
+			rc = vq_tensor_to_f32(s->floats, k, 1, &b, err);
+		if (rc == VQ_OK)
+			count(t, i->name->name, fabs((double)a - (double)b), 0);
+	}
+	t->n++;
+	vq_export_close(&m);
+	return rc;
+}
+
+static int report(const struct vq_export *x, const struct tally *t, const char *what,
+		  struct vq_err *err)
+{
+	if (t->n)
+		vq_export_say(x, "verify: %u %s, largest difference %g, promised %g\n", t->n, what,
+			      t->worst, t->bound);
+	return t->bad ? vq_fail(err, VQ_E_NO,
+				"%s: '%s': what was written differs by %g, more than promised",
+				x->v->label, t->bad, t->bad_by)
+		      : VQ_OK;
+}
+
+int vq_export_verify(struct vq_export *x, struct vq_err *err)
+{
+	struct vq_export_read *r = NULL;
+	struct tally t[3] = {{0}};
+	struct vq_export_seen s;
+	char what[64];
+	size_t i;
+	int rc = vq_export_read_open(&r, x, err);
+
+	for (i = 0; rc == VQ_OK && i < x->n; i++) {
+		const struct vq_export_item *it = &x->items[i];
+
+		rc = vq_export_read_find(r, it, &s, err);
+		if (rc == VQ_OK && it->as == VQ_AS_FLOAT)
+			rc = compare_floats(x, it, &s, &t[VQ_AS_FLOAT], err);
+		else if (rc == VQ_OK)
+			rc = compare_matrix(x, it, &s, &t[it->as], err);
+	}
+	vq_export_read_close(r);
+	snprintf(what, sizeof(what), "matrices in %s", vq_export_name(x->o->to));
+	if (rc == VQ_OK)
+		rc = report(x, &t[VQ_AS_CODES], what, err);
+	if (rc == VQ_OK)
+		rc = report(x, &t[VQ_AS_HALF], "matrices dequantized to float16", err);
+	return rc < 0 ? rc : report(x, &t[VQ_AS_FLOAT], "tensors of floats", err);
+}

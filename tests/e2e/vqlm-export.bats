@@ -1,0 +1,228 @@
+#!/usr/bin/env bats
+# vqlm-export: folders for other engines, read by references of their own, and what it refuses.
+load common
+
+setup_file() {
+	export OMP_WAIT_POLICY=passive
+	cd "$BATS_FILE_TMPDIR" || return 1
+	demo=$BATS_TEST_DIRNAME/../../pipelines/demo
+	"$BUILD/bin/vqlm-calib" -q -m "$demo/mini-llava" -n 0 -o weights.vqs
+}
+
+# model NAME FLAGS...: the packed model of that name, made when it is first wanted; its path.
+model() {
+	local name=$BATS_FILE_TMPDIR/$1.vqm
+	shift
+	[ -e "$name" ] || vqlm-search -q --method rtn "$@" <"$BATS_FILE_TMPDIR/weights.vqs" | vqlm-pack -q -o "$name"
+	echo "$name"
+}
+asym() { model asym -w 4 -a 16; }
+sym() { model sym -w 4 -a 16 --w-sym; }
+rows() { model rows -w 4 -a 16 --group 0; }
+wide() { model wide -w 8 -a 16; }
+wide_sym() { model wide-sym -w 8 -a 16 --w-sym; }
+acts() { model acts -w 4 -a 8; }
+nf4() { model nf4 --method nf4 -w 4 -a 16; }
+
+need_numpy() { /usr/bin/python3 -c 'import numpy' 2>/dev/null || skip "python3-numpy is not installed"; }
+reference() { /usr/bin/python3 "$BATS_TEST_DIRNAME/exported.py" "$@"; }
+
+# same MODEL N FLAGS...: an export that verifies itself, and that the reference finds the same in N matrices.
+same() {
+	local m=$1 n=$2
+	shift 2
+	rm -rf out
+	run -0 --separate-stderr vqlm-export --verify -o out "$@" "$m"
+	[ -z "$stderr" ]
+	[[ "$output" == *"verify: $n matrices in "*", largest difference 0, promised 0"* ]]
+	run -0 reference "$m" out
+	[[ "$output" == "$n matrices, "*" floats, largest difference 0" ]] || { echo "$* $m: $output"; false; }
+}
+
+@test "AWQ: the words of 4 bits are those of the packed model, by a reference of its own" {
+	need_numpy
+	same "$(asym)" 35 --to awq
+	same "$(sym)" 35 --to awq
+	same "$(rows)" 35 --to awq
+	same "$(asym)" 61 --to awq --parts llm,vision,projector
+}
+
+@test "GPTQ: 2, 3, 4 and 8 bits, zero points of both versions" {
+	need_numpy
+	same "$(sym)" 35 --to gptq
+	same "$(asym)" 35 --to gptq --gptq-format v2
+	same "$(rows)" 35 --to gptq --gptq-format v2
+	same "$(wide_sym)" 35 --to gptq
+	same "$(model two -w 2 -a 16)" 35 --to gptq --gptq-format v2
+	same "$(model three -w 3 -a 16)" 35 --to gptq --gptq-format v2
+	cmp out/quantize_config.json <(jq -S --indent 2 .quantization_config out/config.json | head -c -1)
+}
+
+@test "compressed-tensors: packed words, and bytes with inputs of 8 bits, dynamic and static" {
+	need_numpy
+	same "$(asym)" 35 --to compressed-tensors
+	same "$(sym)" 35 --to compressed-tensors
+	same "$(rows)" 61 --to compressed-tensors --parts llm,vision,projector
+	same "$(wide)" 35 --to compressed-tensors
+	same "$(acts)" 35 --to compressed-tensors --acts-as dynamic-int8
+	[ "$(jq -r '.quantization_config.config_groups.group_0.input_activations.strategy' out/config.json)" = token ]
+	same "$(model five -w 5 -a 8)" 35 --to compressed-tensors --acts-as dynamic-int8
+	vqlm-calib -q -m "$DEMO/mini-llava" -n 8 -d "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" \
+		| vqlm-search -q --method rtn -w 8 -a 8 --acts static --w-sym --group 0 \
+		| vqlm-pack -q -o static.vqm
+	same static.vqm 35 --to compressed-tensors --acts-as static-int8
+	[ "$(jq -r '.quantization_config.config_groups.group_0.input_activations.strategy' out/config.json)" = tensor ]
+}
+
+@test "bitsandbytes: NF4 with its double quantization" {
+	need_numpy
+	same "$(nf4)" 35 --to bnb
+	same "$(nf4)" 61 --to bnb --parts llm,vision,projector
+}
+
+@test "large models come in files of bounded size with an index, and a head of 8 bits as float16" {
+	need_numpy
+	vqlm-search -q --method rtn -w 4 -a 16 <"$BATS_FILE_TMPDIR/weights.vqs" | vqlm-pack -q --head 8 -o head.vqm
+	same head.vqm 35 --to awq --acts-as drop --shard-size 0.001
+	n=$(find out -name 'model-*.safetensors' | wc -l)
+	[ "$n" -gt 3 ]
+	[ "$(jq -r '.weight_map[]' out/model.safetensors.index.json | sort -u | wc -l)" = "$n" ]
+	[ ! -e out/model.safetensors ]
+}
+
+@test "the folder is whole for its readers, and says what the format cannot" {
+	need_program jq
+	run -0 vqlm-export --to awq --acts-as drop -o out "$(acts)"
+	[ "${lines[0]}" = "awq: 35 matrices as integers, 26 dequantized to float16" ]
+	for f in out/*.json; do jq -e . "$f" >/dev/null; done
+	cmp out/tokenizer.json "$DEMO/mini-llava/tokenizer.json"
+	cmp out/tokenizer_config.json "$DEMO/mini-llava/tokenizer_config.json"
+	# The keys of the checkpoint's own configuration have its values, but for the layers behind the feature layer.
+	jq -n --slurpfile a "$DEMO/mini-llava/config.json" --slurpfile b out/config.json -e '
+		($b[0] | [paths(scalars)] - [["none"]]) as $p
+		| [$p[] | . as $q | select($q[0] != "quantization_config" and ($a[0] | getpath($q)) != null)
+			| select(($a[0] | getpath($q)) != ($b[0] | getpath($q)))
+			| select((($a[0] | getpath($q)) | type) != "number" or
+				((($a[0] | getpath($q)) - ($b[0] | getpath($q))) | fabs) > 1e-9) | join(".")] | sort
+		== ["vision_config.num_hidden_layers", "vision_feature_layer"]'
+	[ "$(jq -c '.quantization_config.modules_to_not_convert' out/config.json)" = '["lm_head","vision_tower","multi_modal_projector"]' ]
+	[ "$(jq -c '.tensors["decoder.layers.0.q_proj.weight"] | [.as, .act.bits]' out/vqlm.json)" = '["codes",8]' ]
+	[ "$(jq -r '.history[-1].tool' out/vqlm.json)" = vqlm-pack ]
+	[ "$(head -2 out/README.md)" = "$(printf -- '---\nbase_model: "mini-llava"')" ]
+	grep -q 'vqlm-search .*"bits":4' out/README.md
+}
+
+@test "the same model gives the same bytes, whatever the number of threads" {
+	vqlm-export -q --to gptq --gptq-format v2 -t 1 -o a "$(asym)"
+	vqlm-export -q --to gptq --gptq-format v2 -t 2 -o b "$(asym)"
+	diff -r a b
+}
+
+@test "what a format cannot hold is refused (3) with the tensor and the remedy, and no folder is left" {
+	local m
+	refused() {
+		run -3 --separate-stderr vqlm-export -o out "${@:3}" "$1"
+		[[ "$stderr" == "vqlm-export: "*"'decoder.layers."*"'"*"$2"* || "$stderr" == *"'vision.layers.0.q_proj.weight'"*"$2"* ]] || { echo "$stderr"; false; }
+		[ "${#stderr_lines[@]}" = 1 ]
+		[ -z "$(find . -name 'out*')" ]
+	}
+	refused "$(nf4)" "is NF4; want --to bnb" --to awq
+	refused "$(nf4)" "is NF4; want --to bnb" --to compressed-tensors
+	refused "$(asym)" "want another --to, or vqlm-search --method nf4" --to bnb
+	refused "$(wide)" "has 8 bits, AWQ has 4" --to awq
+	refused "$(model five -w 5 -a 8)" "has 5 bits" --to gptq --acts-as drop
+	refused "$(acts)" "--acts-as drop" --to awq
+	refused "$(acts)" "--acts-as dynamic-int8" --to compressed-tensors
+	refused "$(acts)" "has no stored range" --to compressed-tensors --acts-as static-int8
+	m=$(model turned -w 4 -a 16 --rotate hadamard)
+	refused "$m" "vqlm-search --rotate none --smooth off" --to awq
+	m=$(model zeros -w 2 -a 16 --group 32)
+	refused "$m" "has a zero point of 0, which the first GPTQ format cannot hold; take --gptq-format v2" --to gptq
+}
+
+@test "matrices that do not fill words or groups are refused (3) by name" {
+	# Decoders of 36 and 48 inputs, which no demo has.
+	python3 "$BATS_TEST_DIRNAME/odd_model.py" odd 36
+	vqlm-calib -q -m odd -n 0 | vqlm-search -q --method rtn -w 4 -a 16 --group 0 | vqlm-pack -q -o odd.vqm
+	run -3 --separate-stderr vqlm-export --to awq -o out odd.vqm
+	[[ "$stderr" == "vqlm-export: odd.vqm: 'decoder.layers.0.q_proj.weight': is [36, 36]; want sides"* ]]
+	python3 "$BATS_TEST_DIRNAME/odd_model.py" even 48
+	vqlm-calib -q -m even -n 0 | vqlm-search -q --method rtn -w 4 -a 16 --group 0 | vqlm-pack -q -o even.vqm
+	run -3 --separate-stderr vqlm-export --to awq -o out even.vqm
+	[[ "$stderr" == *"'decoder.layers.0.q_proj.weight': has 48 inputs in groups of 48, which no groups of 32, 64 or 128 cut evenly"* ]]
+	run -0 vqlm-export --to gptq --gptq-format v2 --verify -o out even.vqm
+	[[ "$output" == *"largest difference 0, promised 0"* ]]
+}
+
+@test "a damaged or cut model is refused (3)" {
+	local m size n
+	m=$(asym)
+	size=$(stat -c %s "$m")
+	for n in 0 100 5000 $((size / 2)) $((size - 1)); do
+		head -c "$n" "$m" >cut.vqm
+		run -3 --separate-stderr vqlm-export --to awq -o out cut.vqm
+		[[ "$stderr" == "vqlm-export: cut.vqm: "* ]]
+	done
+	cp "$m" bad.vqm
+	printf 'xxxx' | dd of=bad.vqm bs=1 seek=$((size / 2)) conv=notrunc status=none
+	run -3 --separate-stderr vqlm-export --to awq -o out bad.vqm
+	[[ "$stderr" == *"is damaged (SHA-256 differs)"* ]]
+	[ ! -e out ]
+}
+
+@test "a folder that is there is refused (4); --force replaces an earlier export and nothing else" {
+	local m
+	m=$(asym)
+	mkdir out
+	run -4 --separate-stderr vqlm-export --to awq -o out "$m"
+	[ "$stderr" = "vqlm-export: out: is there already; --force replaces it" ]
+	vqlm-export --to awq --force -o out/ "$m"
+	vqlm-export --to gptq --gptq-format v2 --force -o out "$m"
+	[ -e out/quantize_config.json ]
+	mkdir letters
+	echo dear >letters/mother
+	run -4 --separate-stderr vqlm-export --to awq --force -o letters "$m"
+	[[ "$stderr" == *"letters: holds files but no 'vqlm.json', so it is none of ours; will not replace it" ]]
+	[ "$(cat letters/mother)" = dear ]
+	mkdir out/inner
+	run -4 --separate-stderr vqlm-export --to awq --force -o out "$m"
+	[[ "$stderr" == *"holds 'inner', which is no plain file"* ]]
+	echo file >plain
+	run -4 --separate-stderr vqlm-export --to awq --force -o plain "$m"
+	[[ "$stderr" == *"plain: want a folder to replace"* ]]
+	[ -z "$(find . -name '*.part-*')" ]
+}
+
+@test "no room and no way to write are failures of the system (4) that leave nothing" {
+	local m
+	m=$(asym)
+	run -4 --separate-stderr vqlm-export --to awq -o absent/out "$m"
+	[[ "$stderr" == "vqlm-export: absent/out: cannot create a folder: "* ]]
+	run -4 --separate-stderr vqlm-export --to awq -o /proc/out "$m"
+	run -4 --separate-stderr vqlm-export --to awq -o out absent.vqm
+	# A file may have 1 MiB and no more.
+	run --separate-stderr bash -c "trap '' XFSZ; ulimit -f 1024; vqlm-export --to awq -o out '$m'"
+	[ "$status" -eq 4 ]
+	[[ "$stderr" == *"model.safetensors: cannot write: "* ]]
+	run -4 --separate-stderr bash -c "vqlm-export --to awq -o out '$m' >/dev/full"
+	[ -z "$(find . -name 'out*')" ]
+}
+
+@test "a wrong command line is refused (2) with what is wanted" {
+	wrong() {
+		run -2 --separate-stderr vqlm-export "${@:2}"
+		[[ "$stderr" == "vqlm-export: "*"$1"* ]] || { echo "$stderr"; false; }
+	}
+	wrong "want --to FORMAT" -o out m.vqm
+	wrong "--to wants one of awq|gptq" --to tar -o out m.vqm
+	wrong "want -o DIR" --to awq m.vqm
+	wrong "want -o DIR" --to awq -o - m.vqm
+	wrong "want one packed model, got 0" --to awq -o out
+	wrong "want one packed model, got 2" --to awq -o out a.vqm b.vqm
+	wrong "--gptq-format is for --to gptq" --to awq --gptq-format v2 -o out m.vqm
+	wrong "--gptq-format wants one of v1|v2" --to gptq --gptq-format v3 -o out m.vqm
+	wrong "are for --to compressed-tensors" --to awq --acts-as dynamic-int8 -o out m.vqm
+	wrong "--acts-as wants one of" --to awq --acts-as keep -o out m.vqm
+	wrong "--parts wants words of" --to awq --parts head -o out m.vqm
+	wrong "--shard-size wants a number" --to awq --shard-size 0 -o out m.vqm
+}
