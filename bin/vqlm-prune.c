@@ -9,7 +9,6 @@
 
 static struct vq_common common;
 static struct vq_prune_opts o;
-static int criterion;
 static const char *params;
 
 static const struct vq_opt opts[] = {
@@ -21,10 +20,29 @@ static const struct vq_opt opts[] = {
 	{"params", 0, VQ_OPT_STR, "N", &params, NULL,
 	 "instead: as many as bring the model nearest to N weights, as in 2.7B or 900M", 0, 0,
 	 NULL},
-	{"blocks", 0, VQ_OPT_STR, "LIST", &o.blocks, NULL, "instead: these, as in 20,24-26", 0, 0,
+	{"blocks", 0, VQ_OPT_STR, "LIST", &o.blocks, NULL,
+	 "instead: these, as in 20,24-26, without any score", 0, 0, NULL},
+	{"scores", 0, VQ_OPT_STR, "FILE", &o.scores, NULL,
+	 "take the scores, or the order of removal, from a CSV file", 0, 0, NULL},
+	{"criterion", 0, VQ_OPT_STR, "NAME", &o.criterion, NULL,
+	 "what a block is judged by, low goes first: " VQ_CRITERIA
+	 " (default: ppl with -d or --text, else magnitude)",
+	 0, 0, NULL},
+	{"data", 'd', VQ_OPT_STR, "DATA", &o.data, NULL,
+	 "samples: LLaVA conversation JSON or JSON Lines", 0, 0, NULL},
+	{"images", 0, VQ_OPT_STR, "DIR", &o.images, NULL,
+	 "folder that image names in DATA are relative to (default: that of DATA)", 0, 0, NULL},
+	{"text", 0, VQ_OPT_STR, "FILE", &o.text, NULL, "samples: crops of long lines of a text", 0,
+	 0, NULL},
+	{"samples", 0, VQ_OPT_U32, "N", &o.samples, "10", "samples, a seeded choice", 1, 65536,
 	 NULL},
-	{"criterion", 0, VQ_OPT_CHOICE, "NAME", &criterion, "magnitude",
-	 "what a block is judged by; low goes first", 0, 0, VQ_CRITERIA},
+	{"tokens", 0, VQ_OPT_U32, "N", &o.tokens, "128", "tokens of a crop of --text", 2, 65536,
+	 NULL},
+	{"answers", 0, VQ_OPT_FLAG, NULL, &o.answers, NULL,
+	 "ask for the tokens of the answers in DATA alone, not for every token of text", 0, 0,
+	 NULL},
+	{"iterative", 0, VQ_OPT_FLAG, NULL, &o.iterative, NULL,
+	 "remove one block at a time and score the others again", 0, 0, NULL},
 	{"no-keep", 0, VQ_OPT_FLAG, NULL, &o.no_keep, NULL,
 	 "the first four blocks and the last two may go too", 0, 0, NULL},
 	{"table", 0, VQ_OPT_FLAG, NULL, &o.table, NULL,
@@ -36,12 +54,13 @@ static const struct vq_opt opts[] = {
 static const struct vq_tool tool = {
 	"vqlm-prune",
 	"remove blocks of a model's decoder",
-	"[options] -m MODEL -n N > STREAM",
+	"[options] -m MODEL [-d DATA | --text FILE] -n N > STREAM",
 	"Scores the blocks (layers) of a model's decoder, removes those that matter least and\n"
 	"writes what is left as a model stream, which vqlm-calib -m - takes as a checkpoint.\n",
-	"  vqlm-prune -m llava-1.5-7b -n 6 | vqlm-calib -m - -d train.json | vqlm-entropy | \\\n"
-	"    vqlm-search -w 4 -a 4 | vqlm-pack > m.vqm\n"
-	"  vqlm-prune -m llava-1.5-7b --table > scores.csv\n",
+	"  vqlm-prune -m llava-1.5-7b -d train.json -n 6 | vqlm-calib -m - -d train.json | \\\n"
+	"    vqlm-entropy | vqlm-search -w 4 -a 4 | vqlm-pack > m.vqm\n"
+	"  vqlm-prune -m llava-1.5-7b -d train.json --table > scores.csv\n"
+	"  vqlm-prune -m llava-1.5-7b --scores scores.csv --params 5.5B -o pruned.vqs\n",
 	opts,
 	&common,
 	1};
@@ -63,6 +82,37 @@ static uint64_t parse_params(const char *s)
 	return *end || !(v * unit >= 1 && v * unit <= 1e15) ? 0 : (uint64_t)(v * unit + 0.5);
 }
 
+/* What the blocks are judged by, and what that needs. */
+static int check_scores(void)
+{
+	const struct vq_criterion *c = vq_prune_criterion(&o);
+	int samples = o.data || o.text;
+
+	if (!c)
+		return vq_cli_usage(&tool, "--criterion wants %s; got '%s'", VQ_CRITERIA,
+				    o.criterion);
+	if ((o.blocks || o.scores) && (o.criterion || samples || o.iterative))
+		return vq_cli_usage(&tool,
+				    "%s wants no criterion, samples or --iterative beside it",
+				    o.blocks ? "--blocks" : "--scores");
+	if (o.blocks && o.scores)
+		return vq_cli_usage(&tool, "--blocks wants no --scores beside it");
+	if (o.data && o.text)
+		return vq_cli_usage(&tool, "one of -d and --text is wanted, got both");
+	if ((o.images || o.answers) && !o.data)
+		return vq_cli_usage(&tool, "--%s wants -d DATA", o.images ? "images" : "answers");
+	if (o.table && o.iterative)
+		return vq_cli_usage(&tool, "--table wants no --iterative beside it");
+	if (c->needs_samples && !samples && !o.blocks && !o.scores)
+		return vq_cli_usage(&tool, "--criterion %s wants samples: -d DATA or --text FILE",
+				    c->name);
+	if (!c->needs_samples && samples)
+		return vq_cli_usage(&tool,
+				    "--criterion %s looks at no samples; -d or --text is too much",
+				    c->name);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct vq_err err = {0};
@@ -81,7 +131,8 @@ int main(int argc, char **argv)
 		return vq_cli_usage(
 			&tool, "--params wants a number of weights, as in 2.7B or 900M; got '%s'",
 			params);
-	o.criterion = vq_criteria[criterion].name;
+	if ((rc = check_scores()))
+		return rc;
 	o.seed = common.seed;
 	o.output = common.output;
 	o.level = common.level;

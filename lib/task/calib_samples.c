@@ -11,7 +11,7 @@
 int vq_calib_samples(struct vq_calib *c, struct vq_err *err)
 {
 	const struct vq_calib_opts *o = c->o;
-	uint32_t *pick = NULL, i;
+	uint32_t i;
 	int rc = vq_dataset_open(&c->data, o->data, o->images, err);
 
 	if (rc >= 0 && o->n > c->data.n)
@@ -21,18 +21,16 @@ int vq_calib_samples(struct vq_calib *c, struct vq_err *err)
 		rc = vq_model_tokenizer(&c->tok, c->ckpt, err);
 	if (rc < 0)
 		return rc;
-	pick = vq_alloc(o->n, sizeof(*pick), err);
+	c->picks = vq_alloc(o->n, sizeof(*c->picks), err);
 	c->meta.ids = vq_calloc(o->n, sizeof(*c->meta.ids), err);
 	c->run.prompts = vq_calloc(o->n, sizeof(*c->run.prompts), err);
-	if (!pick || !c->meta.ids || !c->run.prompts) {
-		rc = VQ_E_SYS;
-		goto out;
-	}
+	if (!c->picks || !c->meta.ids || !c->run.prompts)
+		return VQ_E_SYS;
 	c->meta.n = c->run.n = o->n;
 	memcpy(c->meta.data_sha256, c->data.sha256, sizeof(c->data.sha256));
-	rc = vq_rng_choose(vq_rng_new(o->seed, "calib"), c->data.n, o->n, pick, err);
+	rc = vq_rng_choose(vq_rng_new(o->seed, "calib"), c->data.n, o->n, c->picks, err);
 	for (i = 0; i < o->n && rc >= 0; i++) {
-		const struct vq_item *it = &c->data.items[pick[i]];
+		const struct vq_item *it = &c->data.items[c->picks[i]];
 		struct vq_err sub = {0};
 		char *image = vq_dataset_image(&c->data, it, &sub);
 
@@ -50,8 +48,6 @@ int vq_calib_samples(struct vq_calib *c, struct vq_err *err)
 			rc = VQ_E_SYS;
 		c->meta.n_tokens += c->run.prompts[i].n_tokens;
 	}
-out:
-	vq_free(pick);
 	return rc;
 }
 
@@ -62,6 +58,7 @@ void vq_calib_samples_free(struct vq_calib *c)
 	for (i = 0; c->run.prompts && i < c->run.n; i++)
 		vq_prompt_free(&c->run.prompts[i]);
 	vq_free(c->run.prompts);
+	vq_free(c->picks);
 	vq_tokenizer_free(c->tok);
 	vq_dataset_close(&c->data);
 }

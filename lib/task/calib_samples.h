@@ -15,6 +15,7 @@ struct vq_calib {
 	struct vq_ckpt *ckpt;
 	struct vq_config cfg;
 	struct vq_dataset data;
+	uint32_t *picks; /* [run.n] items of data, ascending */
 	struct vq_tokenizer *tok;
 	struct vq_calib_meta meta;
 	struct vq_calib_run run; /* the prompts are here */

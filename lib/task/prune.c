@@ -12,12 +12,17 @@
 #include "stream/history.h"
 #include "task/calib_weights.h"
 #include "task/model_head.h"
+#include "task/prune_file.h"
+#include "task/prune_run.h"
 #include "task/prune_score.h"
 
 struct job {
 	const struct vq_prune_opts *o;
+	const struct vq_criterion *criterion; /* NULL: by hand, or from a file */
 	struct vq_ckpt *ckpt;
 	struct vq_config cfg;
+	struct vq_prune_samples samples;
+	struct vq_prune_run run;
 	struct vq_prune_job seen;
 	struct vq_blocks kept;
 	struct vq_str table; /* of scores; empty by hand */
@@ -33,27 +38,57 @@ static int all_blocks(struct vq_blocks *b, uint32_t n, struct vq_err *err)
 	return VQ_OK;
 }
 
+/* The scores of the blocks that are there; what they are is added to the table. */
+static int score_blocks(struct job *j, const struct vq_blocks *alive, double *score,
+			struct vq_err *err)
+{
+	int rc = j->criterion ? j->criterion->score(&j->seen, alive, score, err)
+			      : vq_prune_file(j->o->scores, alive->n, score, err);
+
+	return rc < 0 ? rc : vq_prune_table(&j->seen, j->criterion, alive, score, &j->table, err);
+}
+
+/* One round: `go` blocks of j->kept leave it. */
+static int remove_lowest(struct job *j, uint32_t go, double *score, uint32_t *order,
+			 struct vq_err *err)
+{
+	struct vq_blocks left = {0};
+	int rc = score_blocks(j, &j->kept, score, err);
+
+	if (rc < 0)
+		return rc;
+	vq_prune_order(score, j->kept.n, order);
+	rc = vq_prune_choose(j->o, &j->kept, order, j->cfg.decoder.n_layers, go, &left, err);
+	if (rc == VQ_OK) {
+		vq_blocks_free(&j->kept);
+		j->kept = left;
+	}
+	return rc;
+}
+
 static int choose_by_score(struct job *j, struct vq_err *err)
 {
-	uint32_t n = j->cfg.decoder.n_layers, go = 0, *order;
+	uint32_t n = j->cfg.decoder.n_layers, go = 0, step, *order;
 	double *score;
-	struct vq_blocks alive = {0};
 	int rc = j->o->table ? VQ_OK : vq_prune_count(j->o, &j->cfg, &go, err);
 
+	if (rc == VQ_OK && j->criterion && j->criterion->needs_samples) {
+		rc = vq_prune_samples_open(&j->samples, j->o, j->ckpt, &j->cfg, err);
+		if (rc == VQ_OK)
+			rc = vq_prune_run_open(&j->run, &j->cfg, j->ckpt, &j->samples, err);
+		j->seen.run = &j->run;
+	}
 	if (rc < 0)
 		return rc;
 	score = vq_alloc(n, sizeof(*score), err);
 	order = vq_alloc(n, sizeof(*order), err);
-	rc = score && order ? all_blocks(&alive, n, err) : VQ_E_SYS;
-	if (rc == VQ_OK)
-		rc = vq_criterion_by_name(j->o->criterion)->score(&j->seen, &alive, score, err);
-	if (rc >= 0)
-		rc = vq_prune_table(&j->seen, &alive, score, &j->table, err);
-	if (rc >= 0) {
-		vq_prune_order(score, n, order);
-		rc = vq_prune_choose(j->o, order, n, go, &j->kept, err);
-	}
-	vq_blocks_free(&alive);
+	rc = score && order ? all_blocks(&j->kept, n, err) : VQ_E_SYS;
+	do {
+		step = j->o->iterative && go ? 1 : go;
+		if (rc == VQ_OK)
+			rc = remove_lowest(j, step, score, order, err);
+		go -= step;
+	} while (rc == VQ_OK && go > 0);
 	vq_free(order);
 	vq_free(score);
 	return rc;
@@ -69,30 +104,55 @@ static const json_t *earlier(const struct vq_ckpt *k, uint32_t n_layers)
 	return json_array_size(json_object_get(p, "kept")) == n_layers ? p : NULL;
 }
 
+/* What else determined the choice. */
+static int put_choice(const struct job *j, json_t *params)
+{
+	const struct vq_prune_opts *o = j->o;
+	const char *name = j->criterion ? j->criterion->name : o->scores ? "scores" : "hand";
+	char sha[VQ_SHA256_HEX];
+	int bad = json_object_set_new(params, "criterion", json_string(name));
+
+	if (j->table.n) {
+		vq_sha256_of(j->table.s, j->table.n, sha);
+		bad |= json_object_set_new(params, "scores_sha256", json_string(sha));
+	}
+	if (o->iterative)
+		bad |= json_object_set_new(params, "iterative", json_true());
+	if (o->no_keep && !o->blocks)
+		bad |= json_object_set_new(params, "no_keep", json_true());
+	if (!j->samples.n)
+		return bad;
+	bad |= json_object_set_new(params, "data_sha256", json_string(j->samples.sha256));
+	bad |= json_object_set_new(params, "samples", json_integer(j->samples.n));
+	bad |= json_object_set_new(params, "seed", json_integer((json_int_t)o->seed));
+	if (o->answers)
+		bad |= json_object_set_new(params, "answers", json_true());
+	if (o->text)
+		bad |= json_object_set_new(params, "tokens", json_integer(o->tokens));
+	return bad;
+}
+
 static json_t *make_params(const struct job *j, struct vq_err *err)
 {
 	const json_t *before = earlier(j->ckpt, j->cfg.decoder.n_layers);
 	json_t *kept = json_array(), *params = NULL;
-	char sha[VQ_SHA256_HEX];
 	uint64_t weights;
 	uint32_t i;
+	int bad = 0;
 
 	if (vq_prune_params(&j->cfg, j->kept.n, &weights, err) < 0)
 		goto out;
 	for (i = 0; i < j->kept.n; i++) {
 		const json_t *old = json_array_get(json_object_get(before, "kept"), j->kept.v[i]);
 
-		(void)!json_array_append_new(
+		bad |= json_array_append_new(
 			kept, json_integer(old ? json_integer_value(old) : j->kept.v[i]));
 	}
-	vq_sha256_of(j->table.s, j->table.n, sha);
-	params = json_pack("{s:s, s:I, s:I, s:O, s:s*}", "criterion",
-			   j->table.n ? j->o->criterion : "hand", "n_blocks",
+	params = json_pack("{s:I, s:I, s:O}", "n_blocks",
 			   before ? json_integer_value(json_object_get(before, "n_blocks"))
 				  : (json_int_t)j->cfg.decoder.n_layers,
-			   "params", (json_int_t)weights, "kept", kept, "scores_sha256",
-			   j->table.n ? sha : NULL);
-	if (!params || json_array_size(kept) != j->kept.n) {
+			   "params", (json_int_t)weights, "kept", kept);
+	if (!params || bad || put_choice(j, params)) {
 		json_decref(params);
 		params = NULL;
 		vq_fail(err, VQ_E_SYS, "memory: cannot have the header");
@@ -110,10 +170,11 @@ static int put_stream(struct job *j, struct vq_writer *w, struct vq_err *err)
 	int rc = VQ_E_SYS;
 
 	cut.decoder.n_layers = j->kept.n;
+	/* Without samples no kernel and no BLAS had a part in it. */
 	if (params)
 		header = vq_model_header(j->ckpt, "vqlm-prune", params,
-					 j->table.n ? vq_cpu_name() : NULL,
-					 j->table.n ? vq_blas_core() : NULL, err);
+					 j->samples.n ? vq_cpu_name() : NULL,
+					 j->samples.n ? vq_blas_core() : NULL, err);
 	if (header)
 		rc = vq_writer_begin(w, header, err);
 	json_decref(header);
@@ -155,7 +216,9 @@ int vq_prune(const struct vq_prune_opts *o, struct vq_err *err)
 
 	if (rc >= 0)
 		rc = vq_config_from_ckpt(&j.cfg, j.ckpt, o->template_name, err);
-	j.seen = (struct vq_prune_job){o, j.ckpt, &j.cfg};
+	j.seen = (struct vq_prune_job){o, j.ckpt, &j.cfg, NULL};
+	if (!o->blocks && !o->scores)
+		j.criterion = vq_prune_criterion(o);
 	if (rc >= 0 && o->blocks)
 		rc = vq_prune_by_hand(o, j.cfg.decoder.n_layers, &j.kept, err);
 	else if (rc >= 0)
@@ -167,6 +230,8 @@ int vq_prune(const struct vq_prune_opts *o, struct vq_err *err)
 			j.cfg.decoder.n_layers, vq_now() - t0, (double)vq_peak_anon() / 1048576.0);
 	vq_blocks_free(&j.kept);
 	vq_str_free(&j.table);
+	vq_prune_run_close(&j.run);
+	vq_prune_samples_close(&j.samples);
 	vq_ckpt_close(j.ckpt);
 	return rc;
 }

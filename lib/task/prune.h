@@ -7,8 +7,10 @@
  *   n_blocks   blocks of the checkpoint that pruning began with
  *   kept       which of those are left, ascending: block i of this model is block kept[i] of that one
  *   params     weights of this model
- *   criterion  name, or "hand"
- *   scores_sha256, seed, data_sha256   where there are scores, and samples */
+ *   criterion  name, "scores" (a file) or "hand"
+ *   scores_sha256   of the table of scores, one after the other where it is iterative; not by hand
+ *   iterative, no_keep   true where that was asked
+ *   samples, tokens, seed, data_sha256   where there are samples; tokens where they are of a text */
 #ifndef VQ_TASK_PRUNE_H
 #define VQ_TASK_PRUNE_H
 
@@ -19,13 +21,20 @@ struct vq_ckpt;
 
 struct vq_prune_opts {
 	const char *model, *template_name;
-	const char *criterion; /* a name of vq_criteria */
+	const char *
+		criterion; /* a name of vq_criteria; NULL: ppl where there are samples, magnitude without */
+	const char *scores; /* a file of them instead (task/prune_file.h) */
+	/* Samples (task/prune_samples.h): of a data set, or of a text; both NULL: none. */
+	const char *data, *images, *text;
+	uint32_t samples, tokens;
+	int answers; /* of a data set, ask for the tokens of the answers alone */
 	/* How many go, one of these; n 0, ratio 0, params 0 and blocks NULL where it is not asked so. */
 	uint32_t n;
 	double ratio;
 	uint64_t params;
 	const char *blocks; /* "20,24-26": those */
 	int no_keep;        /* the first four and the last two may go too */
+	int iterative;      /* one at a time, the rest scored anew */
 	int table;          /* print the scores instead */
 	uint64_t seed;
 	const char *output; /* NULL: standard output */
@@ -56,10 +65,10 @@ int vq_prune_keeps(uint32_t i, uint32_t n);
 VQ_MUST_CHECK int vq_prune_count(const struct vq_prune_opts *o, const struct vq_config *c,
 				 uint32_t *n, struct vq_err *err);
 
-/* What is left of n_blocks when the first n in order go that may.  kept is given. */
-VQ_MUST_CHECK int vq_prune_choose(const struct vq_prune_opts *o, const uint32_t *order,
-				  uint32_t n_blocks, uint32_t n, struct vq_blocks *kept,
-				  struct vq_err *err);
+/* What is left of the blocks of `alive` when the first n go that may; order: positions in alive.  kept is given. */
+VQ_MUST_CHECK int vq_prune_choose(const struct vq_prune_opts *o, const struct vq_blocks *alive,
+				  const uint32_t *order, uint32_t n_blocks, uint32_t n,
+				  struct vq_blocks *kept, struct vq_err *err);
 
 /* What is left of n_blocks without those of o->blocks.  kept is given. */
 VQ_MUST_CHECK int vq_prune_by_hand(const struct vq_prune_opts *o, uint32_t n_blocks,

@@ -124,37 +124,38 @@ int vq_prune_count(const struct vq_prune_opts *o, const struct vq_config *c, uin
 	return check_count(o, all, *n, o->n ? "-n" : o->ratio > 0 ? "--ratio" : "--params", err);
 }
 
-/* kept: the blocks whose mark is 0. */
-static int take_unmarked(const unsigned char *gone, uint32_t n_blocks, struct vq_blocks *kept,
-			 struct vq_err *err)
+/* kept: the blocks of `from` [n], ascending, whose mark is 0; from NULL: 0..n-1. */
+static int take_unmarked(const unsigned char *gone, const uint32_t *from, uint32_t n,
+			 struct vq_blocks *kept, struct vq_err *err)
 {
 	uint32_t i;
 
-	kept->v = vq_alloc(n_blocks, sizeof(*kept->v), err);
+	kept->v = vq_alloc(n, sizeof(*kept->v), err);
 	kept->n = 0;
 	if (!kept->v)
 		return VQ_E_SYS;
-	for (i = 0; i < n_blocks; i++)
+	for (i = 0; i < n; i++)
 		if (!gone[i])
-			kept->v[kept->n++] = i;
+			kept->v[kept->n++] = from ? from[i] : i;
 	return VQ_OK;
 }
 
-int vq_prune_choose(const struct vq_prune_opts *o, const uint32_t *order, uint32_t n_blocks,
-		    uint32_t n, struct vq_blocks *kept, struct vq_err *err)
+int vq_prune_choose(const struct vq_prune_opts *o, const struct vq_blocks *alive,
+		    const uint32_t *order, uint32_t n_blocks, uint32_t n, struct vq_blocks *kept,
+		    struct vq_err *err)
 {
-	unsigned char *gone = vq_calloc(n_blocks, 1, err);
+	unsigned char *gone = vq_calloc(alive->n, 1, err);
 	uint32_t i;
 	int rc = gone ? VQ_OK : VQ_E_SYS;
 
-	for (i = 0; rc == VQ_OK && i < n_blocks && n > 0; i++) {
-		if (!o->no_keep && vq_prune_keeps(order[i], n_blocks))
+	for (i = 0; rc == VQ_OK && i < alive->n && n > 0; i++) {
+		if (!o->no_keep && vq_prune_keeps(alive->v[order[i]], n_blocks))
 			continue;
 		gone[order[i]] = 1;
 		n--;
 	}
 	if (rc == VQ_OK)
-		rc = take_unmarked(gone, n_blocks, kept, err);
+		rc = take_unmarked(gone, alive->v, alive->n, kept, err);
 	vq_free(gone);
 	return rc;
 }
@@ -216,7 +217,7 @@ int vq_prune_by_hand(const struct vq_prune_opts *o, uint32_t n_blocks, struct vq
 			     "20,24-26; got '%s'",
 			     n_blocks - 1, o->blocks);
 	if (rc == VQ_OK)
-		rc = take_unmarked(gone, n_blocks, kept, err);
+		rc = take_unmarked(gone, NULL, n_blocks, kept, err);
 	vq_free(gone);
 	return rc;
 }

@@ -1,15 +1,20 @@
 /* The table of criteria, and scores as text. */
 #include "task/prune_score.h"
 
+#include <ctype.h>
 #include <string.h>
 
 const struct vq_criterion vq_criteria[] = {
-	{"magnitude", vq_score_magnitude},
+	{"ppl", 1, 1, vq_score_ppl},
+	{"magnitude", 0, 0, vq_score_magnitude},
+	{"cosine", 1, 0, vq_score_cosine},
+	{"angular", 1, 0, vq_score_angular},
 };
 const size_t vq_n_criteria = sizeof(vq_criteria) / sizeof(vq_criteria[0]);
 
-const struct vq_criterion *vq_criterion_by_name(const char *name)
+const struct vq_criterion *vq_prune_criterion(const struct vq_prune_opts *o)
 {
+	const char *name = o->criterion ? o->criterion : o->data || o->text ? "ppl" : "magnitude";
 	size_t i;
 
 	for (i = 0; i < vq_n_criteria; i++)
@@ -18,14 +23,46 @@ const struct vq_criterion *vq_criterion_by_name(const char *name)
 	return NULL;
 }
 
-int vq_prune_table(const struct vq_prune_job *j, const struct vq_blocks *alive, const double *score,
-		   struct vq_str *out, struct vq_err *err)
+/* The name of a file up to its first dot, in letters, digits and _. */
+static void put_stem(struct vq_str *out, const char *path)
+{
+	const char *slash = strrchr(path, '/'), *p = slash ? slash + 1 : path;
+
+	for (; *p && *p != '.'; p++)
+		vq_str_printf(out, "%c", isalnum((unsigned char)*p) ? *p : '_');
+}
+
+static int removal_table(const struct vq_prune_job *j, const struct vq_blocks *alive,
+			 const double *score, struct vq_str *out, struct vq_err *err)
+{
+	uint64_t params;
+	uint32_t i;
+	int rc = vq_prune_params(j->cfg, alive->n - 1, &params, err);
+
+	vq_str_puts(out, "removed_block,ppl_");
+	put_stem(out, j->o->data ? j->o->data : j->o->text);
+	vq_str_puts(out, ",num_calib_data,params\n");
+	for (i = 0; rc == VQ_OK && i < alive->n; i++)
+		vq_str_printf(out, "%u,%.17g,%u,%llu\n", alive->v[i], score[i], j->o->samples,
+			      (unsigned long long)params);
+	return rc;
+}
+
+int vq_prune_table(const struct vq_prune_job *j, const struct vq_criterion *c,
+		   const struct vq_blocks *alive, const double *score, struct vq_str *out,
+		   struct vq_err *err)
 {
 	uint32_t i;
+	int rc = VQ_OK;
 
-	(void)j;
-	vq_str_puts(out, "block_name,block_score\n");
-	for (i = 0; i < alive->n; i++)
-		vq_str_printf(out, "model.layers.%u,%.17g\n", alive->v[i], score[i]);
-	return out->failed ? vq_fail(err, VQ_E_SYS, "memory: cannot have the table") : VQ_OK;
+	if (c && c->is_removal) {
+		rc = removal_table(j, alive, score, out, err);
+	} else {
+		vq_str_puts(out, "block_name,block_score\n");
+		for (i = 0; i < alive->n; i++)
+			vq_str_printf(out, "model.layers.%u,%.17g\n", alive->v[i], score[i]);
+	}
+	if (rc == VQ_OK && out->failed)
+		rc = vq_fail(err, VQ_E_SYS, "memory: cannot have the table");
+	return rc;
 }

@@ -141,6 +141,153 @@ history_of() { vqlm-ls --json "$1" | jq -c 'select(.header) | .header.history[-1
 	cmp <(records p.vqs) <(records h.vqs)
 }
 
+# A text whose lines are long enough, and some that are not.
+a_text() {
+	jq -r '.[].conversations[0].value' "$ROOT/$CALIB" | grep -v '<image>' | paste -sd ' ' | fold -w 900 >text.txt
+	printf 'short\n\nshorter' >>text.txt
+}
+
+@test "the criteria that look at samples print a score a block, the same for 1 to 3 threads, in the published columns" {
+	a_text
+	for opt in "-d $ROOT/$CALIB --samples 6" "-d $ROOT/$CALIB --samples 6 --answers" "--text text.txt --samples 3 --tokens 64"; do
+		for c in ppl cosine angular; do
+			for t in 1 2 3 1; do
+				# shellcheck disable=SC2086 # options are words
+				vqlm-prune -q -t $t -m "$DEMO/mini-llava" $opt --criterion $c --table | tee scores.csv | sha256sum
+			done >sums
+			[ "$(sort -u sums | wc -l)" -eq 1 ]
+			[ "$(tail -n +2 scores.csv | wc -l)" -eq 5 ]
+			case $c in
+			ppl) [[ "$(head -1 scores.csv)" =~ ^removed_block,ppl_(llava_train_calib_CQM_A|text),num_calib_data,params$ ]] ;;
+			*) [ "$(head -1 scores.csv)" = block_name,block_score ] ;;
+			esac
+			awk -F, 'NR > 1 && !($2 > 0 && $2 < 1e30) { exit 1 }' scores.csv
+		done
+	done
+	# ppl is the default with samples; another seed draws others.
+	cmp <(vqlm-prune -q -m "$DEMO/mini-llava" --text text.txt --table) <(vqlm-prune -q -m "$DEMO/mini-llava" --text text.txt --criterion ppl --table)
+	! cmp -s <(vqlm-prune -q -m "$DEMO/mini-llava" --text text.txt --table) <(vqlm-prune -q -S 2 -m "$DEMO/mini-llava" --text text.txt --table)
+}
+
+@test "the table's perplexity without a block is that of the pruned model, and of the model's stream" {
+	vqlm-prune -q -m "$DEMO/mini-llava" -d "$ROOT/$CALIB" --samples 6 --answers --table >scores.csv
+	vqlm-calib -q -m "$DEMO/mini-llava" -n 0 | vqlm-prune -q -m - -d "$ROOT/$CALIB" --samples 6 --answers --table >again.csv
+	cmp scores.csv again.csv
+	# Without block 2 and then block 1 (2 of what is left is 3): in both orders the same model.
+	one=$(vqlm-prune -q -m "$DEMO/mini-llava" --blocks 2 | vqlm-prune -q -m - -d "$ROOT/$CALIB" --samples 6 --answers --table | awk -F, '$1 == 3 { print $2 }')
+	two=$(vqlm-prune -q -m "$DEMO/mini-llava" --blocks 4 | vqlm-prune -q -m - -d "$ROOT/$CALIB" --samples 6 --answers --table | awk -F, '$1 == 2 { print $2 }')
+	[ "$one" = "$two" ]
+}
+
+@test "one at a time: after each removal the rest is scored anew" {
+	local model="$DEMO/mini-llava" opt=(-d "$ROOT/$CALIB" --samples 8 --answers --no-keep)
+	vqlm-prune -q -m "$model" "${opt[@]}" -n 3 --iterative -o i.vqs
+	[ "$(history_of i.vqs | jq -c '[.criterion, .iterative, .no_keep, .answers, .samples, .seed]')" = '["ppl",true,true,true,8,0]' ]
+	vqlm-prune -q -m "$model" "${opt[@]}" -n 1 \
+		| vqlm-prune -q -m - "${opt[@]}" -n 1 \
+		| vqlm-prune -q -m - "${opt[@]}" -n 1 -o s.vqs
+	cmp <(records i.vqs) <(records s.vqs)
+	[ "$(history_of i.vqs | jq -c .kept)" = "$(history_of s.vqs | jq -c .kept)" ]
+	# For one block it is the same as at once.
+	cmp <(vqlm-prune -q -m "$model" "${opt[@]}" -n 1 | vqlm-ls --json - | tail -n +2) <(vqlm-prune -q -m "$model" "${opt[@]}" -n 1 --iterative | vqlm-ls --json - | tail -n +2)
+}
+
+@test "scores that --table printed choose the same blocks from a file" {
+	ten_blocks
+	vqlm-prune -q -m m --table >scores.csv
+	vqlm-prune -q -m m --scores scores.csv -n 3 -o a.vqs
+	vqlm-prune -q -m m -n 3 -o b.vqs
+	cmp <(records a.vqs) <(records b.vqs)
+	[ "$(history_of a.vqs | jq -r .criterion)" = scores ]
+	[ "$(history_of a.vqs | jq -r .scores_sha256)" = "$(history_of b.vqs | jq -r .scores_sha256)" ]
+	cmp scores.csv <(vqlm-prune -q -m m --scores scores.csv --table)
+}
+
+@test "the six published folders: every file of one gives its order and its kept blocks" {
+	need_data pruning
+	"$BUILD/bench/make_ckpt" --tokenizer "$DEMO/mini-llava" --text-only --layers 32 --hidden 32 --inter 32 --heads 2 --kv-heads 2 tiny m >/dev/null
+	local model criterion folder file n files=0
+	for model in vicuna-7b-v1.3 llama-1-7b; do
+		for criterion in ppl taylor magnitude; do
+			folder=$DATA/pruning/$model/$criterion
+			tr ',' '\n' <"$folder/block_order.csv" | tr -d '\r' >order
+			[ "$(wc -l <order)" -ge 31 ]
+			for n in 6 15 20; do
+				# The rule by hand: the first n in order that may go.
+				comm -23 <(seq 0 31 | sort) <(grep -vxE '0|1|2|3|30|31' order | head -$n | sort) | sort -n | jq -cs . >want
+				for file in "$folder"/*.csv; do
+					vqlm-prune -q -m m --scores "$file" -n $n | vqlm-ls --json - | jq -c 'select(.header) | .header.history[-1].params.kept' >got
+					cmp want got || { echo "$file, $n removed"; false; }
+					files=$((files + 1))
+				done
+			done
+			# Without the rule the order itself: block after block.
+			for file in "$folder"/*.csv; do
+				vqlm-prune -q -m m --scores "$file" -n 7 --no-keep | vqlm-ls --json - | jq -c 'select(.header) | .header.history[-1].params.kept' >got
+				[ "$(cat got)" = "$(comm -23 <(seq 0 31 | sort) <(head -7 order | sort) | sort -n | jq -cs .)" ]
+			done
+			vqlm-prune -q -m m --scores "$folder/block_order.csv" --table | tail -n +2 | sort -t, -g -k2,2 | sed 's/model.layers.//; s/,.*//' >again
+			diff <(sed '$a\' order) again
+		done
+	done
+	figure "published scores: $files choices of kept blocks as published"
+	[ "$files" -eq 78 ]
+}
+
+@test "nine tensors' scores add up to the published score of a block" {
+	need_data pruning
+	"$BUILD/bench/make_ckpt" --tokenizer "$DEMO/mini-llava" --text-only --layers 32 --hidden 32 --inter 32 --heads 2 --kv-heads 2 tiny m >/dev/null
+	for folder in "$DATA"/pruning/*-7b*/{taylor,magnitude}; do
+		[ "$(grep -c 'model.layers.5\.' "$folder/weight_score.csv")" -eq 9 ]
+		vqlm-prune -q -m m --scores "$folder/block_score_all.csv" --table >all.csv
+		for file in weight_score block_score_detail; do
+			vqlm-prune -q -m m --scores "$folder/$file.csv" --table \
+				| paste -d, - all.csv \
+				| awk -F, 'NR > 1 { d = $2 / $4 - 1; if (d < 0) d = -d; if (d > 2e-7) exit 1; n++ } END { exit n != 32 }'
+		done
+	done
+}
+
+@test "data, texts and score files that will not do are refused (3), absent ones fail (4)" {
+	a_text
+	refused() {
+		local status=$1 say=$2
+		shift 2
+		run "-$status" --separate-stderr vqlm-prune -q -m "$DEMO/mini-llava" -o x --no-keep -n 1 "$@"
+		[[ "$stderr" == "vqlm-prune: $say"* ]] || { echo "$* -> $stderr"; false; }
+		[ ! -e x ] && [ ! -e x.part ]
+	}
+	refused 3 "text.txt: want 10000 lines of at least 128 tokens (--samples, --tokens), got " --text text.txt --samples 10000
+	refused 2 "--tokens: the model reads at most " --text text.txt --tokens 60000
+	refused 4 "nope.txt: cannot open" --text nope.txt
+	refused 4 "nope.json: " -d nope.json
+	refused 3 "$ROOT/$CALIB: want 300 samples" -d "$ROOT/$CALIB" --samples 300
+	jq '[.[:12][] | .conversations = [.conversations[0]]]' "$ROOT/$CALIB" >questions.json
+	refused 3 "questions.json: the samples have no answers" -d questions.json --images "$DEMO/mini-sqa" --answers
+	refused 4 "nope.csv: cannot open" --scores nope.csv
+	echo nonsense >bad.csv
+	refused 3 "bad.csv: line 1: want the columns of --table or of a published file" --scores bad.csv
+	: >empty.txt
+	refused 3 "empty.txt: want 10 lines of at least 128 tokens" --text empty.txt
+}
+
+@test "mini-llava without the block that its answers need least: in W4A4 by rounding it still answers" {
+	local b acc calib=(-d "$ROOT/$CALIB" --samples 64 --answers)
+	vqlm-prune -q -m "$DEMO/mini-llava" "${calib[@]}" --table >scores.csv
+	accuracy() { vqlm-infer -q -m "$1" -d "$DEMO/mini-sqa/llava_val_CQM-A.json" | vqlm-eval -r "$DEMO/mini-sqa/problems.json" --format tsv | awk -F'\t' '$1 == "Avg" { print $4 }'; }
+	for b in 0 1 2 3 4; do
+		vqlm-prune -q -m "$DEMO/mini-llava" --blocks $b -o p.vqs
+		figure "mini-llava without block $b: perplexity of answers $(awk -F, -v b=$b '$1 == b { print $2 }' scores.csv), validation accuracy $(accuracy p.vqs) %"
+	done
+	vqlm-prune -q -m "$DEMO/mini-llava" "${calib[@]}" --no-keep -n 1 \
+		| vqlm-calib -q -m - -n 0 \
+		| vqlm-search -q --method rtn -w 4 -a 4 \
+		| vqlm-pack -q -o p.vqm
+	acc=$(accuracy p.vqm)
+	figure "four of five blocks, W4A4 by rounding: validation accuracy $acc %"
+	awk -v a="$acc" 'BEGIN { exit !(a >= 85) }'
+}
+
 @test "wrong command lines are refused (2), each with its reason" {
 	ten_blocks
 	refused() {
@@ -163,7 +310,19 @@ history_of() { vqlm-ls --json "$1" | jq -c 'select(.header) | .header.history[-1
 	for p in x 0 1T 2.7G -1 "" 1e40; do refused "--params wants a number of weights" -m m --params "$p"; done
 	refused "--params: want 1..4" -m m --params 1
 	for b in x 10 1-0 0-9 1,1 ""; do refused "--blocks wants blocks of 0..9" -m m --blocks "$b"; done
-	refused "" -m m -n 1 --criterion beauty
+	refused "--criterion wants ppl|magnitude|cosine|angular" -m m -n 1 --criterion beauty
+	for c in ppl cosine angular; do refused "--criterion $c wants samples: -d DATA or --text FILE" -m m -n 1 --criterion $c; done
+	refused "--criterion magnitude looks at no samples" -m m -n 1 --criterion magnitude --text x
+	refused "one of -d and --text is wanted, got both" -m m -n 1 --text x -d y
+	refused "--images wants -d DATA" -m m -n 1 --text x --images y
+	refused "--answers wants -d DATA" -m m -n 1 --text x --answers
+	refused "--blocks wants no criterion" -m m --blocks 1 -d x
+	refused "--blocks wants no criterion" -m m --blocks 1 --iterative
+	refused "--scores wants no criterion" -m m -n 1 --scores x --criterion ppl
+	refused "--blocks wants no --scores" -m m --blocks 1 --scores x
+	refused "--table wants no --iterative" -m m --table --iterative
+	for n in 0 x 65537; do refused "" -m m -n 1 --text x --samples $n; done
+	for n in 1 x 65537; do refused "" -m m -n 1 --text x --tokens $n; done
 	refused "--template: want " -m m -n 1 --template nope
 	refused "stray argument" -m m -n 1 stray || refused "" -m m -n 1 stray
 }
