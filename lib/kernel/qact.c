@@ -69,7 +69,7 @@ int vq_qact_alloc(struct vq_qact *a, size_t n_rows, uint32_t n, const struct vq_
 		  struct vq_err *err)
 {
 	struct vq_qact t = {0};
-	size_t n_q, n_scales;
+	size_t n_q, n_scales, i;
 
 	if (g->bits < 2 || g->bits > 8)
 		return vq_fail(err, VQ_E_DATA, "activations: want 2..8 bits, got %u", g->bits);
@@ -82,13 +82,15 @@ int vq_qact_alloc(struct vq_qact *a, size_t n_rows, uint32_t n, const struct vq_
 	if (vq_mul_size(&n_q, n_rows, t.stride) < 0 ||
 	    vq_mul_size(&n_scales, n_rows, t.n_groups) < 0)
 		return vq_fail(err, VQ_E_DATA, "activations: %zu x %u is too large", n_rows, n);
-	t.q = vq_calloc(n_q, 1, err);
+	t.q = vq_alloc(n_q, 1, err);
 	t.scale = t.q ? vq_alloc_f32(n_scales, err) : NULL;
 	t.zero = t.scale ? vq_alloc(n_scales, sizeof(int32_t), err) : NULL;
 	if (!t.zero) {
 		vq_qact_free(&t);
 		return VQ_E_SYS;
 	}
+	for (i = 0; t.stride > n && i < n_rows; i++)
+		memset(t.q + i * t.stride + n, 0, t.stride - n);
 	*a = t;
 	return VQ_OK;
 }
@@ -99,31 +101,6 @@ void vq_qact_free(struct vq_qact *a)
 	vq_free(a->scale);
 	vq_free(a->zero);
 	memset(a, 0, sizeof(*a));
-}
-
-/* A comparison with NaN is false, so NaN becomes lo and the conversion to an integer stays defined.  The
- * vector rows have the operands of min and max in the order that does the same. */
-static inline float clamp(float v, float lo, float hi)
-{
-	v = v > lo ? v : lo;
-	return v < hi ? v : hi;
-}
-
-struct vq_act_step vq_act_step_of(const struct vq_agrid *g, float min, float max)
-{
-	float half = (float)(1u << (g->bits - 1)), top = 2 * half - 1;
-	struct vq_act_step p = {0, 0, -half, half - 1};
-
-	if (g->sym) {
-		p.s = g->clip * (max > -min ? max : -min) / (half - 1);
-		return p;
-	}
-	min *= g->clip;
-	max *= g->clip;
-	p.s = max - min;
-	p.s = isfinite(p.s) ? p.s / top : max / top - min / top;
-	p.z = p.s == 0 ? -half : clamp(vq_rne(-min / p.s), 0, top) - half;
-	return p;
 }
 
 /* The grid of row t: its own range where ranges are by position. */

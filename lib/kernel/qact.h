@@ -90,14 +90,6 @@ void vq_act_quantize_row(const struct vq_agrid *g, const float *x, struct vq_qac
  * fine.  bits = 16 copies. */
 void vq_act_fake(const struct vq_agrid *g, const float *x, size_t n_rows, uint32_t n, float *out);
 
-/* What turns the inputs of one group into codes: rint(x / s) + z, clamped to lo..hi, all as stored; s = 0
- * gives z.  From the range of the group: min(0, min x), max(0, max x). */
-struct vq_act_step {
-	float s, z, lo, hi;
-};
-
-struct vq_act_step vq_act_step_of(const struct vq_agrid *g, float min, float max);
-
 /* Stored ranges of a file: VQ_E_DATA unless all are finite and lo <= 0 <= hi. */
 VQ_MUST_CHECK int vq_agrid_check_ranges(const float *lo, const float *hi, uint32_t n,
 					const char *label, struct vq_err *err);

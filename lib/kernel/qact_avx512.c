@@ -50,17 +50,22 @@ TARGET static inline void store_codes(int8_t *q, __mmask16 k, __m128i v)
 TARGET void vq_act_quantize_avx512(const struct vq_agrid *g, const float *x, uint32_t n, int8_t *q,
 				   float *scale, int32_t *zero)
 {
-	uint32_t group = g->group == 0 || g->group > n ? n : g->group, i, at, m, j = 0;
+	uint32_t group = g->group == 0 || g->group > n ? n : g->group, i, at, m, j;
+	struct vq_act_step p = {0};
 
-	for (at = 0; at < n; at += m, j++, scale++, zero++) {
-		struct vq_act_step p;
-
+	/* The steps of all groups first: the divisions of one group wait for each other, not for those of the next. */
+	for (at = 0, j = 0; at < n; at += m, j++) {
 		m = n - at < group ? n - at : group;
 		p = g->lo ? vq_act_step_of(g, g->lo[j], g->hi[j]) : fit(g, x + at, m);
-		*scale = p.s;
-		*zero = (int32_t)p.z;
+		scale[j] = p.s;
+		zero[j] = (int32_t)p.z;
+	}
+	for (at = 0, j = 0; at < n; at += m, j++) {
+		m = n - at < group ? n - at : group;
+		p.s = scale[j];
+		p.z = (float)zero[j];
 		if (p.s == 0) {
-			memset(q + at, *zero, m);
+			memset(q + at, zero[j], m);
 			continue;
 		}
 		for (i = 0; i < m; i += 16) {

@@ -3,13 +3,23 @@
 
 #include <math.h>
 
+#define SOME 16u /* logits looked at together */
+
 int32_t vq_sample_greedy(const float *logits, uint32_t n)
 {
-	uint32_t best = 0, i;
+	uint32_t best = 0, i, j;
 
-	for (i = 1; i < n; i++)
-		if (logits[i] > logits[best])
-			best = i;
+	/* Sixteen at a time, of which few hold a larger one. */
+	for (i = 0; i < n; i += SOME) {
+		uint32_t end = n - i < SOME ? n : i + SOME;
+		int larger = 0;
+
+		for (j = i; j < end; j++)
+			larger |= logits[j] > logits[best];
+		for (j = i; larger && j < end; j++)
+			if (logits[j] > logits[best])
+				best = j;
+	}
 	return (int32_t)best;
 }
 
