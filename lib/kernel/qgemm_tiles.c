@@ -241,7 +241,7 @@ static void run_together(const struct vq_tile_plan *pl, const struct vq_tile_kin
 #pragma omp parallel num_threads(n_threads)
 	{
 		if (packed < n_rows) {
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic, 1)
 			for (i = packed; i < n_rows; i += kind->tile)
 				pack_from(pl, kind, i);
 		}

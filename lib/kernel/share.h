@@ -12,7 +12,7 @@ typedef void vq_share_fn(void *ctx, size_t first, size_t end);
  * operating system. */
 int vq_alone(int little);
 
-/* Jobs 0 .. n - 1, a range of them on each thread. */
+/* Jobs 0 .. n - 1 by some calls of f: a range of them on each thread, in pieces, so that who is done helps the others. */
 void vq_share(size_t n, int little, vq_share_fn *f, void *ctx);
 
 #endif
