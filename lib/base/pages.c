@@ -157,3 +157,11 @@ int vq_pages_lock(const void *data, size_t n, struct vq_err *err)
 			n, (unsigned long long)lim.rlim_cur, (n + 1023) / 1024);
 	return vq_fail_errno(err, VQ_E_SYS, "memory: cannot lock %zu bytes; is so much free?", n);
 }
+
+void vq_pages_want(const void *data, size_t n)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)data / page * page;
+
+	if (n)
+		(void)madvise((void *)at, (uintptr_t)data + n - at, MADV_WILLNEED);
+}

@@ -36,4 +36,7 @@ VQ_MUST_CHECK int vq_pages_load(struct vq_pages *p, int fd, size_t n, const char
  * that forbids it. */
 VQ_MUST_CHECK int vq_pages_lock(const void *data, size_t n, struct vq_err *err);
 
+/* Bytes of a mapped file that will be wanted soon: the system begins to read them and does not wait.  Elsewhere nothing. */
+void vq_pages_want(const void *data, size_t n);
+
 #endif

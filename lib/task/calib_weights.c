@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/pages.h"
 
 static int tensor_bytes(const struct vq_tensor *t, size_t *bytes)
 {
@@ -11,6 +12,21 @@ static int tensor_bytes(const struct vq_tensor *t, size_t *bytes)
 	if (vq_tensor_count(t, &n) < 0)
 		return VQ_E_DATA;
 	return vq_mul_size(bytes, n, vq_dtype_size(t->dtype));
+}
+
+/* Has the system read a tensor while others are at work. */
+static void want(const struct vq_config *c, const struct vq_ckpt *k, const struct vq_name *name,
+		 const uint32_t *kept)
+{
+	struct vq_name there = *name;
+	struct vq_tensor t;
+	size_t n;
+
+	if (kept)
+		vq_names_from_layer(&there, kept);
+	/* What is wrong with it is said when its turn comes. */
+	if (vq_names_find(c, k, &there, &t, NULL) >= 0 && tensor_bytes(&t, &n) >= 0)
+		vq_pages_want(t.data, n);
 }
 
 static int put_one(struct vq_writer *w, const struct vq_config *c, const struct vq_ckpt *k,
@@ -50,6 +66,8 @@ int vq_calib_weights(struct vq_writer *w, const struct vq_config *c, const struc
 		return rc;
 	vq_progress_start(&p, "weights", n);
 	for (i = 0; i < n && rc >= 0; i++) {
+		if (i + 1 < n)
+			want(c, k, &names[i + 1], kept);
 		rc = put_one(w, c, k, &names[i], kept, check, err);
 		vq_progress_step(&p, i + 1);
 	}
@@ -74,6 +92,9 @@ int vq_calib_weights_check(const struct vq_config *c, const struct vq_ckpt *k, u
 		if (rc >= 0)
 			rc = vq_names_check_finite(&t, names[i].name, vq_ckpt_path(k), err);
 	}
+	for (i = 0; rc >= 0 && i < n; i++)
+		if (names[i].unit == unit + 1)
+			want(c, k, &names[i], NULL);
 	vq_free(names);
 	return rc;
 }

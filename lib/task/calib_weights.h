@@ -7,12 +7,14 @@
 #include "stream/writer.h"
 
 /* All tensors of the model in stream order, attributes {"linear", "unit"}.  kept: decoder layer i of c is layer kept[i]
- * of the checkpoint; NULL: layer i.  check: each is looked through for NaN and infinity first, VQ_E_DATA naming it. */
+ * of the checkpoint; NULL: layer i.  check: each is looked through for NaN and infinity first, VQ_E_DATA naming it.
+ * The system reads the next one while one is written. */
 VQ_MUST_CHECK int vq_calib_weights(struct vq_writer *w, const struct vq_config *c,
 				   const struct vq_ckpt *k, const uint32_t *kept, int check,
 				   struct vq_err *err);
 
-/* Looks through the tensors of one unit; a run does so before it uses them. */
+/* Looks through the tensors of one unit; a run does so before it uses them.  From then on the system reads those of the next
+ * unit, which the run will come to. */
 VQ_MUST_CHECK int vq_calib_weights_check(const struct vq_config *c, const struct vq_ckpt *k,
 					 uint32_t unit, struct vq_err *err);
 
