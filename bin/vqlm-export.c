@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/stop.h"
 #include "cli.h"
 #include "task/export.h"
 #include "task/search.h"
@@ -42,7 +43,7 @@ static const struct vq_tool tool = {
 		 "format cannot hold is refused with the remedy, what it cannot say is beside the\n"
 		 "model in vqlm.json.\n",
 	.examples = "  vqlm-export --to awq --verify -o llava-awq llava-w4.vqm\n"
-		    "  vqlm-export --to bnb -o llava-nf4 llava-nf4.vqm\n"
+		    "  vqlm-export --to gguf -o llava-gguf llava-w4.vqm\n"
 		    "  vqlm-export --to compressed-tensors --acts-as dynamic-int8 -o out m.vqm\n",
 	.opts = opts,
 	.common = &common,
@@ -80,6 +81,7 @@ int main(int argc, char **argv)
 	export.dir = common.output;
 	export.shard_bytes = (uint64_t)(shard * 1e9);
 	vq_mem_keep_large();
+	vq_stop_catch();
 	rc = vq_export_run(&export, argv[at], stdout, &err);
 	return vq_cli_finish(&tool, rc, &err);
 }

@@ -4,12 +4,15 @@
 #include <stdio.h>
 
 #include "base/mem.h"
-#include "task/export_parts.h"
+#include "task/export_gguf.h"
 
 static int write_weights(struct vq_export *x, struct vq_err *err)
 {
-	int rc = vq_export_safetensors(x, err);
+	int rc;
 
+	if (x->o->to == VQ_EXPORT_GGUF)
+		return vq_export_gguf(x, err);
+	rc = vq_export_safetensors(x, err);
 	return rc < 0 ? rc : vq_export_config(x, err);
 }
 

@@ -18,7 +18,7 @@ enum vq_export_format {
 	VQ_EXPORT_BNB,
 	VQ_EXPORT_GGUF
 };
-#define VQ_EXPORT_FORMATS "awq|gptq|compressed-tensors|bnb" /* in this order */
+#define VQ_EXPORT_FORMATS "awq|gptq|compressed-tensors|bnb|gguf" /* in this order */
 
 /* What becomes of quantized inputs. */
 enum vq_export_acts {
@@ -38,7 +38,8 @@ struct vq_export_opts {
 };
 
 /* Exports the packed model of that path; what was done goes to out, a line each.  VQ_E_DATA names the tensor that the
- * format cannot hold, VQ_E_NO says that what was read back differs: no folder is left then. */
+ * format cannot hold, VQ_E_NO says that what was read back differs, VQ_E_STOP that a signal asked to stop: no folder is
+ * left then. */
 VQ_MUST_CHECK int vq_export_run(const struct vq_export_opts *o, const char *path, FILE *out,
 				struct vq_err *err);
 

@@ -182,7 +182,7 @@ static int fill_input(struct vq_export_tensor *t, enum vq_export_part part, void
 	}
 	s = t->act.sym ? fmaxf(-lo, hi) / floorf(LEVELS_INT8 / 2) : (hi - lo) / LEVELS_INT8;
 	if (part == VQ_PART_CT_INPUT_SCALE)
-		*(float *)out = s;
+		*(float *)out = s > 0 ? s : 1; /* engines divide by it */
 	else
 		*(int8_t *)out = (int8_t)(s > 0 ? vq_rne(-lo / s) - 128 : 0);
 	*data = out;

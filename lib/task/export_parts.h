@@ -60,6 +60,8 @@ struct vq_export_tensor {
 VQ_MUST_CHECK int vq_export_open(struct vq_export_tensor *t, const struct vq_vqm *v,
 				 const struct vq_name *name, struct vq_err *err);
 void vq_export_close(struct vq_export_tensor *t);
+/* VQ_E_STOP when a signal came. */
+VQ_MUST_CHECK int vq_export_go_on(const struct vq_export *x, struct vq_err *err);
 /* The ranges stored for its input: lows and highs [n] each, borrowed from t->act.lo and hi on success. */
 VQ_MUST_CHECK int vq_export_ranges(struct vq_export_tensor *t, struct vq_err *err);
 

@@ -1,9 +1,12 @@
 /* Exporting: what becomes of each tensor, and what a format cannot hold. */
+#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "base/num.h"
 #include "task/export_parts.h"
+
+#define HALF_MAX 65504.0f
 
 const char *vq_export_name(int to)
 {
@@ -115,7 +118,19 @@ static int fits_q8(const struct vq_export_item *i)
 	return i->bits < 8 || i->sym;
 }
 
-static int check_blocks(const struct vq_export *x, struct vq_export_item *i, struct vq_err *err)
+/* Q4_1 has the product of scale and zero point in float16. */
+static float largest_minimum(const struct vq_export_tensor *t)
+{
+	size_t n = vq_packed_n_scales(t->p.n_out, t->p.n_groups), i;
+	float most = 0;
+
+	for (i = 0; i < n; i++)
+		most = fmaxf(most, vq_f16_to_f32(t->p.scale[i]) * t->p.zero[i]);
+	return most;
+}
+
+static int check_blocks(const struct vq_export *x, struct vq_export_item *i,
+			const struct vq_export_tensor *t, struct vq_err *err)
 {
 	char what[256];
 
@@ -133,6 +148,8 @@ static int check_blocks(const struct vq_export *x, struct vq_export_item *i, str
 		return refuse(x, i, err,
 			      "has 8 bits and zero points, which GGUF lacks; want "
 			      "vqlm-search --w-sym");
+	if (i->bits == 4 && !i->sym && largest_minimum(t) > HALF_MAX)
+		return refuse(x, i, err, "has a minimum beyond float16");
 	i->block = i->bits != 4 ? VQ_GGML_Q8_0 : i->sym ? VQ_GGML_Q4_0 : VQ_GGML_Q4_1;
 	return VQ_OK;
 }
@@ -143,7 +160,7 @@ static int check_codes(const struct vq_export *x, struct vq_export_item *i,
 		       const struct vq_export_tensor *t, struct vq_err *err)
 {
 	if (x->o->to == VQ_EXPORT_GGUF)
-		return check_blocks(x, i, err);
+		return check_blocks(x, i, t, err);
 	if (x->o->to != VQ_EXPORT_BNB)
 		return check_words(x, i, t, err);
 	return i->nf == 4
@@ -166,15 +183,17 @@ static int plan_one(struct vq_export *x, struct vq_export_item *i, const struct 
 		    struct vq_err *err)
 {
 	struct vq_export_tensor t;
+	uint32_t d;
 	int rc = vq_export_open(&t, x->v, n, err);
 
 	if (rc < 0)
 		return rc;
-	*i = (struct vq_export_item){.name = n, .act = t.act};
+	*i = (struct vq_export_item){.name = n, .act = t.act, .n_in = 1};
+	i->n_out = (uint32_t)n->dims[0];
+	for (d = 1; d < n->n_dims; d++)
+		i->n_in *= (uint32_t)n->dims[d];
 	if (!t.t.data) {
 		i->as = wants_codes(x, n) ? VQ_AS_CODES : VQ_AS_HALF;
-		i->n_out = t.p.n_out;
-		i->n_in = t.p.n_in;
 		i->bits = t.p.bits;
 		i->group = t.p.group;
 		i->sym = t.p.sym;

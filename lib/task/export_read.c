@@ -16,14 +16,18 @@
 struct vq_export_read {
 	const struct vq_export *x;
 	struct vq_ckpt *ckpt;
-	json_t *state; /* of the NF4 matrix that was found last */
+	struct vq_read_gguf *gguf; /* instead */
+	json_t *state;             /* of the NF4 matrix that was found last */
 };
 
 int vq_export_read_open(struct vq_export_read **out, const struct vq_export *x, struct vq_err *err)
 {
 	struct vq_export_read *r = vq_calloc(1, sizeof(*r), err);
-	int rc = r ? vq_ckpt_open(&r->ckpt, x->folder.part, err) : VQ_E_SYS;
+	int rc = r ? VQ_OK : VQ_E_SYS;
 
+	if (rc == VQ_OK)
+		rc = x->o->to == VQ_EXPORT_GGUF ? vq_read_gguf_open(&r->gguf, x, err)
+						: vq_ckpt_open(&r->ckpt, x->folder.part, err);
 	if (rc < 0) {
 		vq_free(r);
 		return rc;
@@ -38,6 +42,7 @@ void vq_export_read_close(struct vq_export_read *r)
 	if (!r)
 		return;
 	vq_ckpt_close(r->ckpt);
+	vq_read_gguf_close(r->gguf);
 	json_decref(r->state);
 	vq_free(r);
 }
@@ -133,6 +138,20 @@ static void row_nf(const struct vq_export_seen *s, uint32_t o, double *out, doub
 
 		out[k] = (double)(s->map[n] * absmax);
 	}
+}
+
+static void row_floats(const struct vq_export_seen *s, uint32_t o, double *out, double *bound)
+{
+	size_t at = (size_t)o * s->n_in;
+	const uint16_t *half = (const uint16_t *)s->floats->data + at;
+	uint32_t k;
+
+	(void)bound; /* exact, or set by who knows what they were */
+	for (k = 0; k < s->n_in; k++)
+		out[k] = s->floats->dtype == VQ_F32
+				 ? (double)((const float *)s->floats->data)[at + k]
+			 : s->floats->dtype == VQ_F16 ? (double)vq_f16_to_f32(half[k])
+						      : (double)vq_bf16_to_f32(half[k]);
 }
 
 /* --- finding --- */
@@ -250,16 +269,18 @@ static int find_nf(struct vq_export_read *r, const char *m, struct vq_export_see
 }
 
 static int find_floats(const struct vq_export_read *r, const struct vq_export_item *i,
-		       const char *name, const struct vq_tensor **out, struct vq_err *err)
+		       const char *name, struct vq_export_seen *s, struct vq_err *err)
 {
 	const struct vq_tensor *t = vq_ckpt_find(r->ckpt, name, NULL);
 
 	if (!t || t->n_dims != i->name->n_dims ||
 	    memcmp(t->dims, i->name->dims, t->n_dims * sizeof(t->dims[0])) != 0 ||
-	    (i->as == VQ_AS_HALF && t->dtype != VQ_F16))
+	    (t->dtype != VQ_F16 &&
+	     (i->as == VQ_AS_HALF || (t->dtype != VQ_F32 && t->dtype != VQ_BF16))))
 		return vq_fail(err, VQ_E_NO, "verify: '%s' is missing or of another type or shape",
 			       name);
-	*out = t;
+	s->floats = t;
+	s->row = row_floats;
 	return VQ_OK;
 }
 
@@ -269,9 +290,11 @@ int vq_export_read_find(struct vq_export_read *r, const struct vq_export_item *i
 	char name[192];
 
 	*s = (struct vq_export_seen){.n_out = i->n_out, .n_in = i->n_in, .bits = i->bits};
+	if (r->gguf)
+		return vq_read_gguf_find(r->gguf, i, s, err);
 	vq_export_spell(r->x, i->name->name, name, sizeof(name));
 	if (i->as != VQ_AS_CODES)
-		return find_floats(r, i, name, &s->floats, err);
+		return find_floats(r, i, name, s, err);
 	name[strlen(name) - strlen(".weight")] = '\0';
 	switch (r->x->o->to) {
 	case VQ_EXPORT_AWQ:

@@ -10,11 +10,12 @@ VQ_MUST_CHECK int vq_export_read_open(struct vq_export_read **r, const struct vq
 				      struct vq_err *err);
 void vq_export_read_close(struct vq_export_read *r); /* NULL is fine */
 
-/* A tensor as the folder has it.  Codes: row o [n] by row(); floats of any type: data. */
+/* A tensor as the folder has it: row() makes row o of the model, [n_in], and sets what each of its values may differ by
+ * where the format's promise is not 0.  What else it holds is for row(). */
 struct vq_export_seen {
-	const struct vq_tensor *floats; /* NULL: codes */
 	void (*row)(const struct vq_export_seen *s, uint32_t o, double *out, double *bound);
-	uint32_t n_out, n_in, bits, n_groups, version;
+	uint32_t n_out, n_in, bits, n_groups, version, heads;
+	const struct vq_tensor *floats;
 	const uint32_t *w, *z;
 	const int8_t *b, *bz;
 	const uint16_t *s;
@@ -27,5 +28,13 @@ struct vq_export_seen {
 /* The tensor of an item; what is missing or of another type or shape: VQ_E_NO. */
 VQ_MUST_CHECK int vq_export_read_find(struct vq_export_read *r, const struct vq_export_item *i,
 				      struct vq_export_seen *s, struct vq_err *err);
+
+/* The same of GGUF files (export_read_gguf.c). */
+struct vq_read_gguf;
+VQ_MUST_CHECK int vq_read_gguf_open(struct vq_read_gguf **r, const struct vq_export *x,
+				    struct vq_err *err);
+void vq_read_gguf_close(struct vq_read_gguf *r); /* NULL is fine */
+VQ_MUST_CHECK int vq_read_gguf_find(struct vq_read_gguf *r, const struct vq_export_item *i,
+				    struct vq_export_seen *s, struct vq_err *err);
 
 #endif

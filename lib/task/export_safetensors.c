@@ -257,7 +257,10 @@ static int write_piece(struct out *o, size_t at, int fd, const char *label, stru
 	struct vq_export_tensor t = {0};
 	void *data = NULL;
 	size_t bytes;
-	int rc = p->item ? vq_export_open(&t, o->x->v, p->item->name, err) : VQ_OK;
+	int rc = vq_export_go_on(o->x, err);
+
+	if (rc == VQ_OK && p->item)
+		rc = vq_export_open(&t, o->x->v, p->item->name, err);
 
 	if (rc == VQ_OK)
 		rc = vq_st_bytes(&o->entries[at].t, &bytes);

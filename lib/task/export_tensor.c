@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "base/stop.h"
 #include "quant/agrid.h"
 #include "quant/grid.h"
 #include "task/export_parts.h"
@@ -91,6 +92,14 @@ void vq_export_close(struct vq_export_tensor *t)
 	json_decref(t->e.j);
 	vq_free(t->own);
 	*t = (struct vq_export_tensor){0};
+}
+
+int vq_export_go_on(const struct vq_export *x, struct vq_err *err)
+{
+	return vq_stop_asked() ? vq_fail(err, VQ_E_STOP,
+					 "%s: stopped by a signal; nothing is left, run it again",
+					 x->folder.path)
+			       : VQ_OK;
 }
 
 int vq_export_ranges(struct vq_export_tensor *t, struct vq_err *err)

@@ -32,32 +32,36 @@ static void count(struct tally *t, const char *name, double difference, double b
 	}
 }
 
-/* Row o of what was written, and what each of its values may differ by. */
-static void seen_row(const struct vq_export_seen *s, uint32_t o, uint32_t n_in, double *out,
-		     double *bound)
+/* Rows first.. first + n of the packed model. */
+static int model_rows(const struct vq_export_tensor *m, uint32_t first, uint32_t n, uint32_t n_cols,
+		      float *out, struct vq_err *err)
 {
-	const uint16_t *half;
-	uint32_t k;
-
-	if (!s->floats) {
-		s->row(s, o, out, bound);
-		return;
-	}
-	half = (const uint16_t *)s->floats->data + (size_t)o * n_in;
-	for (k = 0; k < n_in; k++) {
-		out[k] = (double)vq_f16_to_f32(half[k]);
-		bound[k] = half_step(out[k]);
-	}
+	if (m->t.data)
+		return vq_tensor_to_f32(&m->t, (size_t)first * n_cols, (size_t)n * n_cols, out,
+					err);
+	vq_packed_rows(&m->p, first, n, n_cols, out);
+	return VQ_OK;
 }
 
-/* A quantized matrix of the packed model, row by row. */
-static int compare_matrix(const struct vq_export *x, const struct vq_export_item *i,
-			  const struct vq_export_seen *s, struct tally *t, struct vq_err *err)
+static void compare_row(const struct vq_export_item *i, const struct vq_export_seen *s, uint32_t o,
+			const float *want, double *got, double *bound, struct tally *t)
+{
+	uint32_t k;
+
+	memset(bound, 0, i->n_in * sizeof(*bound));
+	s->row(s, o, got, bound);
+	for (k = 0; k < i->n_in; k++)
+		count(t, i->name->name, fabs(got[k] - (double)want[k]),
+		      i->as == VQ_AS_HALF ? half_step(got[k]) : bound[k]);
+}
+
+static int compare(const struct vq_export *x, const struct vq_export_item *i,
+		   const struct vq_export_seen *s, struct tally *t, struct vq_err *err)
 {
 	struct vq_export_tensor m;
 	float *want = NULL;
 	double *got = NULL;
-	uint32_t r, o, k, rows;
+	uint32_t r, o, rows;
 	int rc = vq_export_open(&m, x->v, i->name, err);
 
 	if (rc < 0)
@@ -67,46 +71,13 @@ static int compare_matrix(const struct vq_export *x, const struct vq_export_item
 	rc = got ? VQ_OK : VQ_E_SYS;
 	for (r = 0; rc == VQ_OK && r < i->n_out; r += VQ_PANEL) {
 		rows = i->n_out - r < VQ_PANEL ? i->n_out - r : VQ_PANEL;
-		vq_packed_rows(&m.p, r, rows, i->n_in, want);
-		for (o = 0; o < rows; o++) {
-			double *bound = got + i->n_in;
-
-			memset(bound, 0, i->n_in * sizeof(*bound));
-			seen_row(s, r + o, i->n_in, got, bound);
-			for (k = 0; k < i->n_in; k++)
-				count(t, i->name->name,
-				      fabs(got[k] - (double)want[(size_t)o * i->n_in + k]),
-				      bound[k]);
-		}
+		rc = model_rows(&m, r, rows, i->n_in, want, err);
+		for (o = 0; rc == VQ_OK && o < rows; o++)
+			compare_row(i, s, r + o, want + (size_t)o * i->n_in, got, got + i->n_in, t);
 	}
 	t->n++;
 	vq_free(got);
 	vq_free(want);
-	vq_export_close(&m);
-	return rc;
-}
-
-/* Floats that went out as they are. */
-static int compare_floats(const struct vq_export *x, const struct vq_export_item *i,
-			  const struct vq_export_seen *s, struct tally *t, struct vq_err *err)
-{
-	struct vq_export_tensor m;
-	size_t n = 0, k;
-	float a, b;
-	int rc = vq_export_open(&m, x->v, i->name, err);
-
-	if (rc == VQ_OK)
-		rc = vq_tensor_count(&m.t, &n);
-	if (rc < 0)
-		return rc;
-	for (k = 0; rc == VQ_OK && k < n; k++) {
-		rc = vq_tensor_to_f32(&m.t, k, 1, &a, err);
-		if (rc == VQ_OK)
-			rc = vq_tensor_to_f32(s->floats, k, 1, &b, err);
-		if (rc == VQ_OK)
-			count(t, i->name->name, fabs((double)a - (double)b), 0);
-	}
-	t->n++;
 	vq_export_close(&m);
 	return rc;
 }
@@ -135,11 +106,11 @@ int vq_export_verify(struct vq_export *x, struct vq_err *err)
 	for (i = 0; rc == VQ_OK && i < x->n; i++) {
 		const struct vq_export_item *it = &x->items[i];
 
-		rc = vq_export_read_find(r, it, &s, err);
-		if (rc == VQ_OK && it->as == VQ_AS_FLOAT)
-			rc = compare_floats(x, it, &s, &t[VQ_AS_FLOAT], err);
-		else if (rc == VQ_OK)
-			rc = compare_matrix(x, it, &s, &t[it->as], err);
+		rc = vq_export_go_on(x, err);
+		if (rc == VQ_OK)
+			rc = vq_export_read_find(r, it, &s, err);
+		if (rc == VQ_OK)
+			rc = compare(x, it, &s, &t[it->as], err);
 	}
 	vq_export_read_close(r);
 	snprintf(what, sizeof(what), "matrices in %s", vq_export_name(x->o->to));

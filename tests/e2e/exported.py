@@ -2,7 +2,8 @@
 """Exported folders beside the packed model, value by value, each from its description alone.
 
 exported.py MODEL.vqm DIR    prints "N matrices, N halves, N floats, largest difference X" and fails where a half is
-                             further than half a step of float16; X is of the matrices
+                             further than half a step of float16; X is of the matrices.  Of GGUF, how many tensors have which
+                             type; blocks of Q4_1 may be off by half a step of float16 of their minimum
 
 The packed model is read as vqlm-model(5) has it, words as the engines' own packers lay them out, GGUF as ggml's docs."""
 import json, os, struct, sys, tarfile
@@ -162,6 +163,126 @@ def bnb(t, m, q):
     return (NF4[u] * np.repeat(absmax, 64)[:n]).reshape(st['shape']).astype(np.float64)
 
 
+# --- GGUF ---
+
+def gguf(path):
+    """Keys, and tensors as (type, float64 array, what an element may be off)."""
+    b, at = open(path, 'rb').read(), 24
+    assert b[:4] == b'GGUF'
+    version, n_tensors, n_keys = struct.unpack('<IQQ', b[4:24])
+    assert version == 3
+
+    def take(f):
+        nonlocal at
+        v = struct.unpack_from('<' + f, b, at)
+        at += struct.calcsize('<' + f)
+        return v[0]
+
+    def text():
+        nonlocal at
+        n = take('Q')
+        at += n
+        return b[at - n:at].decode('utf-8', 'surrogateescape')
+
+    def value(t):
+        if t == 8:
+            return text()
+        if t == 9:
+            t, n = take('I'), take('Q')
+            return [value(t) for _ in range(n)]
+        return take({0: 'B', 1: 'b', 2: 'H', 3: 'h', 4: 'I', 5: 'i', 6: 'f', 7: '?', 10: 'Q', 11: 'q', 12: 'd'}[t])
+
+    keys = {}
+    for _ in range(n_keys):
+        k = text()
+        assert k not in keys and len(k) < 65536
+        keys[k] = value(take('I'))
+    infos, end = [], 0
+    for _ in range(n_tensors):
+        name, n = text(), take('I')
+        assert len(name) < 64
+        shape = [take('Q') for _ in range(n)][::-1]
+        infos.append((name, shape, take('I'), take('Q')))
+    start, out = -(-at // 32) * 32, {}
+    for name, shape, kind, offset in infos:
+        count = int(np.prod(shape))
+        per, size = {0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 8: (32, 34), 30: (1, 2)}[kind]
+        assert shape[-1] % per == 0 and offset == -(-end // 32) * 32
+        end = offset + count // per * size
+        raw = np.frombuffer(b, np.uint8, count // per * size, start + offset)
+        off = np.zeros(shape)
+        if kind == 0:
+            v = raw.view(np.float32).astype(np.float64)
+        elif kind == 1:
+            v = raw.view(np.float16).astype(np.float64)
+        elif kind == 30:
+            v = (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+        else:
+            blocks = raw.reshape(-1, size)
+            d = blocks[:, :2].copy().view(np.float16).astype(np.float64)
+            if kind == 8:
+                v = blocks[:, 2:].view(np.int8) * d
+            else:
+                nibbles = np.concatenate([blocks[:, -16:] & 15, blocks[:, -16:] >> 4], 1).astype(np.float64)
+                m = blocks[:, 2:4].copy().view(np.float16).astype(np.float64) if kind == 3 else None
+                v = nibbles * d + m if kind == 3 else (nibbles - 8) * d
+                if kind == 3:
+                    off = np.repeat(np.maximum(np.abs(m) * 2.0 ** -11, 2.0 ** -25), 32, 1).reshape(shape)
+        out[name] = kind, v.reshape(shape), off
+    assert -(-end // 32) * 32 == len(b) - start
+    return keys, out
+
+
+GGUF_TOP = {'decoder.embed': 'token_embd', 'decoder.norm': 'output_norm', 'decoder.head': 'output', 'vision.class_embed': 'v.class_embd',
+            'vision.patch_embed': 'v.patch_embd', 'vision.position_embed': 'v.position_embd.weight', 'vision.pre_norm': 'v.pre_ln',
+            'projector.0': 'mm.0', 'projector.1': 'mm.2'}
+GGUF_LEAF = {'q_proj': 'attn_q', 'k_proj': 'attn_k', 'v_proj': 'attn_v', 'up_proj': 'ffn_up', 'gate_proj': 'ffn_gate',
+             'down_proj': 'ffn_down'}
+GGUF_TEXT = {'norm1': 'attn_norm', 'norm2': 'ffn_norm', 'o_proj': 'attn_output'}
+GGUF_VISION = {'norm1': 'ln1', 'norm2': 'ln2', 'o_proj': 'attn_out'}
+
+
+def gguf_name(name):
+    p = name.split('.')
+    if p[1] == 'layers':
+        leaf = dict(GGUF_LEAF, **(GGUF_VISION if p[0] == 'vision' else GGUF_TEXT))[p[3]]
+        return '.'.join((['v'] if p[0] == 'vision' else []) + ['blk', p[2], leaf] + p[4:])
+    return '.'.join([GGUF_TOP['.'.join(p[:2])]] + p[2:])
+
+
+def permute(w, heads):
+    """As the converters for LLaMA have it."""
+    return w.reshape(heads, 2, w.shape[0] // heads // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+
+
+def main_gguf(want, config, folder):
+    keys, t = gguf(os.path.join(folder, 'model.gguf'))
+    d = config['decoder']
+    assert keys['llama.block_count'] == d['n_layers'] and len(keys['tokenizer.ggml.tokens']) == d['vocab']
+    assert len(keys['tokenizer.ggml.scores']) == len(keys['tokenizer.ggml.token_type']) == d['vocab']
+    n = len(t)
+    if 'vision' in config:
+        vkeys, vt = gguf(os.path.join(folder, 'mmproj.gguf'))
+        assert vkeys['clip.vision.feature_layer'] == [config['vision']['n_layers']] == [vkeys['clip.vision.block_count']]
+        n += len(vt)
+        t.update(vt)
+    assert n == len(t) == len(want)
+    count, worst, over = {}, 0.0, 0.0
+    for name, (w, quantized) in want.items():
+        kind, got, off = t[gguf_name(name)]
+        heads = {'q_proj': 'n_heads', 'k_proj': 'n_kv_heads'}.get(name.split('.')[-2]) if name.startswith('decoder.layers') else None
+        w = permute(w, d['layer'][heads]) if heads else w
+        if quantized and kind == 1:
+            off = np.maximum(np.abs(w) * 2.0 ** -11, 2.0 ** -25)
+        difference = np.abs(got - w)
+        assert got.shape == w.shape and (difference <= off).all(), name
+        count[kind] = count.get(kind, 0) + 1
+        if quantized and kind != 1:
+            worst = max(worst, float(difference.max()))
+    kinds = {0: 'F32', 1: 'F16', 2: 'Q4_0', 3: 'Q4_1', 8: 'Q8_0', 30: 'BF16'}
+    print(', '.join('%d %s' % (count[k], kinds[k]) for k in sorted(count, reverse=True)) + ', largest difference %g' % worst)
+
+
 # --- names ---
 
 TOP = {'class_embed': 'embeddings.class_embedding', 'patch_embed': 'embeddings.patch_embedding',
@@ -185,6 +306,8 @@ def hf(name):
 
 def main(model, folder):
     want, config = packed_model(model)
+    if os.path.exists(os.path.join(folder, 'model.gguf')):
+        return main_gguf(want, config, folder)
     q = json.load(open(os.path.join(folder, 'config.json')))['quantization_config']
     read = {'awq': awq, 'gptq': gptq, 'compressed-tensors': compressed, 'bitsandbytes': bnb}[q['quant_method']]
     t = safetensors(folder)

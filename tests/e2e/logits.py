@@ -30,8 +30,9 @@ def records(path):
     return out
 
 
-a, b = records(sys.argv[1]), records(sys.argv[2])
-assert a and a.keys() == b.keys()
-off = max(np.abs(a[k] - b[k]).max() for k in a)
-rel = sum(((a[k] - b[k]) ** 2).sum() for k in a) / sum((a[k] ** 2).sum() for k in a)
-print(json.dumps({"n": len(a), "largest": off, "relative": rel}))
+if __name__ == "__main__":
+    a, b = records(sys.argv[1]), records(sys.argv[2])
+    assert a and a.keys() == b.keys()
+    off = max(np.abs(a[k] - b[k]).max() for k in a)
+    rel = sum(((a[k] - b[k]) ** 2).sum() for k in a) / sum((a[k] ** 2).sum() for k in a)
+    print(json.dumps({"n": len(a), "largest": off, "relative": rel}))

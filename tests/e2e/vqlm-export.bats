@@ -80,6 +80,50 @@ same() {
 	same "$(nf4)" 61 --to bnb --parts llm,vision,projector
 }
 
+# blocks MODEL TYPES DIFFERENCE FLAGS...: a GGUF export in which the reference finds tensors of these types.
+blocks() {
+	local m=$1 types=$2 off=$3
+	shift 3
+	rm -rf out
+	run -0 --separate-stderr vqlm-export --to gguf --verify -o out "$@" "$m"
+	[ -z "$stderr" ]
+	run -0 reference "$m" out
+	[[ "$output" == "$types, "*"largest difference "$off ]] || { echo "$* $m: $output"; false; }
+}
+
+@test "GGUF: Q4_0 and Q8_0 are the packed model's to the bit, Q4_1 but for its minimum in float16" {
+	need_numpy
+	blocks "$(sym)" "35 Q4_0" 0
+	blocks "$(wide_sym)" "35 Q8_0" 0
+	blocks "$(model three -w 3 -a 16)" "35 Q8_0" 0
+	blocks "$(asym)" "35 Q4_1" "*"
+	blocks "$(rows)" "61 Q4_1" "*" --parts llm,vision,projector
+	blocks "$(acts)" "35 Q4_1" "*" --acts-as drop
+	vqlm-search -q --method rtn -w 4 -a 16 --w-sym <"$BATS_FILE_TMPDIR/weights.vqs" | vqlm-pack -q --head 8 -o head.vqm
+	blocks head.vqm "2 Q8_0, 61 Q4_0" 0 --acts-as drop --parts llm,vision,projector
+	cmp <(vqlm-export --to gguf -o again --acts-as drop --parts llm,vision,projector -t 1 head.vqm >&2; cat again/*.gguf) <(cat out/*.gguf)
+}
+
+@test "the language model in llama.cpp has the probabilities of vqlm-infer" {
+	need_numpy
+	need_program node jq
+	local lib=${NODE_LLAMA_CPP:-$ROOT/node_modules/node-llama-cpp} m
+	[ -d "$lib" ] || skip "node-llama-cpp is not there; NODE_LLAMA_CPP names its folder"
+	jq -c '[.[] | select(has("image") | not)][:20]' "$DEMO/mini-sqa/llava_val_CQM-A.json" >text.json
+	jq -c '[.[] | "USER: " + .conversations[0].value + " ASSISTANT:"]' text.json >prompts.json
+	for m in "$(sym)" "$(asym)" "$(wide_sym)"; do
+		rm -rf out
+		vqlm-export --to gguf -o out "$m"
+		node "$BATS_TEST_DIRNAME/llama.mjs" "$lib" out/model.gguf <prompts.json >llama.jsonl
+		vqlm-infer -q -m "$m" -d text.json --logits logits.vqs >answers.jsonl
+		run -0 /usr/bin/python3 "$BATS_TEST_DIRNAME/llama_logits.py" logits.vqs answers.jsonl llama.jsonl
+		[ "$(jq .n <<<"$output")" = 20 ]
+		# It quantizes inputs to 8 bits; a model of other weights is 3e-4 away.
+		jq -e '.relative < 1e-5' <<<"$output"
+		figure "llama.cpp, $(basename "$m"): $output"
+	done
+}
+
 @test "large models come in files of bounded size with an index, and a head of 8 bits as float16" {
 	need_numpy
 	vqlm-search -q --method rtn -w 4 -a 16 <"$BATS_FILE_TMPDIR/weights.vqs" | vqlm-pack -q --head 8 -o head.vqm
@@ -131,6 +175,8 @@ same() {
 	refused "$(asym)" "want another --to, or vqlm-search --method nf4" --to bnb
 	refused "$(wide)" "has 8 bits, AWQ has 4" --to awq
 	refused "$(model five -w 5 -a 8)" "has 5 bits" --to gptq --acts-as drop
+	refused "$(nf4)" "is in NF codes, which GGUF lacks" --to gguf
+	refused "$(wide)" "want vqlm-search --w-sym" --to gguf
 	refused "$(acts)" "--acts-as drop" --to awq
 	refused "$(acts)" "--acts-as dynamic-int8" --to compressed-tensors
 	refused "$(acts)" "has no stored range" --to compressed-tensors --acts-as static-int8
@@ -150,6 +196,8 @@ same() {
 	vqlm-calib -q -m even -n 0 | vqlm-search -q --method rtn -w 4 -a 16 --group 0 | vqlm-pack -q -o even.vqm
 	run -3 --separate-stderr vqlm-export --to awq -o out even.vqm
 	[[ "$stderr" == *"'decoder.layers.0.q_proj.weight': has 48 inputs in groups of 48, which no groups of 32, 64 or 128 cut evenly"* ]]
+	run -3 --separate-stderr vqlm-export --to gguf -o out even.vqm
+	[[ "$stderr" == *"has 48 inputs in groups of 48; GGUF wants multiples of 32"* ]]
 	run -0 vqlm-export --to gptq --gptq-format v2 --verify -o out even.vqm
 	[[ "$output" == *"largest difference 0, promised 0"* ]]
 }
@@ -206,6 +254,25 @@ same() {
 	[[ "$stderr" == *"model.safetensors: cannot write: "* ]]
 	run -4 --separate-stderr bash -c "vqlm-export --to awq -o out '$m' >/dev/full"
 	[ -z "$(find . -name 'out*')" ]
+}
+
+@test "a signal ends it with 75 and nothing is left" {
+	local m status seen=0 i
+	m=$(asym)
+	# Wherever it is when the signal comes; 143 before it listens, 0 after the work.
+	for i in {1..60}; do
+		vqlm-export -q --to awq --verify -o out "$m" 2>err >/dev/null &
+		sleep "0.0$((i % 10))"
+		kill -TERM $! 2>/dev/null || true
+		wait $! && status=0 || status=$?
+		[[ "$status" = 75 || "$status" = 143 || "$status" = 0 ]]
+		[ "$status" = 143 ] || [ -z "$(find . -name 'out.part*')" ]
+		[ "$status" = 0 ] || [ ! -e out ]
+		[ "$status" != 75 ] || { seen=1 && [ "$(cat err)" = "vqlm-export: out: stopped by a signal; nothing is left, run it again" ]; }
+		[ "$seen" = 0 ] || break
+		rm -rf out*
+	done
+	[ "$seen" = 1 ]
 }
 
 @test "a wrong command line is refused (2) with what is wanted" {
