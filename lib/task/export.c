@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "task/export_gguf.h"
+#include "task/pack_card.h"
 
 static int write_weights(struct vq_export *x, struct vq_err *err)
 {
@@ -16,16 +17,23 @@ static int write_weights(struct vq_export *x, struct vq_err *err)
 	return rc < 0 ? rc : vq_export_config(x, err);
 }
 
+/* How many matrices went out as what, a line for each part of the model. */
 static void say_parts(const struct vq_export *x)
 {
-	uint32_t n[3] = {0, 0, 0};
+	static const char *const as[] = {"", "dequantized to float16", "as integers"};
+	uint32_t n[VQ_PACK_N_PARTS][3] = {{0}};
 	size_t i;
+	int p, k;
 
 	for (i = 0; i < x->n; i++)
 		if (x->items[i].bits)
-			n[x->items[i].as]++;
-	vq_export_say(x, "%s: %u matrices as integers, %u dequantized to float16\n",
-		      vq_export_name(x->o->to), n[VQ_AS_CODES], n[VQ_AS_HALF]);
+			n[vq_pack_part_of(x->names[i].name)][x->items[i].as]++;
+	for (p = 0; p < VQ_PACK_N_PARTS; p++)
+		for (k = VQ_AS_HALF; k <= VQ_AS_CODES; k++)
+			if (n[p][k])
+				vq_export_say(x, "%s: %s: %u %s\n", vq_export_name(x->o->to),
+					      vq_pack_part_name((enum vq_pack_part)p), n[p][k],
+					      as[k]);
 }
 
 static int write_folder(struct vq_export *x, struct vq_err *err)

@@ -82,6 +82,7 @@ static int check_words(const struct vq_export *x, const struct vq_export_item *i
 {
 	int to = x->o->to, by_out = to == VQ_EXPORT_AWQ || to == VQ_EXPORT_GPTQ || !i->sym;
 	int packed = to != VQ_EXPORT_CT || x->o->acts < VQ_EXPORT_ACTS_DYNAMIC;
+	uint32_t side;
 	char what[256];
 
 	if (i->nf)
@@ -101,10 +102,10 @@ static int check_words(const struct vq_export *x, const struct vq_export_item *i
 			 i->bits, vq_export_name(to), to == VQ_EXPORT_GPTQ ? "3, " : "");
 		return refuse(x, i, err, what);
 	}
-	if (packed && ((i->n_in * i->bits) % 32 || (by_out && (i->n_out * i->bits) % 32))) {
-		snprintf(what, sizeof(what),
-			 "is [%u, %u]; want sides whose %u-bit codes fill words of 32 bits",
-			 i->n_out, i->n_in, i->bits);
+	side = to == VQ_EXPORT_GPTQ ? 32 : 32 / i->bits; /* AutoGPTQ's shapes are in steps of 32 */
+	if (packed && (i->n_in % side || (by_out && i->n_out % side))) {
+		snprintf(what, sizeof(what), "is [%u, %u]; %s wants sides that are multiples of %u",
+			 i->n_out, i->n_in, vq_export_name(to), side);
 		return refuse(x, i, err, what);
 	}
 	return to == VQ_EXPORT_GPTQ ? check_zeros(x, i, t, err) : VQ_OK;
@@ -238,7 +239,7 @@ static int choose_group(struct vq_export *x, struct vq_err *err)
 	}
 	return vq_fail(err, VQ_E_DATA,
 		       "%s: '%s': has %u inputs in groups of %u, which no groups of 32, 64 or 128 "
-		       "cut evenly; want vqlm-search --group 0 and --to gptq or compressed-tensors",
+		       "cut evenly; want vqlm-search --group 0 and --to compressed-tensors",
 		       x->v->label, bad->name->name, bad->n_in,
 		       bad->group ? bad->group : bad->n_in);
 }

@@ -83,7 +83,10 @@ static int describe(struct vq_export *x, const struct vq_export_item *i, json_t 
 	static const char *const as[] = {"float", "float16", "codes"};
 	static const char *const keys[] = {"grid", "act", "clip", "error"};
 	struct vq_export_tensor t;
-	json_t *o = json_pack("{s:s}", "as", as[i->as]), *attrs;
+	const char *type = x->o->to == VQ_EXPORT_GGUF && i->as == VQ_AS_CODES
+				   ? vq_ggml_name(i->block)
+				   : as[i->as];
+	json_t *o = json_pack("{s:s}", "as", type), *attrs;
 	size_t k;
 	int rc = vq_export_open(&t, x->v, i->name, err);
 
