@@ -7,20 +7,23 @@
 #include "base/log.h"
 #include "task/eval.h"
 #include "task/eval_ppl.h"
+#include "task/eval_zeroshot.h"
 
 static struct vq_common common;
 static const char *reference, *split, *baseline, *logits, *base_logits;
 static int task, parser, format;
 
-enum { TASK_SCIENCEQA, TASK_PPL };
+enum { TASK_SCIENCEQA, TASK_PPL, TASK_ZEROSHOT };
 
-#define TASKS "scienceqa|ppl"
+#define TASKS "scienceqa|ppl|zeroshot"
 
 static double min_acc;
 
 static const struct vq_opt opts[] = {
 	{"task", 0, VQ_OPT_CHOICE, "NAME", &task, "scienceqa",
-	 "what is scored: letters of answers, or windows of vqlm-infer --ppl", 0, 0, TASKS},
+	 "what is scored: letters of answers, windows of vqlm-infer --ppl, choices of its "
+	 "--choices",
+	 0, 0, TASKS},
 	{"reference", 'r', VQ_OPT_STR, "FILE", &reference, NULL,
 	 "right answers: ScienceQA problems.json, or a LLaVA conversation file", 0, 0, NULL},
 	{"split", 's', VQ_OPT_STR, "NAME", &split, NULL,
@@ -45,7 +48,7 @@ static const struct vq_opt opts[] = {
 static const struct vq_tool tool = {
 	.name = "vqlm-eval",
 	.summary = "score the answers of a vision-language model",
-	.usage = "[options] (-r REFERENCE | --task ppl) [ANSWERS] < ANSWERS",
+	.usage = "[options] (-r REFERENCE | --task NAME) [ANSWERS] < ANSWERS",
 	.about =
 		"Reads answers (JSON Lines of vqlm-infer or of LLaVA, or LLaVA's result files) and "
 		"prints the\n"
@@ -53,7 +56,9 @@ static const struct vq_tool tool = {
 		"each class.\n"
 		"What cannot be read as a letter, and what is missing, counts as wrong and is "
 		"reported.\n"
-		"Or adds up the windows of vqlm-infer --ppl: perplexity and its standard error.\n",
+		"Or adds up the windows of vqlm-infer --ppl (perplexity), or counts the right "
+		"choices "
+		"of its\n--choices (zero-shot accuracies).\n",
 	.examples = "  vqlm-infer -m llava-w4a4.vqm -d test.json | vqlm-eval -r problems.json\n"
 		    "  vqlm-eval -r problems.json --baseline fp.jsonl -f markdown w4a4.jsonl\n"
 		    "  vqlm-infer -m llava-w4a4.vqm --ppl wiki.txt | vqlm-eval --task ppl\n",
@@ -167,7 +172,7 @@ static int check(int n, char **files)
 		return 0;
 	}
 	if (reference || split || parser || min_acc > 0 || logits || base_logits)
-		return vq_cli_usage(&tool, "--%s is not for --task ppl",
+		return vq_cli_usage(&tool, "--%s is not for --task ppl or zeroshot",
 				    reference     ? "reference"
 				    : split       ? "split"
 				    : parser      ? "parser"
@@ -198,6 +203,24 @@ static int run_ppl(struct vq_str *text, const char *path, struct vq_err *err)
 	return rc < 0 ? rc : put(text, err);
 }
 
+static int run_zeroshot(struct vq_str *text, const char *path, struct vq_err *err)
+{
+	struct vq_scores s = {0}, base = {0};
+	struct vq_eval_zeroshot e;
+	int rc = vq_scores_open(&s, path, "choices", err);
+
+	if (rc >= 0 && baseline)
+		rc = vq_scores_open(&base, baseline, "choices", err);
+	if (rc >= 0)
+		rc = vq_eval_zeroshot(&e, &s, baseline ? &base : NULL, err);
+	if (rc >= 0)
+		rc = vq_eval_zeroshot_print(text, &e, &s, baseline ? &base : NULL,
+					    (enum vq_eval_format)format, err);
+	vq_scores_close(&s);
+	vq_scores_close(&base);
+	return rc < 0 ? rc : put(text, err);
+}
+
 int main(int argc, char **argv)
 {
 	int at = vq_cli_parse(&tool, argc, argv), rc, status = check(argc - at, argv + at);
@@ -207,7 +230,9 @@ int main(int argc, char **argv)
 
 	if (status)
 		return status;
-	rc = task == TASK_PPL ? run_ppl(&w.text, path, &err) : run(&w, path, &err);
+	rc = task == TASK_PPL        ? run_ppl(&w.text, path, &err)
+	     : task == TASK_ZEROSHOT ? run_zeroshot(&w.text, path, &err)
+				     : run(&w, path, &err);
 	vq_answers_close(&w.run);
 	vq_answers_close(&w.base);
 	vq_eval_free(&w.eval);

@@ -63,14 +63,19 @@ static const struct vq_opt opts[] = {
 	{"window", 0, VQ_OPT_U32, "N", &o.window, NULL,
 	 "tokens of a window of --ppl (default: the protocol's)", 4, 1000000, NULL},
 	{"bos", 0, VQ_OPT_CHOICE, "WHERE", &bos, "auto",
-	 "where the beginning token goes (default: as the protocol has it)", 0, 0, VQ_BOS_CHOICES},
+	 "where the beginning token goes (default: as the protocol has it; with --choices none)", 0,
+	 0, VQ_BOS_CHOICES},
 	{"rows", 0, VQ_OPT_CHOICE, "KIND", &rows, "text",
 	 "what the lines of TEXT are: text as it is, or rows of a data set, joined by blank lines",
 	 0, 0, VQ_TEXT_ROWS},
+	{"choices", 0, VQ_OPT_STR, "FILE", &o.choices, NULL,
+	 "score the choices of zero-shot questions (- reads standard input) as what follows their "
+	 "contexts",
+	 0, 0, NULL},
 	{"limit", 0, VQ_OPT_U32, "N", &o.limit, "0",
-	 "only the first N questions of DATA, or windows of TEXT; 0 = all", 0, 4294967295.0, NULL},
+	 "only the first N questions, or windows of TEXT; 0 = all", 0, 4294967295.0, NULL},
 	{"shard", 0, VQ_OPT_STR, "I/N", &o.shard, NULL,
-	 "only part I of 1..N of DATA or TEXT, by a hash of the id", 0, 0, NULL},
+	 "only part I of 1..N of them, by a hash of the id", 0, 0, NULL},
 	{"resume", 0, VQ_OPT_STR, "FILE", &o.resume, NULL,
 	 "take the answers that an interrupted run left in FILE (usually OUTPUT.part)", 0, 0, NULL},
 	{"logits", 0, VQ_OPT_STR, "FILE", &o.logits, NULL,
@@ -83,13 +88,14 @@ static const struct vq_opt opts[] = {
 static const struct vq_tool tool = {
 	.name = "vqlm-infer",
 	.summary = "a vision-language model answers questions",
-	.usage = "[options] -m MODEL (-d DATA | --ppl TEXT | [-i IMAGE] WORDS... | < LINES)",
+	.usage = "[options] -m MODEL (-d DATA | --ppl TEXT | --choices FILE | [-i IMAGE] WORDS...)",
 	.about = "Runs a packed model with integer products, or a checkpoint in full precision.\n"
 		 "Questions come from a data file, from the command line (the answer is plain\n"
 		 "text, printed as it comes), or one a line from standard input.  Answers to many\n"
 		 "are JSON Lines for vqlm-eval(1): an opening record that names the model and the\n"
 		 "ids asked, an answer a line, and totals.  Or it says how probable the tokens of\n"
-		 "a text are, a window a line: perplexity.\n",
+		 "a text are, a window a line (perplexity), or the choices of zero-shot "
+		 "questions.\n",
 	.examples = "  vqlm-infer -m llava-w4a4.vqm -i cat.png What is this?\n"
 		    "  vqlm-infer -m llava-w4a4.vqm -d test.json | vqlm-eval -r problems.json\n"
 		    "  vqlm-infer -m llava-1.5-7b -d test.json --shard 3/8 -o part-3.jsonl\n"
@@ -98,68 +104,91 @@ static const struct vq_tool tool = {
 	.common = &common,
 };
 
-/* What is asked comes from one place: its name, NULL when it is standard input; *n: how many were named. */
-static const char *source(int *n)
+/* What is asked comes from one place: those that are named, and their number; 0: standard input. */
+static int sources(const char *name[4])
 {
-	const char *name = NULL;
+	int n = 0;
 
-	*n = !!o.data + !!o.question + !!o.ppl;
-	if (o.ppl)
-		name = "--ppl";
-	if (o.question || o.image)
-		name = "a single question";
 	if (o.data)
-		name = "-d";
-	return name;
+		name[n++] = "-d";
+	if (o.question || o.image)
+		name[n++] = "a single question";
+	if (o.ppl)
+		name[n++] = "--ppl";
+	if (o.choices)
+		name[n++] = "--choices";
+	return n;
 }
 
-/* An option that says nothing about a text whose tokens are scored; NULL: none is there. */
+/* An option that says nothing where tokens are scored; NULL: none is there. */
 static const char *answers_only(void)
 {
-	return o.images        ? "images"
-	       : o.score       ? "score"
-	       : o.max_tokens  ? "max-tokens"
-	       : o.temperature ? "temperature"
-	       : o.template    ? "template"
-			       : NULL;
+	return o.images                ? "images"
+	       : o.score               ? "score"
+	       : o.max_tokens          ? "max-tokens"
+	       : o.temperature         ? "temperature"
+	       : o.template            ? "template"
+	       : o.choices && o.logits ? "logits"
+				       : NULL;
 }
 
 static const char *text_only(void)
 {
-	return protocol ? "protocol" : o.window ? "window" : bos ? "bos" : rows ? "rows" : NULL;
+	return protocol ? "protocol" : o.window ? "window" : rows ? "rows" : NULL;
+}
+
+/* What stands for standard input is asked there; the model cannot be. */
+static const char *on_stdin(int n_sources)
+{
+	if (n_sources == 0 || (o.choices && strcmp(o.choices, "-") == 0))
+		return "the questions";
+	return o.ppl && strcmp(o.ppl, "-") == 0 ? "the text" : NULL;
+}
+
+/* Options that go with some sources only. */
+static int check_options(void)
+{
+	int scores = o.ppl || o.choices;
+
+	if (!o.data && o.images)
+		return vq_cli_usage(&tool, "--images wants -d");
+	if (!o.data && !scores && (o.limit || o.shard))
+		return vq_cli_usage(&tool, "--%s wants -d, --ppl or --choices",
+				    o.limit ? "limit" : "shard");
+	if (scores && answers_only())
+		return vq_cli_usage(&tool, "--%s is not for --%s", answers_only(),
+				    o.ppl ? "ppl" : "choices");
+	if (!o.ppl && text_only())
+		return vq_cli_usage(&tool, "--%s wants --ppl", text_only());
+	if (!scores && bos)
+		return vq_cli_usage(&tool, "--bos wants --ppl or --choices");
+	if (o.choices && bos == VQ_BOS_EACH)
+		return vq_cli_usage(&tool,
+				    "--choices has one context a question: --bos first or none");
+	return 0;
 }
 
 /* 0, or the exit status of a command line that asks for what does not go together. */
 static int check_source(void)
 {
-	int n;
-	const char *name = source(&n);
+	const char *name[4];
+	int n = sources(name), status;
 
 	if (n > 1)
-		return vq_cli_usage(&tool, "%s and %s exclude each other", name,
-				    o.data && o.question ? "a single question" : "--ppl");
-	if (o.image && o.data)
-		return vq_cli_usage(&tool, "-d and a single question exclude each other");
+		return vq_cli_usage(&tool, "%s and %s exclude each other", name[0], name[1]);
 	if (o.image && !o.question)
 		return vq_cli_usage(&tool, "-i wants a question after it");
-	if (!o.data && !o.ppl && (o.images || o.limit || o.shard))
-		return vq_cli_usage(&tool, "--%s wants -d%s",
-				    o.images  ? "images"
-				    : o.limit ? "limit"
-					      : "shard",
-				    o.images ? "" : " or --ppl");
-	if (o.ppl && answers_only())
-		return vq_cli_usage(&tool, "--%s is not for --ppl", answers_only());
-	if (!o.ppl && text_only())
-		return vq_cli_usage(&tool, "--%s wants --ppl", text_only());
+	status = check_options();
+	if (status)
+		return status;
 	if (o.question && (o.resume || o.logits))
 		return vq_cli_usage(&tool, "--%s is not for a single question",
 				    o.resume ? "resume" : "logits");
 	if (o.resume && o.logits)
 		return vq_cli_usage(&tool, "--logits cannot be resumed");
-	if (strcmp(o.model, "-") == 0 && (n == 0 || (o.ppl && strcmp(o.ppl, "-") == 0)))
+	if (strcmp(o.model, "-") == 0 && on_stdin(n))
 		return vq_cli_usage(&tool, "the model and %s cannot both come from standard input",
-				    o.ppl ? "the text" : "the questions");
+				    on_stdin(n));
 	return 0;
 }
 
@@ -201,7 +230,9 @@ int main(int argc, char **argv)
 	status = check();
 	if (status)
 		return status;
-	rc = o.ppl ? vq_infer_ppl(&o, &err) : vq_infer_run(&o, &err);
+	rc = o.ppl       ? vq_infer_ppl(&o, &err)
+	     : o.choices ? vq_infer_choices(&o, &err)
+			 : vq_infer_run(&o, &err);
 	vq_str_free(&words);
 	return vq_cli_finish(&tool, rc, &err);
 }

@@ -9,10 +9,10 @@
 /* One or several whole runs, one after the other, as shards are: an opening {"vqlm": KIND, "ids", ...}, an object with
  * "question_id" for each of the ids, totals. */
 struct vq_scores {
-	json_t *opening; /* the first; the others say the same but for ids and shard */
-	json_t *totals;  /* the last */
-	json_t **lines;  /* [n] objects of all ids, as they came */
-	uint64_t *at;    /* [n] their line numbers */
+	json_t *opening; /* the first; the others say the same but for ids, shard and the data of choices */
+	json_t *totals; /* the last */
+	json_t **lines; /* [n] objects of all ids, as they came */
+	uint64_t *at;   /* [n] their line numbers */
 	uint32_t n, room;
 	json_t *place;     /* id -> position in lines; -1: asked and not there yet */
 	uint64_t open;     /* line of the opening that waits for its totals, 0 = none */

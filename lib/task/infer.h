@@ -54,7 +54,9 @@ struct vq_infer {
 	enum vq_text_rows rows;
 	enum vq_ppl_protocol protocol;
 	uint32_t window; /* tokens; 0 = the protocol's */
-	enum vq_bos bos;
+	enum vq_bos bos; /* also of choices: first or none, the default */
+
+	const char *choices; /* or questions whose choices are scored (format/choices.h; "-") */
 
 	int exact;   /* dequantize packed weights and multiply in float */
 	int float32; /* a checkpoint's products are float32, not bf16 where the CPU has them */
@@ -76,5 +78,8 @@ VQ_MUST_CHECK int vq_infer_run(const struct vq_infer *o, struct vq_err *err);
 
 /* The same for o->ppl: an opening record, a line a window with the sum of -ln p of its scored tokens, totals. */
 VQ_MUST_CHECK int vq_infer_ppl(const struct vq_infer *o, struct vq_err *err);
+
+/* The same for o->choices: of each question a line with the ln p of its choices. */
+VQ_MUST_CHECK int vq_infer_choices(const struct vq_infer *o, struct vq_err *err);
 
 #endif

@@ -28,6 +28,7 @@ furnish() {
 	jq -c '.[:24]' "$DEMO/mini-sqa/llava_test_CQM-A.json" >test.json
 	cp test.json llava_test_CQM-A.json
 	sed 's/<image>/picture/g' "$DEMO/README.md" >wiki.test.raw
+	echo '{"goal":"Boil water.","sol1":"Heat it.","sol2":"Cool it.","label":0}' >piqa-validation.jsonl
 	export SLURM_ARRAY_TASK_ID=3
 }
 
