@@ -56,10 +56,12 @@ static int losses(const struct vq_gradient *q, const float *h, double *nll, floa
 
 	for (s = 0; s < q->b->n_seqs && rc >= 0; s++) {
 		size_t at = q->b->start[s];
+		struct vq_loss part = {q->loss.targets + at,
+				       q->loss.teacher ? q->loss.teacher + at * d : NULL};
 
-		rc = vq_decoder_loss(q->m, h + at * d, q->b->start[s + 1] - (uint32_t)at,
-				     q->targets + at, &nll[s], q->weight ? q->weight[s] : 1,
-				     g ? g + at * d : NULL, err);
+		rc = vq_decoder_loss(q->m, h + at * d, q->b->start[s + 1] - (uint32_t)at, &part,
+				     &nll[s], q->weight ? q->weight[s] : 1, g ? g + at * d : NULL,
+				     err);
 	}
 	return rc;
 }

@@ -12,8 +12,8 @@
 struct vq_gradient {
 	const struct vq_model *m;
 	const struct vq_batch *b;
-	const int32_t *targets; /* [rows], see vq_loss_targets */
-	const float *weight;    /* [n_seqs] of a sequence's summed loss */
+	struct vq_loss loss; /* [rows] */
+	const float *weight; /* [n_seqs] of a sequence's summed loss */
 	void *ctx;
 	/* Before a block runs, forward and back: l is a copy of the model's layer and may be given other weights, which
 	 * stay until the next call.  NULL: none. */

@@ -28,6 +28,7 @@ struct small {
 	struct vq_model m;
 	int32_t targets[ROWS];
 	float *norm, *head, *h;
+	float *teacher; /* NULL, or the caller's */
 };
 
 static void small_new(struct small *s)
@@ -79,7 +80,7 @@ static float *copy_of_h(const struct small *s)
 
 static double loss_of(const struct small *s)
 {
-	struct vq_gradient q = {&s->m, &batch, s->targets, weights, .ctx = NULL};
+	struct vq_gradient q = {&s->m, &batch, {s->targets, s->teacher}, weights, .ctx = NULL};
 	double nll[2];
 	float *h = copy_of_h(s);
 
@@ -139,8 +140,8 @@ static int on_leave(void *ctx, uint32_t layer, struct vq_err *err)
 
 static void all_new(struct all *a, const struct small *s, float **to_input)
 {
-	struct vq_gradient q = {
-		&s->m, &batch, s->targets, weights, a, on_enter, {on_linear, on_norm, a}, on_leave};
+	struct vq_gradient q = {&s->m, &batch,   {s->targets, s->teacher}, weights,
+				a,     on_enter, {on_linear, on_norm, a},  on_leave};
 	double nll[2];
 	uint32_t i, k;
 
@@ -198,7 +199,7 @@ static double off(const struct small *s, float *w, size_t n, const float *g)
 	return fabs(got - (loss[0] - loss[1]) / (2 * t)) / sqrt(norm);
 }
 
-static void gradients_of_all_weights_and_the_input_equal_central_differences(void **state)
+static void check_gradients(int teacher)
 {
 	struct small s;
 	struct all a;
@@ -206,9 +207,10 @@ static void gradients_of_all_weights_and_the_input_equal_central_differences(voi
 	double worst = 0;
 	uint32_t i, k, j, d;
 
-	(void)state;
 	small_new(&s);
 	d = s.made[0].cfg.hidden;
+	if (teacher)
+		s.teacher = random_rows((size_t)ROWS * d, 1, 10);
 	all_new(&a, &s, &to_input);
 	worst = off(&s, s.h, (size_t)ROWS * d, to_input);
 	for (i = 0; i < LAYERS; i++) {
@@ -228,12 +230,40 @@ static void gradients_of_all_weights_and_the_input_equal_central_differences(voi
 			vq_free(g);
 		}
 	}
-	print_message("# figure: gradients of a two-block decoder against central differences: off "
-		      "by %.1e of their norms\n",
-		      worst);
+	print_message(
+		"# figure: gradients of a two-block decoder %s against central differences: off "
+		"by %.1e of their norms\n",
+		teacher ? "with a teacher" : "without one", worst);
 	assert_true(worst < 2e-3);
+	vq_free(s.teacher);
 	vq_free(to_input);
 	all_free(&a);
+	small_free(&s);
+}
+
+static void gradients_of_all_weights_and_the_input_equal_central_differences(void **state)
+{
+	(void)state;
+	check_gradients(0);
+}
+
+static void gradients_towards_a_teacher_equal_central_differences(void **state)
+{
+	(void)state;
+	check_gradients(1);
+}
+
+static void a_model_that_is_its_teacher_has_no_loss(void **state)
+{
+	struct small s;
+	double nll = 1;
+
+	(void)state;
+	small_new(&s);
+	assert_int_equal(vq_decoder_loss(&s.m, s.h, ROWS, &(struct vq_loss){s.targets, s.h}, &nll,
+					 1, NULL, NULL),
+			 VQ_OK);
+	assert_true(nll == 0);
 	small_free(&s);
 }
 
@@ -276,7 +306,9 @@ static void loss_of_equal_logits_is_the_logarithm_of_the_vocabulary(void **state
 	small_new(&s);
 	memset(s.head, 0, (size_t)VOCAB * s.made[0].cfg.hidden * sizeof(float));
 	h = copy_of_h(&s);
-	assert_int_equal(vq_decoder_loss(&s.m, h, ROWS, s.targets, &nll, 1, NULL, NULL), VQ_OK);
+	assert_int_equal(vq_decoder_loss(&s.m, h, ROWS, &(struct vq_loss){s.targets, NULL}, &nll, 1,
+					 NULL, NULL),
+			 VQ_OK);
 	assert_true(fabs(nll - 11 * log(VOCAB)) < 1e-6); /* rows 3 and 8 are asked for nothing */
 	vq_free(h);
 	small_free(&s);
@@ -291,33 +323,22 @@ static void a_target_out_of_the_vocabulary_is_refused(void **state)
 	(void)state;
 	small_new(&s);
 	s.targets[2] = VOCAB;
-	assert_int_equal(vq_decoder_loss(&s.m, s.h, ROWS, s.targets, &nll, 1, NULL, &err),
+	assert_int_equal(vq_decoder_loss(&s.m, s.h, ROWS, &(struct vq_loss){s.targets, NULL}, &nll,
+					 1, NULL, &err),
 			 VQ_E_DATA);
 	assert_string_equal(err.text, "token 40 at 3: want 0..39");
 	small_free(&s);
-}
-
-static void rows_before_pictures_and_the_last_are_asked_for_nothing(void **state)
-{
-	struct vq_config c = {.has_vision = 1, .image_token = 9};
-	const int32_t tokens[] = {1, 5, 9, 9, 6, 7}, want[] = {5, -1, -1, 6, 7, -1};
-	int32_t got[6];
-
-	(void)state;
-	assert_int_equal(vq_loss_targets(&c, tokens, 6, got), 3);
-	assert_memory_equal(got, want, sizeof(want));
-	c.has_vision = 0;
-	assert_int_equal(vq_loss_targets(&c, tokens, 6, got), 5);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(gradients_of_all_weights_and_the_input_equal_central_differences),
+		cmocka_unit_test(gradients_towards_a_teacher_equal_central_differences),
+		cmocka_unit_test(a_model_that_is_its_teacher_has_no_loss),
 		cmocka_unit_test(gradients_have_the_same_bytes_for_any_number_of_threads),
 		cmocka_unit_test(loss_of_equal_logits_is_the_logarithm_of_the_vocabulary),
 		cmocka_unit_test(a_target_out_of_the_vocabulary_is_refused),
-		cmocka_unit_test(rows_before_pictures_and_the_last_are_asked_for_nothing),
 	};
 
 	return cmocka_run_group_tests_name("gradient", tests, NULL, NULL);
