@@ -2,8 +2,10 @@
 #include "cli.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/parse.h"
+#include "task/heal.h"
 #include "task/prune.h"
 #include "task/prune_score.h"
 
@@ -41,6 +43,20 @@ static const struct vq_opt opts[] = {
 	{"answers", 0, VQ_OPT_FLAG, NULL, &o.answers, NULL,
 	 "ask for the tokens of the answers in DATA alone, not for every token of text", 0, 0,
 	 NULL},
+	{"taylor-batch", 0, VQ_OPT_U32, "N", &o.taylor_batch, "10",
+	 "of --criterion taylor: samples whose mean loss is taken at a time", 1, 65536, NULL},
+	{"heal", 0, VQ_OPT_STR, "WAY", &o.heal, NULL,
+	 "bring what is left nearer to the whole model on -d or --text: " VQ_HEALINGS, 0, 0, NULL},
+	{"heal-samples", 0, VQ_OPT_U32, "N", &o.heal_samples, "256", "samples of --heal", 2, 65536,
+	 NULL},
+	{"lora-rank", 0, VQ_OPT_U32, "N", &o.lora_rank, "8", "of --heal lora: rank of the adapters",
+	 1, 256, NULL},
+	{"lora-steps", 0, VQ_OPT_U32, "N", &o.lora_steps, "200", "steps of 16 samples", 1, 1000000,
+	 NULL},
+	{"lora-rate", 0, VQ_OPT_F64, "R", &o.lora_rate, "0.0003", "largest rate of learning", 0, 1,
+	 NULL},
+	{"lora-state", 0, VQ_OPT_STR, "FILE", &o.lora_state, NULL,
+	 "file that a training which was stopped goes on from", 0, 0, NULL},
 	{"iterative", 0, VQ_OPT_FLAG, NULL, &o.iterative, NULL,
 	 "remove one block at a time and score the others again", 0, 0, NULL},
 	{"no-keep", 0, VQ_OPT_FLAG, NULL, &o.no_keep, NULL,
@@ -82,6 +98,21 @@ static uint64_t parse_params(const char *s)
 	return *end || !(v * unit >= 1 && v * unit <= 1e15) ? 0 : (uint64_t)(v * unit + 0.5);
 }
 
+static int check_heal(void)
+{
+	if (o.lora_state && (!o.heal || strcmp(o.heal, "lora") != 0))
+		return vq_cli_usage(&tool, "--lora-state wants --heal lora");
+	if (!o.heal)
+		return 0;
+	if (!vq_healing_by_name(o.heal))
+		return vq_cli_usage(&tool, "--heal wants %s; got '%s'", VQ_HEALINGS, o.heal);
+	if (!o.data && !o.text)
+		return vq_cli_usage(&tool, "--heal wants samples: -d DATA or --text FILE");
+	if (o.table)
+		return vq_cli_usage(&tool, "--table wants no --heal beside it");
+	return 0;
+}
+
 /* What the blocks are judged by, and what that needs. */
 static int check_scores(void)
 {
@@ -91,7 +122,7 @@ static int check_scores(void)
 	if (!c)
 		return vq_cli_usage(&tool, "--criterion wants %s; got '%s'", VQ_CRITERIA,
 				    o.criterion);
-	if ((o.blocks || o.scores) && (o.criterion || samples || o.iterative))
+	if ((o.blocks || o.scores) && (o.criterion || (samples && !o.heal) || o.iterative))
 		return vq_cli_usage(&tool,
 				    "%s wants no criterion, samples or --iterative beside it",
 				    o.blocks ? "--blocks" : "--scores");
@@ -106,7 +137,7 @@ static int check_scores(void)
 	if (c->needs_samples && !samples && !o.blocks && !o.scores)
 		return vq_cli_usage(&tool, "--criterion %s wants samples: -d DATA or --text FILE",
 				    c->name);
-	if (!c->needs_samples && samples)
+	if (!c->needs_samples && samples && !o.heal)
 		return vq_cli_usage(&tool,
 				    "--criterion %s looks at no samples; -d or --text is too much",
 				    c->name);
@@ -131,7 +162,7 @@ int main(int argc, char **argv)
 		return vq_cli_usage(
 			&tool, "--params wants a number of weights, as in 2.7B or 900M; got '%s'",
 			params);
-	if ((rc = check_scores()))
+	if ((rc = check_scores()) || (rc = check_heal()))
 		return rc;
 	o.seed = common.seed;
 	o.output = common.output;

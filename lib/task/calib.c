@@ -106,7 +106,7 @@ static int put_stream(struct vq_calib *c, json_t *header, struct vq_err *err)
 	if (rc >= 0 && c->o->n > 0)
 		rc = vq_calib_run_all(&c->run, c->w, err);
 	if (rc >= 0)
-		rc = vq_calib_weights(c->w, &c->cfg, c->ckpt, NULL, c->o->n == 0, err);
+		rc = vq_calib_weights(c->w, &c->cfg, c->ckpt, NULL, c->o->n == 0, NULL, err);
 	if (rc >= 0)
 		rc = vq_writer_end(c->w, err);
 	return rc;

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/num.h"
 #include "base/pages.h"
 
 static int tensor_bytes(const struct vq_tensor *t, size_t *bytes)
@@ -29,11 +30,48 @@ static void want(const struct vq_config *c, const struct vq_ckpt *k, const struc
 		vq_pages_want(t.data, n);
 }
 
+/* x [n], given, as type: *out is given. */
+static int narrow(float *x, size_t n, enum vq_dtype type, void **out, struct vq_err *err)
+{
+	uint16_t *h;
+	size_t i;
+
+	*out = x;
+	if (type == VQ_F32)
+		return VQ_OK;
+	*out = h = vq_alloc(n, sizeof(*h), err);
+	for (i = 0; h && i < n; i++)
+		h[i] = type == VQ_F16 ? vq_f32_to_f16(x[i]) : vq_f32_to_bf16(x[i]);
+	vq_free(x);
+	return h ? VQ_OK : VQ_E_SYS;
+}
+
+/* The tensor's other numbers, if there are some, in t and *own, to be freed. */
+static int edit_one(const struct vq_weight_edit *edit, const char *name, struct vq_tensor *t,
+		    void **own, struct vq_err *err)
+{
+	float *x = NULL;
+	size_t n;
+	int rc = vq_tensor_count(t, &n);
+
+	if (rc >= 0)
+		rc = edit->tensor(edit->ctx, name, &x, err);
+	if (rc < 0 || !x)
+		return rc;
+	rc = narrow(x, n, t->dtype, own, err);
+	if (rc < 0)
+		return rc;
+	t->data = *own;
+	return vq_names_check_finite(t, name, "new weights", err);
+}
+
 static int put_one(struct vq_writer *w, const struct vq_config *c, const struct vq_ckpt *k,
-		   const struct vq_name *name, const uint32_t *kept, int check, struct vq_err *err)
+		   const struct vq_name *name, const uint32_t *kept, int check,
+		   const struct vq_weight_edit *edit, struct vq_err *err)
 {
 	struct vq_name there = *name;
 	struct vq_tensor t;
+	void *own = NULL;
 	json_t *attrs;
 	int rc;
 
@@ -43,19 +81,23 @@ static int put_one(struct vq_writer *w, const struct vq_config *c, const struct 
 
 	if (rc >= 0 && check)
 		rc = vq_names_check_finite(&t, there.name, vq_ckpt_path(k), err);
-	if (rc < 0)
-		return rc;
-	attrs = json_pack("{s:I, s:I}", "unit", (json_int_t)name->unit, "linear",
-			  (json_int_t)name->linear);
-	if (!attrs)
-		return vq_fail(err, VQ_E_SYS, "memory: cannot have attributes");
-	rc = vq_writer_put_tensor(w, VQ_KIND_TENSOR, name->name, &t, attrs, err);
+	if (rc >= 0 && edit)
+		rc = edit_one(edit, name->name, &t, &own, err);
+	attrs = rc < 0 ? NULL
+		       : json_pack("{s:I, s:I}", "unit", (json_int_t)name->unit, "linear",
+				   (json_int_t)name->linear);
+	if (attrs)
+		rc = vq_writer_put_tensor(w, VQ_KIND_TENSOR, name->name, &t, attrs, err);
+	else if (rc >= 0)
+		rc = vq_fail(err, VQ_E_SYS, "memory: cannot have attributes");
 	json_decref(attrs);
+	vq_free(own);
 	return rc;
 }
 
 int vq_calib_weights(struct vq_writer *w, const struct vq_config *c, const struct vq_ckpt *k,
-		     const uint32_t *kept, int check, struct vq_err *err)
+		     const uint32_t *kept, int check, const struct vq_weight_edit *edit,
+		     struct vq_err *err)
 {
 	struct vq_name *names = NULL;
 	struct vq_progress p;
@@ -68,7 +110,7 @@ int vq_calib_weights(struct vq_writer *w, const struct vq_config *c, const struc
 	for (i = 0; i < n && rc >= 0; i++) {
 		if (i + 1 < n)
 			want(c, k, &names[i + 1], kept);
-		rc = put_one(w, c, k, &names[i], kept, check, err);
+		rc = put_one(w, c, k, &names[i], kept, check, edit, err);
 		vq_progress_step(&p, i + 1);
 	}
 	vq_progress_end(&p);

@@ -11,6 +11,7 @@
 #include "kernel/cpu.h"
 #include "stream/history.h"
 #include "task/calib_weights.h"
+#include "task/heal.h"
 #include "task/model_head.h"
 #include "task/prune_file.h"
 #include "task/prune_run.h"
@@ -26,6 +27,10 @@ struct job {
 	struct vq_prune_job seen;
 	struct vq_blocks kept;
 	struct vq_str table; /* of scores; empty by hand */
+	/* With o->heal: its own samples, and what became of the model on them. */
+	struct vq_prune_samples heal_samples;
+	struct vq_prune_run heal_run;
+	struct vq_heal heal;
 };
 
 static int all_blocks(struct vq_blocks *b, uint32_t n, struct vq_err *err)
@@ -81,17 +86,56 @@ static int choose_by_score(struct job *j, struct vq_err *err)
 	if (rc < 0)
 		return rc;
 	score = vq_alloc(n, sizeof(*score), err);
+	j->seen.detail = vq_alloc(n, VQ_PRUNE_TENSORS * sizeof(*score), err);
 	order = vq_alloc(n, sizeof(*order), err);
-	rc = score && order ? all_blocks(&j->kept, n, err) : VQ_E_SYS;
+	rc = score && order && j->seen.detail ? all_blocks(&j->kept, n, err) : VQ_E_SYS;
 	do {
 		step = j->o->iterative && go ? 1 : go;
 		if (rc == VQ_OK)
 			rc = remove_lowest(j, step, score, order, err);
 		go -= step;
 	} while (rc == VQ_OK && go > 0);
+	vq_free(j->seen.detail);
 	vq_free(order);
 	vq_free(score);
 	return rc;
+}
+
+/* --- healing --- */
+
+static int heal(struct job *j, struct vq_err *err)
+{
+	struct vq_prune_opts more = *j->o;
+	int rc;
+
+	/* The samples that the blocks were chosen by are not needed any more. */
+	vq_prune_run_close(&j->run);
+	more.samples = j->o->heal_samples;
+	rc = vq_prune_samples_open(&j->heal_samples, &more, j->ckpt, &j->cfg, err);
+	if (rc == VQ_OK)
+		rc = vq_prune_run_open(&j->heal_run, &j->cfg, j->ckpt, &j->heal_samples, err);
+	if (rc == VQ_OK)
+		rc = vq_heal_open(&j->heal, j->o, j->ckpt, &j->heal_run, &j->kept, err);
+	return rc < 0 ? rc : vq_healing_by_name(j->o->heal)->run(&j->heal, err);
+}
+
+/* What determined the new weights. */
+static int put_healing(const struct job *j, json_t *params)
+{
+	const struct vq_prune_opts *o = j->o;
+	json_t *h = json_pack("{s:s, s:I, s:s, s:I}", "way", o->heal, "samples",
+			      (json_int_t)j->heal_samples.n, "data_sha256", j->heal_samples.sha256,
+			      "seed", (json_int_t)o->seed);
+	int bad = 0;
+
+	if (o->answers)
+		bad |= json_object_set_new(h, "answers", json_true());
+	if (strcmp(o->heal, "lora") == 0) {
+		bad |= json_object_set_new(h, "rank", json_integer(o->lora_rank));
+		bad |= json_object_set_new(h, "steps", json_integer(o->lora_steps));
+		bad |= json_object_set_new(h, "rate", json_real(o->lora_rate));
+	}
+	return bad | json_object_set_new(params, "heal", h);
 }
 
 /* --- the stream --- */
@@ -120,6 +164,8 @@ static int put_choice(const struct job *j, json_t *params)
 		bad |= json_object_set_new(params, "iterative", json_true());
 	if (o->no_keep && !o->blocks)
 		bad |= json_object_set_new(params, "no_keep", json_true());
+	if (o->heal)
+		bad |= put_healing(j, params);
 	if (!j->samples.n)
 		return bad;
 	bad |= json_object_set_new(params, "data_sha256", json_string(j->samples.sha256));
@@ -167,14 +213,15 @@ static int put_stream(struct job *j, struct vq_writer *w, struct vq_err *err)
 	json_t *params = make_params(j, err), *header = NULL;
 	struct vq_config cut = j->cfg;
 	struct vq_calib_meta none = {0};
+	const struct vq_weight_edit edit = vq_heal_edit(&j->heal);
 	int rc = VQ_E_SYS;
 
 	cut.decoder.n_layers = j->kept.n;
 	/* Without samples no kernel and no BLAS had a part in it. */
 	if (params)
 		header = vq_model_header(j->ckpt, "vqlm-prune", params,
-					 j->samples.n ? vq_cpu_name() : NULL,
-					 j->samples.n ? vq_blas_core() : NULL, err);
+					 j->samples.n || j->o->heal ? vq_cpu_name() : NULL,
+					 j->samples.n || j->o->heal ? vq_blas_core() : NULL, err);
 	if (header)
 		rc = vq_writer_begin(w, header, err);
 	json_decref(header);
@@ -182,7 +229,8 @@ static int put_stream(struct job *j, struct vq_writer *w, struct vq_err *err)
 	if (rc >= 0)
 		rc = vq_model_put_meta(w, &cut, j->ckpt, &none, err);
 	if (rc >= 0)
-		rc = vq_calib_weights(w, &cut, j->ckpt, j->kept.v, 1, err);
+		rc = vq_calib_weights(w, &cut, j->ckpt, j->kept.v, 1, j->o->heal ? &edit : NULL,
+				      err);
 	return rc < 0 ? rc : vq_writer_end(w, err);
 }
 
@@ -216,18 +264,23 @@ int vq_prune(const struct vq_prune_opts *o, struct vq_err *err)
 
 	if (rc >= 0)
 		rc = vq_config_from_ckpt(&j.cfg, j.ckpt, o->template_name, err);
-	j.seen = (struct vq_prune_job){o, j.ckpt, &j.cfg, NULL};
+	j.seen = (struct vq_prune_job){o, j.ckpt, &j.cfg, NULL, NULL};
 	if (!o->blocks && !o->scores)
 		j.criterion = vq_prune_criterion(o);
 	if (rc >= 0 && o->blocks)
 		rc = vq_prune_by_hand(o, j.cfg.decoder.n_layers, &j.kept, err);
 	else if (rc >= 0)
 		rc = choose_by_score(&j, err);
+	if (rc >= 0 && o->heal && !o->table)
+		rc = heal(&j, err);
 	if (rc >= 0)
 		rc = write_output(&j, err);
 	if (rc >= 0)
 		vq_info("%u of %u blocks kept; %.1f s, peak %.1f MiB of own memory", j.kept.n,
 			j.cfg.decoder.n_layers, vq_now() - t0, (double)vq_peak_anon() / 1048576.0);
+	vq_heal_close(&j.heal);
+	vq_prune_run_close(&j.heal_run);
+	vq_prune_samples_close(&j.heal_samples);
 	vq_blocks_free(&j.kept);
 	vq_str_free(&j.table);
 	vq_prune_run_close(&j.run);

@@ -10,6 +10,7 @@
  *   criterion  name, "scores" (a file) or "hand"
  *   scores_sha256   of the table of scores, one after the other where it is iterative; not by hand
  *   iterative, no_keep   true where that was asked
+ *   heal {way, samples, data_sha256, seed}, of lora also rank, steps, rate
  *   samples, tokens, seed, data_sha256   where there are samples; tokens where they are of a text */
 #ifndef VQ_TASK_PRUNE_H
 #define VQ_TASK_PRUNE_H
@@ -27,7 +28,13 @@ struct vq_prune_opts {
 	/* Samples (task/prune_samples.h): of a data set, or of a text; both NULL: none. */
 	const char *data, *images, *text;
 	uint32_t samples, tokens;
-	int answers; /* of a data set, ask for the tokens of the answers alone */
+	int answers;           /* of a data set, ask for the tokens of the answers alone */
+	uint32_t taylor_batch; /* samples whose mean loss is taken at a time */
+	/* Healing (task/heal.h) on heal_samples of the same data: a name of vq_healings, or NULL. */
+	const char *heal;
+	uint32_t heal_samples, lora_rank, lora_steps;
+	double lora_rate;
+	const char *lora_state; /* file that a stopped training goes on from; NULL: none */
 	/* How many go, one of these; n 0, ratio 0, params 0 and blocks NULL where it is not asked so. */
 	uint32_t n;
 	double ratio;

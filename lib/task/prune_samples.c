@@ -20,6 +20,21 @@ int vq_prune_target(const struct vq_prune_samples *s, const struct vq_config *c,
 	       !(c->has_vision && p->tokens[t] == c->image_token);
 }
 
+uint32_t vq_prune_targets(const struct vq_prune_samples *s, const struct vq_config *c, uint32_t i,
+			  int32_t *targets)
+{
+	const struct vq_prompt *p = &s->prompts[i];
+	uint32_t t, asked = 0;
+
+	for (t = 1; t <= p->n_tokens; t++) {
+		int wanted = t < p->n_tokens && vq_prune_target(s, c, i, t);
+
+		targets[t - 1] = wanted ? p->tokens[t] : VQ_NO_TARGET;
+		asked += (uint32_t)wanted;
+	}
+	return asked;
+}
+
 /* --- a data set, as calibration takes it --- */
 
 /* The answer as the model was taught it: a word of its own after the prompt, and the end token. */

@@ -4,6 +4,7 @@
 
 #include "base/sha256.h"
 #include "format/checkpoint.h"
+#include "model/loss.h"
 #include "model/prompt.h"
 #include "task/prune.h"
 
@@ -29,5 +30,10 @@ void vq_prune_samples_close(struct vq_prune_samples *s); /* fine on zeroes */
  * the answer. */
 int vq_prune_target(const struct vq_prune_samples *s, const struct vq_config *c, uint32_t i,
 		    uint32_t t);
+
+/* targets [n_tokens]: what each row of sample i is asked for, the token after it, or VQ_NO_TARGET (model/loss.h).  Returns
+ * how many are asked. */
+uint32_t vq_prune_targets(const struct vq_prune_samples *s, const struct vq_config *c, uint32_t i,
+			  int32_t *targets);
 
 #endif

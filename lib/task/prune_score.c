@@ -5,10 +5,11 @@
 #include <string.h>
 
 const struct vq_criterion vq_criteria[] = {
-	{"ppl", 1, 1, vq_score_ppl},
-	{"magnitude", 0, 0, vq_score_magnitude},
-	{"cosine", 1, 0, vq_score_cosine},
-	{"angular", 1, 0, vq_score_angular},
+	{"ppl", 1, 0, 1, vq_score_ppl},
+	{"taylor", 1, 1, 0, vq_score_taylor},
+	{"magnitude", 0, 0, 0, vq_score_magnitude},
+	{"cosine", 1, 0, 0, vq_score_cosine},
+	{"angular", 1, 0, 0, vq_score_angular},
 };
 const size_t vq_n_criteria = sizeof(vq_criteria) / sizeof(vq_criteria[0]);
 
@@ -48,6 +49,20 @@ static int removal_table(const struct vq_prune_job *j, const struct vq_blocks *a
 	return rc;
 }
 
+static void tensor_table(const struct vq_prune_job *j, const struct vq_blocks *alive,
+			 struct vq_str *out)
+{
+	uint32_t i, k;
+
+	vq_str_puts(out, "block_name,all_weight_scores\n");
+	for (i = 0; i < alive->n; i++) {
+		vq_str_printf(out, "model.layers.%u", alive->v[i]);
+		for (k = 0; k < VQ_PRUNE_TENSORS; k++)
+			vq_str_printf(out, ",%.17g", j->detail[(size_t)i * VQ_PRUNE_TENSORS + k]);
+		vq_str_puts(out, "\n");
+	}
+}
+
 int vq_prune_table(const struct vq_prune_job *j, const struct vq_criterion *c,
 		   const struct vq_blocks *alive, const double *score, struct vq_str *out,
 		   struct vq_err *err)
@@ -57,6 +72,8 @@ int vq_prune_table(const struct vq_prune_job *j, const struct vq_criterion *c,
 
 	if (c && c->is_removal) {
 		rc = removal_table(j, alive, score, out, err);
+	} else if (c && c->of_tensors) {
+		tensor_table(j, alive, out);
 	} else {
 		vq_str_puts(out, "block_name,block_score\n");
 		for (i = 0; i < alive->n; i++)

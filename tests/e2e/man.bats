@@ -58,7 +58,7 @@ run_page() {
 
 @test "vqlm-prune(1)" {
 	# The page's 7B model has blocks to spare beside those that stay.
-	before() { sed -i 's/-n 6 /-n 1 --no-keep /' script; }
+	before() { sed -i 's/-n 6 /-n 1 --no-keep /; s/--heal lora/& --lora-steps 2 --heal-samples 8/' script; }
 	run_page vqlm-prune.1 before
 	[ -s llava-5.5b-w4a4.vqm ]
 }
