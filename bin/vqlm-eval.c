@@ -48,7 +48,7 @@ static const struct vq_opt opts[] = {
 static const struct vq_tool tool = {
 	.name = "vqlm-eval",
 	.summary = "score the answers of a vision-language model",
-	.usage = "[options] (-r REFERENCE | --task NAME) [ANSWERS] < ANSWERS",
+	.usage = "[options] (-r REFERENCE | --task NAME) [ANSWERS...] < ANSWERS",
 	.about =
 		"Reads answers (JSON Lines of vqlm-infer or of LLaVA, or LLaVA's result files) and "
 		"prints the\n"
@@ -73,16 +73,26 @@ struct work {
 	struct vq_eval eval, base_eval;
 	struct vq_eval_pair pair[VQ_SQA_N_CLASSES];
 	struct vq_eval_logits dist;
-	struct vq_str text;
+	struct vq_str text, label;
 };
 
-static int score(struct work *w, struct vq_eval_report *r, const char *path, struct vq_err *err)
+/* What the table calls the run: "stdin", "a.jsonl", "a.jsonl and 7 more". */
+static const char *label_of(struct work *w, const char *const *paths, uint32_t n)
 {
-	const char *label = strcmp(path, "-") == 0 ? "stdin" : path;
+	vq_str_puts(&w->label, strcmp(paths[0], "-") == 0 ? "stdin" : paths[0]);
+	if (n > 1)
+		vq_str_printf(&w->label, " and %u more", n - 1);
+	return w->label.failed ? paths[0] : w->label.s;
+}
+
+static int score(struct work *w, struct vq_eval_report *r, const char *const *paths, uint32_t n,
+		 struct vq_err *err)
+{
+	const char *label = label_of(w, paths, n);
 	int rc = vq_sqa_open(&w->refs, reference, split, err);
 
 	if (rc == VQ_OK)
-		rc = vq_answers_open(&w->run, path, err);
+		rc = vq_answers_open(&w->run, paths, n, err);
 	if (rc == VQ_OK)
 		rc = vq_eval_score(&w->eval, &w->run, &w->refs, (enum vq_eval_parser)parser, label,
 				   err);
@@ -98,7 +108,7 @@ static int score(struct work *w, struct vq_eval_report *r, const char *path, str
 		return vq_fail(err, VQ_E_DATA, "%s: the opening line asked for no question", label);
 	if (!baseline)
 		return VQ_OK;
-	rc = vq_answers_open(&w->base, baseline, err);
+	rc = vq_answers_open(&w->base, &baseline, 1, err);
 	if (rc == VQ_OK)
 		rc = vq_eval_score(&w->base_eval, &w->base, &w->refs, (enum vq_eval_parser)parser,
 				   baseline, err);
@@ -129,14 +139,14 @@ static int put(const struct vq_str *text, struct vq_err *err)
 	return rc;
 }
 
-static int run(struct work *w, const char *path, struct vq_err *err)
+static int run(struct work *w, const char *const *paths, uint32_t n, struct vq_err *err)
 {
 	struct vq_eval_report r = {0};
 	double acc;
 	int rc = VQ_OK;
 
 	if (reference)
-		rc = score(w, &r, path, err);
+		rc = score(w, &r, paths, n, err);
 	if (rc == VQ_OK && logits) {
 		rc = vq_eval_logits(&w->dist, logits, base_logits, err);
 		r.logits = logits;
@@ -159,8 +169,17 @@ static int run(struct work *w, const char *path, struct vq_err *err)
 /* 0, or the exit status of a command line that makes no sense.  n: files of answers. */
 static int check(int n, char **files)
 {
-	if (n > 1)
-		return vq_cli_usage(&tool, "want one file of answers, got '%s' too", files[1]);
+	int i, in = 0;
+
+	for (i = 0; i < n; i++)
+		in += strcmp(files[i], "-") == 0;
+	if (in > 1)
+		return vq_cli_usage(&tool, "standard input cannot be read twice");
+	if (n > 1 && task != TASK_SCIENCEQA)
+		return vq_cli_usage(&tool,
+				    "want one file of scored tokens, got '%s' too; cat joins "
+				    "several",
+				    files[1]);
 	if (task == TASK_SCIENCEQA) {
 		if (!reference && !logits)
 			return vq_cli_usage(&tool, "want -r, the file of the right answers");
@@ -224,20 +243,23 @@ static int run_zeroshot(struct vq_str *text, const char *path, struct vq_err *er
 int main(int argc, char **argv)
 {
 	int at = vq_cli_parse(&tool, argc, argv), rc, status = check(argc - at, argv + at);
-	const char *path = at < argc ? argv[at] : "-";
+	const char *in = "-";
+	const char *const *paths = at < argc ? (const char *const *)argv + at : &in;
+	uint32_t n = at < argc ? (uint32_t)(argc - at) : 1;
 	struct vq_err err = {0};
 	struct work w = {0};
 
 	if (status)
 		return status;
-	rc = task == TASK_PPL        ? run_ppl(&w.text, path, &err)
-	     : task == TASK_ZEROSHOT ? run_zeroshot(&w.text, path, &err)
-				     : run(&w, path, &err);
+	rc = task == TASK_PPL        ? run_ppl(&w.text, paths[0], &err)
+	     : task == TASK_ZEROSHOT ? run_zeroshot(&w.text, paths[0], &err)
+				     : run(&w, paths, n, &err);
 	vq_answers_close(&w.run);
 	vq_answers_close(&w.base);
 	vq_eval_free(&w.eval);
 	vq_eval_free(&w.base_eval);
 	vq_sqa_close(&w.refs);
 	vq_str_free(&w.text);
+	vq_str_free(&w.label);
 	return vq_cli_finish(&tool, rc, &err);
 }

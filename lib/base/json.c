@@ -2,6 +2,7 @@
 #include "base/json.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,6 +86,14 @@ char *vq_json_text(const json_t *j, struct vq_err *err)
 	out = vq_strdup(raw, err);
 	free(raw);
 	return out;
+}
+
+void vq_json_brief(const json_t *v, char *out, size_t room)
+{
+	char *text = v ? json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS) : NULL;
+
+	snprintf(out, room, "%.60s", text ? text : "nothing");
+	free(text);
 }
 
 /* The member, or NULL when it is absent or null. */

@@ -25,6 +25,9 @@ VQ_MUST_CHECK int vq_json_lines(const char *text, size_t n, const char *label,
  * Given: vq_free. */
 char *vq_json_text(const json_t *j, struct vq_err *err);
 
+/* A value for a message: as much of it as goes into room bytes, 60 at most; "nothing" for NULL. */
+void vq_json_brief(const json_t *v, char *out, size_t room);
+
 /* Members of an object.  An absent key, or JSON null, gives the default; a value of the wrong type or
  * out of range is VQ_E_DATA naming label and key. */
 VQ_MUST_CHECK int vq_json_u32(const json_t *o, const char *key, uint32_t dflt, uint32_t *out,

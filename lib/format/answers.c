@@ -1,7 +1,6 @@
 /* Reading answers. */
 #include "format/answers.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -41,9 +40,12 @@ static int add(struct vq_answers *a, const char *id, const char *text, int choic
 	struct vq_answer *it;
 	const json_t *old = json_object_get(a->map, id);
 
-	if (old)
-		return fail_at(p, err, "question_id '%.64s' came before, in line %llu", id,
-			       (unsigned long long)a->items[json_integer_value(old)].line);
+	if (old) {
+		it = &a->items[json_integer_value(old)];
+		return fail_at(p, err, "question_id '%.64s' came before, in %s%sline %llu", id,
+			       it->label == p->label ? "" : it->label,
+			       it->label == p->label ? "" : " ", (unsigned long long)it->line);
+	}
 	if (a->n == a->room) {
 		uint32_t room = a->room ? 2 * a->room : 256;
 		void *items = a->items;
@@ -58,6 +60,7 @@ static int add(struct vq_answers *a, const char *id, const char *text, int choic
 	it->text = text ? vq_strdup(text, err) : NULL;
 	it->choice = text ? -1 : choice;
 	it->line = p->line;
+	it->label = p->label;
 	a->n++;
 	if (!it->id || (text && !it->text))
 		return VQ_E_SYS;
@@ -94,13 +97,19 @@ static int add_object(struct vq_answers *a, const json_t *o, const char *key, co
 }
 
 /* An opening line: what was asked of which model. */
-static int open_run(struct vq_answers *a, const json_t *o, const struct place *p,
-		    struct vq_err *err)
+static int open_run(struct vq_answers *a, json_t *o, const struct place *p, struct vq_err *err)
 {
 	json_t *ids = json_object_get(o, "ids"), *id;
 	size_t i;
 	char buf[32];
+	int rc = a->opening ? vq_shards_same(a->opening, o, NULL, p->label, p->line, err) : VQ_OK;
 
+	if (rc >= 0)
+		rc = vq_shards_add(&a->shards, o, p->label, p->line, err);
+	if (rc < 0)
+		return rc;
+	if (!a->opening)
+		a->opening = json_incref(o);
 	if (!a->model && json_object_get(o, "model"))
 		a->model = json_incref(json_object_get(o, "model"));
 	if (!a->producer && json_object_get(o, "producer"))
@@ -231,23 +240,19 @@ static int is_lines(const char *text, size_t n)
 	return yes;
 }
 
-int vq_answers_read(struct vq_answers *a, int fd, const char *label, struct vq_err *err)
+/* Adds the answers of one file. */
+static int read_file(struct vq_answers *a, const char *path, struct vq_err *err)
 {
-	int rc;
+	int in = strcmp(path, "-") == 0, rc;
+	const char *label = in ? "stdin" : path;
 	size_t n = 0;
 	char *text = NULL;
 	json_t *root = NULL;
 
-	memset(a, 0, sizeof(*a));
-	rc = vq_fd_read(fd, MAX_BYTES, label, &text, &n, err);
+	rc = in ? vq_fd_read(STDIN_FILENO, MAX_BYTES, label, &text, &n, err)
+		: vq_file_read(path, MAX_BYTES, VQ_E_SYS, &text, &n, err);
 	if (rc < 0)
 		return rc;
-	a->map = json_object();
-	a->asked = json_array();
-	if (!a->map || !a->asked) {
-		rc = vq_fail(err, VQ_E_SYS, "memory: cannot index the answers");
-		goto out;
-	}
 	if (strspn(text, " \t\r\n") >= n) {
 		rc = vq_fail(err, VQ_E_DATA,
 			     "%s: want answers, got nothing; did the tool before fail?", label);
@@ -273,23 +278,23 @@ int vq_answers_read(struct vq_answers *a, int fd, const char *label, struct vq_e
 out:
 	json_decref(root);
 	vq_free(text);
-	if (rc < 0)
-		vq_answers_close(a);
 	return rc;
 }
 
-int vq_answers_open(struct vq_answers *a, const char *path, struct vq_err *err)
+int vq_answers_open(struct vq_answers *a, const char *const *paths, uint32_t n, struct vq_err *err)
 {
-	int rc, fd;
+	uint32_t i;
+	int rc = VQ_OK;
 
-	if (strcmp(path, "-") == 0)
-		return vq_answers_read(a, STDIN_FILENO, "stdin", err);
-	memset(a, 0, sizeof(*a));
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return vq_fail_errno(err, VQ_E_SYS, "%s: cannot open", path);
-	rc = vq_answers_read(a, fd, path, err);
-	close(fd);
+	*a = (struct vq_answers){.map = json_object(), .asked = json_array()};
+	if (!a->map || !a->asked)
+		rc = vq_fail(err, VQ_E_SYS, "memory: cannot index the answers");
+	for (i = 0; rc >= 0 && i < n; i++)
+		rc = read_file(a, paths[i], err);
+	if (rc >= 0)
+		rc = vq_shards_whole(&a->shards, err);
+	if (rc < 0)
+		vq_answers_close(a);
 	return rc;
 }
 
@@ -307,5 +312,7 @@ void vq_answers_close(struct vq_answers *a)
 	json_decref(a->producer);
 	json_decref(a->totals);
 	json_decref(a->map);
+	json_decref(a->opening);
+	vq_shards_close(&a->shards);
 	memset(a, 0, sizeof(*a));
 }

@@ -29,64 +29,16 @@ static int fail_at(const struct vq_scores *s, uint64_t line, struct vq_err *err,
 
 /* --- openings --- */
 
-/* A value for a message: short, whatever it is. */
-static void show(const json_t *v, char *out, size_t room)
-{
-	char *text = v ? json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS) : NULL;
-
-	snprintf(out, room, "%.60s", text ? text : "nothing");
-	free(text);
-}
-
-/* Where two objects differ first: VQ_E_DATA. */
-static int same(const struct vq_scores *s, uint64_t line, const char *key, const json_t *was,
-		const json_t *is, struct vq_err *err)
-{
-	char a[64], b[64];
-
-	if (json_equal((json_t *)(uintptr_t)was, (json_t *)(uintptr_t)is))
-		return VQ_OK;
-	show(was, a, sizeof(a));
-	show(is, b, sizeof(b));
-	return fail_at(
-		s, line, err,
-		"'%s' is %s, in the run before it was %s; only parts of one run are added up", key,
-		b, a);
-}
-
-/* Every member but what tells the parts of a run apart; tasks come from files of their own. */
-static int may_differ(const struct vq_scores *s, const char *key)
-{
-	return strcmp(key, "ids") == 0 || strcmp(key, "shard") == 0 ||
-	       (strcmp(key, "data") == 0 && strcmp(s->kind, "choices") == 0);
-}
-
-static int same_run(const struct vq_scores *s, uint64_t line, json_t *o, struct vq_err *err)
-{
-	const char *key, *inner;
-	json_t *v, *w;
-	int rc = VQ_OK;
-
-	json_object_foreach(json_object_get(s->opening, "params"), inner, w)
-	{
-		if (rc == VQ_OK)
-			rc = same(s, line, inner, w,
-				  json_object_get(json_object_get(o, "params"), inner), err);
-	}
-	json_object_foreach(s->opening, key, v)
-	{
-		if (rc == VQ_OK && !may_differ(s, key))
-			rc = same(s, line, key, v, json_object_get(o, key), err);
-	}
-	return rc;
-}
-
 static int open_run(struct vq_scores *s, json_t *o, uint64_t line, struct vq_err *err)
 {
 	json_t *ids = json_object_get(o, "ids"), *id;
 	size_t i;
-	int rc = s->opening ? same_run(s, line, o, err) : VQ_OK;
+	/* Tasks of choices come from files of their own. */
+	const char *but = strcmp(s->kind, "choices") == 0 ? "data" : NULL;
+	int rc = s->opening ? vq_shards_same(s->opening, o, but, s->label, line, err) : VQ_OK;
 
+	if (rc >= 0)
+		rc = vq_shards_add(&s->shards, o, s->label, line, err);
 	if (rc < 0)
 		return rc;
 	if (!s->opening)
@@ -192,6 +144,8 @@ int vq_scores_open(struct vq_scores *s, const char *path, const char *kind, stru
 			     "cut: the run that opens in line %llu has no totals; the tool before "
 			     "did not finish",
 			     (unsigned long long)s->open);
+	if (rc >= 0)
+		rc = vq_shards_whole(&s->shards, err);
 	if (rc >= 0 && s->n == 0)
 		rc = vq_fail(err, VQ_E_DATA,
 			     "%s: want lines of vqlm-infer, got none; did the tool "
@@ -214,6 +168,7 @@ void vq_scores_close(struct vq_scores *s)
 	json_decref(s->opening);
 	json_decref(s->totals);
 	json_decref(s->place);
+	vq_shards_close(&s->shards);
 	memset(s, 0, sizeof(*s));
 }
 
@@ -251,8 +206,8 @@ int vq_scores_agree(const struct vq_scores *a, const struct vq_scores *b, const 
 
 		if (json_equal((json_t *)(uintptr_t)v, (json_t *)(uintptr_t)w))
 			continue;
-		show(v, x, sizeof(x));
-		show(w, y, sizeof(y));
+		vq_json_brief(v, x, sizeof(x));
+		vq_json_brief(w, y, sizeof(y));
 		return vq_fail(err, VQ_E_DATA,
 			       "%s has '%s' %s, %s has %s; such runs cannot be compared", a->label,
 			       *keys, x, b->label, y);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/json.h"
+#include "format/shards.h"
 
 /* One or several whole runs, one after the other, as shards are: an opening {"vqlm": KIND, "ids", ...}, an object with
  * "question_id" for each of the ids, totals. */
@@ -19,10 +20,11 @@ struct vq_scores {
 	uint64_t last;     /* line read last */
 	const char *label; /* borrowed path, or "stdin" */
 	const char *kind;
+	struct vq_shards shards;
 };
 
 /* kind: "perplexity" or "choices".  path "-": standard input.  Another kind of file, openings that differ (another model,
- * protocol, text), ids that come twice or have no line, a run that was cut: VQ_E_DATA naming the line. */
+ * protocol, text), shards that are not all there, ids that come twice or have no line, a run that was cut: VQ_E_DATA naming the line. */
 VQ_MUST_CHECK int vq_scores_open(struct vq_scores *s, const char *path, const char *kind,
 				 struct vq_err *err);
 void vq_scores_close(struct vq_scores *s); /* fine on zeroes */

@@ -86,7 +86,7 @@ static int mark_asked(struct vq_eval *e, const struct vq_answers *a, const struc
 
 /* Puts the letter of each answer where its question is. */
 static int place_letters(struct vq_eval *e, const struct vq_answers *a, const struct vq_sqa *refs,
-			 enum vq_eval_parser parser, const char *label, struct vq_err *err)
+			 enum vq_eval_parser parser, struct vq_err *err)
 {
 	uint32_t i;
 
@@ -97,13 +97,13 @@ static int place_letters(struct vq_eval *e, const struct vq_answers *a, const st
 		if (at < 0)
 			return vq_fail(err, VQ_E_DATA,
 				       "%s: line %llu: the references have no question '%.64s'",
-				       label, (unsigned long long)it->line, it->id);
+				       it->label, (unsigned long long)it->line, it->id);
 		if (e->letter[at] == VQ_EVAL_NOT_ASKED) {
 			if (a->has_asked)
 				return vq_fail(err, VQ_E_DATA,
 					       "%s: line %llu: question '%.64s' was not asked by "
 					       "the opening line",
-					       label, (unsigned long long)it->line, it->id);
+					       it->label, (unsigned long long)it->line, it->id);
 			e->ignored++;
 			continue;
 		}
@@ -152,7 +152,7 @@ int vq_eval_score(struct vq_eval *e, const struct vq_answers *a, const struct vq
 		return VQ_E_SYS;
 	rc = mark_asked(e, a, refs, label, err);
 	if (rc == VQ_OK)
-		rc = place_letters(e, a, refs, parser, label, err);
+		rc = place_letters(e, a, refs, parser, err);
 	if (rc < 0) {
 		vq_eval_free(e);
 		return rc;

@@ -7,25 +7,16 @@
 
 #include "base/io.h"
 #include "base/mem.h"
-#include "base/parse.h"
+#include "format/shards.h"
 #include "task/infer_parts.h"
 
 #define MAX_LINES (64u << 20) /* bytes of questions on standard input */
 
-/* "3/8" -> 3 and 8. */
 static int parse_shard(const char *s, uint32_t *i, uint32_t *n, struct vq_err *err)
 {
-	const char *slash = strchr(s, '/');
-	char first[16];
-
-	if (slash && (size_t)(slash - s) < sizeof(first) &&
-	    vq_parse_u32(n, slash + 1, 1, 1000000) == VQ_OK) {
-		memcpy(first, s, (size_t)(slash - s));
-		first[slash - s] = '\0';
-		if (vq_parse_u32(i, first, 1, *n) == VQ_OK)
-			return VQ_OK;
-	}
-	return vq_fail(err, VQ_E_USAGE, "--shard wants I/N with I of 1..N, got '%s'", s);
+	if (vq_shard_parse(s, i, n) < 0)
+		return vq_fail(err, VQ_E_USAGE, "--shard wants I/N with I of 1..N, got '%s'", s);
+	return VQ_OK;
 }
 
 static int in_shard(const char *id, uint32_t part, uint32_t parts)
@@ -83,7 +74,8 @@ static int from_data(struct vq_asks *a, const struct vq_infer *o, struct vq_err 
 	a->v = vq_calloc(d.n, sizeof(*a->v), err);
 	if (!a->v)
 		rc = VQ_E_SYS;
-	for (i = 0; rc >= 0 && i < d.n && (o->limit == 0 || i < o->limit); i++)
+	a->n_asked = o->limit && o->limit < d.n ? o->limit : d.n;
+	for (i = 0; rc >= 0 && i < a->n_asked; i++)
 		if (in_shard(d.items[i].id, part, parts))
 			rc = from_item(a, &d, &d.items[i], err);
 	vq_dataset_close(&d);
@@ -136,7 +128,8 @@ int vq_asks_pick(struct vq_asks *a, const struct vq_infer *o, char *const *ids, 
 	memset(a, 0, sizeof(*a));
 	if (rc >= 0 && !(a->v = vq_calloc(n, sizeof(*a->v), err)))
 		rc = VQ_E_SYS;
-	for (i = 0; rc >= 0 && i < n && (o->limit == 0 || i < o->limit); i++) {
+	a->n_asked = o->limit && o->limit < n ? o->limit : n;
+	for (i = 0; rc >= 0 && i < a->n_asked; i++) {
 		const char *id = ids ? ids[i] : number;
 
 		snprintf(number, sizeof(number), "%u", i);

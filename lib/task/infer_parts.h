@@ -45,6 +45,7 @@ struct vq_ask {
 struct vq_asks {
 	struct vq_ask *v;
 	uint32_t n;
+	uint32_t n_asked;     /* in all shards together */
 	char data_sha256[65]; /* empty when there is no data file */
 };
 

@@ -52,8 +52,10 @@ json_t *vq_infer_head(const char *what, const struct vq_infer *o, const struct v
 		      "vqlm-infer " VQ_VERSION, "model", l->identity, "ids", ids, "params", params);
 	if (a->data_sha256[0])
 		put(j, "data", json_pack("{s:s}", "sha256", a->data_sha256));
-	if (o->shard)
+	if (o->shard) {
 		put(j, "shard", json_string(o->shard));
+		put(j, "n_asked", json_integer(a->n_asked));
+	}
 	return j;
 }
 

@@ -231,6 +231,11 @@ uniform() {
 	[[ "$stderr" == *"'data' is "* ]]
 	run -3 --separate-stderr bash -c 'cat a a | vqlm-eval --task ppl'
 	[[ "$stderr" == *"line 7: id '0' was asked twice"* ]]
+	for i in 1 2; do ppl --ppl t --protocol shortened-llama --limit 4 --shard $i/2 >half-$i; done
+	run -0 --separate-stderr bash -c 'cat half-2 half-1 | vqlm-eval --task ppl -f json'
+	[ "$(jq .windows <<<"$output")" = 4 ]
+	run -3 --separate-stderr vqlm-eval --task ppl half-2
+	[[ "$stderr" == "vqlm-eval: half-2: the run that opens in line 1 lacks 1 of its 2 shards: 1/2; "* ]]
 	sed 3d a >gap
 	run -3 --separate-stderr vqlm-eval --task ppl gap
 	[[ "$stderr" == *"line 5: totals, but id '1' has no line"* ]]

@@ -87,6 +87,67 @@ whole_run() {
 	[[ "$stderr" == "vqlm-eval: stdin: line 902: cut: the answers that open in line 1 have no totals"* ]]
 }
 
+# shard I/N [jq of the opening]: part I of the first 60 questions, one in N, as vqlm-infer writes it.
+shard() {
+	letters | head -60 | awk -v i="${1%/*}" -v n="${1#*/}" 'NR % n == i % n' >lines
+	jq -c -s --arg shard "$1" '{vqlm: "answers", producer: "test", model: {sha256: "m"}, data: {sha256: "d"}, ids: [.[].question_id],
+		n_asked: 60, shard: $shard, params: {kv: 16}}'" | ${2:-.}" lines
+	cat lines
+	echo '{"vqlm":"totals"}'
+}
+
+@test "the files of all shards are one run, in any order" {
+	local i
+	for i in 1 2 3; do shard $i/3 >$i.jsonl; done
+	run -0 --separate-stderr eval_mini -f json 3.jsonl 1.jsonl - <2.jsonl
+	[ "$(jq -r '"\(.n) \(.missing) \(.answers)"' <<<"$output")" = "60 0 3.jsonl and 2 more" ]
+	local all=$output
+	whole_run 60 >whole.jsonl
+	run -0 --separate-stderr eval_mini -f json whole.jsonl
+	diff <(jq .classes <<<"$all") <(jq .classes <<<"$output")
+	run -0 --separate-stderr eval_mini -f json -b <(cat 1.jsonl 2.jsonl 3.jsonl) whole.jsonl
+	[ "$(jq .baseline.classes.Avg.n <<<"$output")" = 60 ]
+}
+
+@test "shards that are missing, doubled, mixed or of another run are refused (3)" {
+	refused() { # message, files
+		local want=$1
+		shift
+		run -3 --separate-stderr eval_mini "$@"
+		[ -z "$output" ]
+		[ "${#stderr_lines[@]}" -eq 1 ]
+		# shellcheck disable=SC2053 # a pattern
+		[[ "$stderr" == "vqlm-eval: "$want ]] || { echo "$stderr"; false; }
+	}
+	local i key
+	for i in 1 2 3; do shard $i/3 >$i.jsonl; done
+	refused "1.jsonl: the run that opens in line 1 lacks 1 of its 3 shards: 2/3; name the files of all of them" 1.jsonl 3.jsonl
+	shard 1/20 >one.jsonl
+	refused "one.jsonl: "*" lacks 19 of its 20 shards: 2/20, "*" 9/20, ...; name the files of all of them" one.jsonl
+	refused "1.jsonl: line 1: shard 1/3 came before" 1.jsonl 2.jsonl 3.jsonl 1.jsonl
+	shard 2/4 >quarter.jsonl
+	refused "quarter.jsonl: line 1: shard 2/4, but the run that opens in 1.jsonl line 1 is in 3 shards"* 1.jsonl quarter.jsonl 3.jsonl
+	whole_run 60 | jq -c 'if .vqlm == "answers" then {model: {sha256: "m"}, data: {sha256: "d"}, n_asked: 60, params: {kv: 16}} + . else . end' >whole.jsonl
+	refused "whole.jsonl: line 1: shard none, but the run that opens in 1.jsonl line 1 is in 3 shards"* 1.jsonl whole.jsonl
+	for key in '.model.sha256 = "x"' '.data.sha256 = "x"' '.params.kv = 8' '.producer = "x"' '.n_asked = 61' 'del(.model)' '.split = "val"'; do
+		shard 2/3 "$key" >other.jsonl
+		refused "other.jsonl: line 1: '"*"' is "*", in the run before it was "*"; only parts of one run are added up" 1.jsonl other.jsonl 3.jsonl
+	done
+	for key in '"0/3"' '"4/3"' '"2"' '"/3"' '"2/"' 2 '"1/1000001"'; do
+		shard 2/3 ".shard = $key" >other.jsonl
+		refused "other.jsonl: line 1: 'shard': want I/N with I of 1..N, got "* 1.jsonl other.jsonl 3.jsonl
+	done
+	# A list of ids that lost one, with its answer; and one that has another shard's.
+	shard 2/3 'del(.ids[0])' | sed 2d >less.jsonl
+	refused "1.jsonl: all 3 shards of the run that opens in line 1 ask 59 questions, want 60" 1.jsonl less.jsonl 3.jsonl
+	id=$(jq -r '.ids[0] // empty' 1.jsonl)
+	shard 2/3 ".ids[0] = \"$id\"" | sed "2s/.*/{\"question_id\":\"$id\",\"text\":\"A\"}/" >overlap.jsonl
+	refused "overlap.jsonl: line 2: question_id '$id' came before, in 1.jsonl line 2" 1.jsonl overlap.jsonl 3.jsonl
+	# A shard that did not end.
+	sed '$d' 2.jsonl >cut.jsonl
+	refused "cut.jsonl: line 21: cut: the answers that open in line 1 have no totals"* 1.jsonl cut.jsonl 3.jsonl
+}
+
 @test "answers cut at any line are refused (3), and cut inside a line too" {
 	whole_run 30 >whole.jsonl
 	run -0 eval_mini whole.jsonl
@@ -207,8 +268,10 @@ whole_run() {
 @test "wrong command lines are refused (2) in one line" {
 	run -2 --separate-stderr vqlm-eval
 	[[ "$stderr" == "vqlm-eval: want -r, "* ]]
-	run -2 --separate-stderr eval_mini a b
-	[[ "$stderr" == "vqlm-eval: want one file of answers, got 'b' too"* ]]
+	run -2 --separate-stderr eval_mini - a -
+	[[ "$stderr" == "vqlm-eval: standard input cannot be read twice"* ]]
+	run -2 --separate-stderr vqlm-eval --task ppl a b
+	[[ "$stderr" == "vqlm-eval: want one file of scored tokens, got 'b' too; cat joins several"* ]]
 	run -2 --separate-stderr vqlm-eval --logits a
 	[[ "$stderr" == *"come together"* ]]
 	run -2 --separate-stderr eval_mini -f xml

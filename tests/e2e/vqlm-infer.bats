@@ -232,6 +232,20 @@ compare() {
 	diff <(jq -c 'select(.question_id) | [.question_id, .text]' part-*.jsonl | sort) <(jq -c 'select(.question_id) | [.question_id, .text]' all.jsonl | sort)
 	run -0 --separate-stderr bash -c "cat part-*.jsonl | vqlm-eval -f json -r '$DEMO/mini-sqa/problems.json'"
 	[ "$(jq .n <<<"$output")" -eq 60 ]
+	run -0 --separate-stderr vqlm-eval -f json -r "$DEMO/mini-sqa/problems.json" part-*.jsonl
+	[ "$(jq .n <<<"$output")" -eq 60 ]
+	run -3 --separate-stderr vqlm-eval -r "$DEMO/mini-sqa/problems.json" part-1.jsonl part-3.jsonl
+	[[ "$stderr" == *"part-1.jsonl: "*"lacks 1 of its 3 shards: 2/3;"* ]]
+	# Of another limit, another part is the same one in name only.
+	infer -d "$(TEST)" --limit 59 --shard 2/3 >short.jsonl
+	run -3 --separate-stderr vqlm-eval -r "$DEMO/mini-sqa/problems.json" part-1.jsonl short.jsonl part-3.jsonl
+	[[ "$stderr" == *"short.jsonl: line 1: 'n_asked' is 59, in the run before it was 60;"* ]]
+	# More parts than questions: some are empty, and whole.
+	for i in 1 2 3 4 5; do
+		infer -d "$(TEST)" --limit 2 --shard $i/5 >"few-$i.jsonl"
+	done
+	run -0 --separate-stderr vqlm-eval -f json -r "$DEMO/mini-sqa/problems.json" few-*.jsonl
+	[ "$(jq .n <<<"$output")" -eq 2 ]
 }
 
 @test "a killed run resumes to the answers of a whole one" {

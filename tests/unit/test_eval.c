@@ -236,7 +236,7 @@ static void score_published(const char *name, struct vq_eval *e, struct vq_sqa *
 
 	open_test_split(refs);
 	data_path(path, sizeof(path), name);
-	assert_int_equal(vq_answers_open(&a, path, &err), VQ_OK);
+	assert_int_equal(vq_answers_open(&a, &(const char *){path}, 1, &err), VQ_OK);
 	assert_int_equal(vq_eval_score(e, &a, refs, VQ_PARSE_LLAVA, path, &err), VQ_OK);
 	print_message("# figure: %s: %u/%u = %.2f %%, image subset %.2f %%, unparsed %u, outside "
 		      "%u\n",
@@ -323,7 +323,7 @@ static void published_rows_of_the_class_table_add_up(void **state)
 		snprintf(path, sizeof(path), "%s/problems.json", dir);
 		assert_int_equal(vq_sqa_open(&refs, path, NULL, &err), VQ_OK);
 		snprintf(path, sizeof(path), "%s/answers.jsonl", dir);
-		assert_int_equal(vq_answers_open(&a, path, &err), VQ_OK);
+		assert_int_equal(vq_answers_open(&a, &(const char *){path}, 1, &err), VQ_OK);
 		assert_int_equal(vq_eval_score(&e, &a, &refs, VQ_PARSE_LLAVA, path, &err), VQ_OK);
 		for (c = 0; c < 3; c++) {
 			assert_int_equal(e.classes[c].n, n[c]);
