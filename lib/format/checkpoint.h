@@ -1,7 +1,7 @@
 /* A checkpoint as its owner has it: named tensors (mapped, never copied whole) and side files.
  * It is a folder with config.json and safetensors, single or sharded, or a model stream: a file, or "-" for standard
- * input.  A stream's weights are unpacked into a file without a name (base/spool.h).  It knows no model: which names mean
- * what is model/names.h. */
+ * input; or a checkpoint of llama2.c.  A stream's weights are unpacked into a file without a name (base/spool.h).  It knows
+ * no model: which names mean what is model/names.h. */
 #ifndef VQ_FORMAT_CHECKPOINT_H
 #define VQ_FORMAT_CHECKPOINT_H
 

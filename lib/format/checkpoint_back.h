@@ -55,7 +55,8 @@ struct vq_ckpt_back {
 	void (*close)(struct vq_ckpt *c);
 };
 
-extern const struct vq_ckpt_back vq_ckpt_folder; /* config.json and safetensors */
-extern const struct vq_ckpt_back vq_ckpt_stream; /* a model stream */
+extern const struct vq_ckpt_back vq_ckpt_folder;  /* config.json and safetensors */
+extern const struct vq_ckpt_back vq_ckpt_stream;  /* a model stream */
+extern const struct vq_ckpt_back vq_ckpt_llama2c; /* llama2.c's export, version 0 */
 
 #endif

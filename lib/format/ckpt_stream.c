@@ -8,6 +8,9 @@
 #include "stream/frame.h"
 #include "stream/reader.h"
 
+/* Bytes of a tensor that are made room for at once, on the word of its record; of more, as they come. */
+#define BELIEVED ((uint64_t)256 << 20)
+
 struct entry {
 	char *name;
 	struct vq_tensor t;
@@ -57,7 +60,7 @@ static int take_tensor(struct vq_ckpt *c, struct vq_reader *r, const struct vq_r
 {
 	struct stream *s = c->priv;
 	struct entry *e;
-	void *data = NULL;
+	void *data = NULL, *loaded = NULL;
 	int rc = check_float(c, rec, err);
 
 	if (rc == VQ_OK)
@@ -73,8 +76,16 @@ static int take_tensor(struct vq_ckpt *c, struct vq_reader *r, const struct vq_r
 	s->n++;
 	if (rec->raw_bytes == 0)
 		return VQ_OK;
-	rc = vq_spool_room(&s->spool, (size_t)rec->raw_bytes, &data, &e->at, err);
-	return rc < 0 ? rc : vq_reader_read(r, data, err);
+	if (rec->raw_bytes > BELIEVED)
+		rc = vq_reader_load(r, &loaded, err);
+	if (rc == VQ_OK)
+		rc = vq_spool_room(&s->spool, (size_t)rec->raw_bytes, &data, &e->at, err);
+	if (rc == VQ_OK && loaded)
+		memcpy(data, loaded, (size_t)rec->raw_bytes);
+	else if (rc == VQ_OK)
+		rc = vq_reader_read(r, data, err);
+	vq_free(loaded);
+	return rc;
 }
 
 static int take_config(struct vq_ckpt *c, const struct vq_record *rec, const char *data,

@@ -15,7 +15,7 @@ int vq_calib_samples(struct vq_calib *c, struct vq_err *err)
 	int rc = vq_dataset_open(&c->data, o->data, o->images, err);
 
 	if (rc >= 0 && o->n > c->data.n)
-		rc = vq_fail(err, VQ_E_DATA, "%s: want %u samples (-n), the file holds %u", o->data,
+		rc = vq_fail(err, VQ_E_DATA, "%s: want %u samples, the file holds %u", o->data,
 			     o->n, c->data.n);
 	if (rc >= 0)
 		rc = vq_model_tokenizer(&c->tok, c->ckpt, err);

@@ -6,8 +6,7 @@
  *                                   model, tab-separated
  *   stories tell DIR                the story that float32 tells when it takes the likeliest token each time
  *
- * DIR is stories260k of the public data.  The file (version 0 of llama2.c's export): seven int32, then float32 arrays,
- * each for all layers. */
+ * DIR is stories260k of the public data. */
 #include <math.h>
 
 #include "base/rng.h"
@@ -15,6 +14,7 @@
 #include "kernel/blas.h"
 #include "model/sampler.h"
 #include "real.h"
+#include "task/model_head.h"
 
 #define BOS     1
 #define CALIB   48u /* stories */
@@ -25,123 +25,32 @@
 
 struct file {
 	struct real r;
-	struct vq_map map;
-	char *path;
-	size_t at;
+	struct vq_ckpt *ckpt;
 };
-
-static const void *take(struct file *f, size_t bytes)
-{
-	if (bytes > f->map.n - f->at)
-		bad(f->path, "cut short");
-	f->at += bytes;
-	return f->map.data + f->at - bytes;
-}
-
-static void read_layers(struct file *f, const char *name)
-{
-	uint32_t i;
-	char full[64];
-	size_t n;
-	float *to;
-
-	for (i = 0; i < f->r.cfg.decoder.n_layers; i++) {
-		snprintf(full, sizeof(full), "decoder.layers.%u.%s.weight", i, name);
-		to = real_at(&f->r, full, &n);
-		memcpy(to, take(f, n * sizeof(float)), n * sizeof(float));
-	}
-}
-
-/* llama2.c rotates neighbours, we rotate halves: output 2 i + j of a head becomes output j head_dim / 2 + i. */
-static void split_pairs(struct file *f, const char *name)
-{
-	const struct vq_layer_config *c = &f->r.cfg.decoder.layer;
-	size_t width = c->hidden, half = c->head_dim / 2, n, row;
-	uint32_t i;
-	char full[64];
-
-	for (i = 0; i < f->r.cfg.decoder.n_layers; i++) {
-		float *to, *old;
-
-		snprintf(full, sizeof(full), "decoder.layers.%u.%s.weight", i, name);
-		to = real_at(&f->r, full, &n);
-		old = got(vq_alloc_f32(n, &err));
-		memcpy(old, to, n * sizeof(float));
-		for (row = 0; row < n / width; row++) {
-			size_t in = row % c->head_dim, head = row - in;
-
-			memcpy(to + (head + in % 2 * half + in / 2) * width, old + row * width,
-			       width * sizeof(float));
-		}
-		vq_free(old);
-	}
-}
-
-static void read_one(struct file *f, const char *name)
-{
-	size_t n;
-	float *to = real_at(&f->r, name, &n);
-
-	memcpy(to, take(f, n * sizeof(float)), n * sizeof(float));
-}
-
-static void config(struct vq_config *c, const int32_t h[7])
-{
-	memset(c, 0, sizeof(*c));
-	snprintf(c->arch, sizeof(c->arch), "llama");
-	c->decoder.layer = (struct vq_layer_config){.hidden = (uint32_t)h[0],
-						    .inter = (uint32_t)h[1],
-						    .n_heads = (uint32_t)h[3],
-						    .n_kv_heads = (uint32_t)h[4],
-						    .head_dim = (uint32_t)(h[0] / h[3]),
-						    .norm = VQ_NORM_RMS,
-						    .eps = 1e-5f,
-						    .act = VQ_ACT_SILU,
-						    .gated = 1,
-						    .causal = 1,
-						    .rope_theta = 10000};
-	c->decoder.n_layers = (uint32_t)h[2];
-	c->decoder.vocab = (uint32_t)h[5];
-	c->decoder.max_position = (uint32_t)h[6];
-	c->decoder.tied = 1;
-	c->bos = BOS;
-	c->eos = 2;
-	c->pad = c->image_token = -1;
-	c->chat = vq_chat_by_name("plain");
-}
 
 static void file_open(struct file *f, const char *dir)
 {
-	static const int32_t want[7] = {64, 172, 5, 8, 4, 512, 512};
+	char *path = got(vq_path_join(dir, "stories260K.bin", &err));
 	struct vq_config c;
+	size_t i, n;
 
-	memset(f, 0, sizeof(*f));
-	f->path = got(vq_path_join(dir, "stories260K.bin", &err));
-	must(vq_map_open(&f->map, f->path, VQ_E_SYS, &err));
-	if (memcmp(take(f, sizeof(want)), want, sizeof(want)) != 0)
-		bad(f->path, "not stories260K");
-	config(&c, want);
+	must(vq_ckpt_open(&f->ckpt, path, &err));
+	must(vq_config_from_ckpt(&c, f->ckpt, NULL, &err));
 	real_new(&f->r, &c);
-	read_one(f, "decoder.embed.weight");
-	read_layers(f, "norm1");
-	read_layers(f, "q_proj");
-	read_layers(f, "k_proj");
-	read_layers(f, "v_proj");
-	read_layers(f, "o_proj");
-	read_layers(f, "norm2");
-	read_layers(f, "gate_proj");
-	read_layers(f, "down_proj");
-	read_layers(f, "up_proj");
-	read_one(f, "decoder.norm.weight");
-	split_pairs(f, "q_proj");
-	split_pairs(f, "k_proj");
+	for (i = 0; i < f->r.n; i++) {
+		float *to = real_at(&f->r, f->r.names[i].name, &n);
+		struct vq_tensor t;
+
+		must(vq_names_find(&c, f->ckpt, &f->r.names[i], &t, &err));
+		must(vq_tensor_to_f32(&t, 0, n, to, &err));
+	}
+	vq_free(path);
 }
 
 static void file_close(struct file *f)
 {
-	vq_map_close(&f->map);
 	real_free(&f->r);
-	vq_free(f->path);
+	vq_ckpt_close(f->ckpt);
 }
 
 /* --- stories --- */
@@ -237,7 +146,7 @@ static void put_stream(const char *dir)
 
 	file_open(&f, dir);
 	stories_new(&s, &f, CALIB, 1, 1);
-	w = stream_open("stories", "stories260K", f.path);
+	w = stream_open("stories", "stories260K", vq_ckpt_path(f.ckpt));
 	sha256_init(&sum);
 	for (i = 0; i < s.n; i++)
 		sha256_update(&sum, s.length[i] * sizeof(int32_t),
@@ -294,41 +203,21 @@ static void put_ppl(const char *dir, const char *vqm)
 	file_close(&f);
 }
 
-/* Pieces of tok512.bin: int32 longest; then for each token a float score, an int32 length and the bytes. */
-static void put_pieces(const char *dir, const int32_t *token, uint32_t n, uint32_t vocab)
-{
-	struct file f = {.path = got(vq_path_join(dir, "tok512.bin", &err))};
-	const char **piece = got(vq_alloc(vocab, sizeof(*piece), &err));
-	int32_t *size = got(vq_alloc(vocab, sizeof(*size), &err));
-	uint32_t i;
-
-	must(vq_map_open(&f.map, f.path, VQ_E_SYS, &err));
-	take(&f, sizeof(int32_t));
-	for (i = 0; i < vocab; i++) {
-		take(&f, sizeof(float));
-		memcpy(&size[i], take(&f, sizeof(int32_t)), sizeof(int32_t));
-		if (size[i] < 0)
-			bad(f.path, "a piece of negative length");
-		piece[i] = take(&f, (size_t)size[i]);
-	}
-	for (i = 0; i < n; i++)
-		printf("%.*s", size[token[i]], piece[token[i]]);
-	putchar('\n');
-	vq_map_close(&f.map);
-	vq_free(f.path);
-	vq_free(piece);
-	vq_free(size);
-}
-
 static void put_story(const char *dir)
 {
 	const double greedy = 1e-6; /* a temperature at which no other token is ever drawn */
 	struct file f;
 	struct stories s;
+	struct vq_tokenizer *tok = NULL;
+	char *text;
 
 	file_open(&f, dir);
 	stories_new(&s, &f, 1, 0, greedy);
-	put_pieces(dir, s.token + 1, s.length[0] - 1, f.r.cfg.decoder.vocab);
+	must(vq_model_tokenizer(&tok, f.ckpt, &err));
+	text = got(vq_tokenizer_decode(tok, s.token + 1, s.length[0] - 1, &err));
+	puts(text);
+	vq_free(text);
+	vq_tokenizer_free(tok);
 	stories_free(&s);
 	file_close(&f);
 }

@@ -20,8 +20,8 @@ between() { awk -v x="$1" -v lo="$2" -v hi="$3" 'BEGIN { exit !(x >= lo && x <= 
 @test "stories260K in float32 tells the story of llama2.c's own test, at llama2.c's loss" {
 	need_data stories260k
 	run -0 stories tell
-	local story=$'Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball. She wanted to play with it, but it was too high.<0x0A>Lily\'s mom said, "Lily, let\'s go to the park." Lily was sad and didn\'t know what to do. She said, "I want to play with your ball, but I can\'t find it."<0x0A>Lily was sad and didn\'t know what to do. She said, "I\'m sorry, Lily. I didn\'t know what to do."<0x0A>'
-	[[ "$output" == " $story"* ]]
+	local story=$'Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball. She wanted to play with it, but it was too high.\nLily\'s mom said, "Lily, let\'s go to the park." Lily was sad and didn\'t know what to do. She said, "I want to play with your ball, but I can\'t find it."\nLily was sad and didn\'t know what to do. She said, "I\'m sorry, Lily. I didn\'t know what to do."\n'
+	[[ "$output" == "$story"* ]]
 	run -0 stories ppl
 	figure "stories260K: stories, tokens, perplexity: $output"
 	between "$(cut -f3 <<<"$output")" 3.58 3.74

@@ -310,8 +310,8 @@ a_text() {
 	for p in x 0 1T 2.7G -1 "" 1e40; do refused "--params wants a number of weights" -m m --params "$p"; done
 	refused "--params: want 1..4" -m m --params 1
 	for b in x 10 1-0 0-9 1,1 ""; do refused "--blocks wants blocks of 0..9" -m m --blocks "$b"; done
-	refused "--criterion wants ppl|magnitude|cosine|angular" -m m -n 1 --criterion beauty
-	for c in ppl cosine angular; do refused "--criterion $c wants samples: -d DATA or --text FILE" -m m -n 1 --criterion $c; done
+	refused "--criterion wants ppl|taylor|magnitude|cosine|angular" -m m -n 1 --criterion beauty
+	for c in ppl taylor cosine angular; do refused "--criterion $c wants samples: -d DATA or --text FILE" -m m -n 1 --criterion $c; done
 	refused "--criterion magnitude looks at no samples" -m m -n 1 --criterion magnitude --text x
 	refused "one of -d and --text is wanted, got both" -m m -n 1 --text x -d y
 	refused "--images wants -d DATA" -m m -n 1 --text x --images y
@@ -346,7 +346,7 @@ a_text() {
 		refused "cat w.vqs w.vqs | $tool" "want one model, got a second segment"
 	done
 	run -3 --separate-stderr vqlm-prune -q -m m/config.json -n 1 -o x
-	[[ "$stderr" == "vqlm-prune: m/config.json: want a folder with config.json and safetensors, or a model stream; got a file of another kind" ]]
+	[[ "$stderr" == "vqlm-prune: m/config.json: want a folder with config.json and safetensors, or a model stream"*"; got a file of another kind" ]]
 	run -4 --separate-stderr vqlm-prune -q -m nowhere -n 1 -o x
 	[[ "$stderr" == "vqlm-prune: nowhere: no such model" ]]
 	[ ! -e x ] && [ ! -e x.part ]

@@ -29,6 +29,9 @@
 #define vq_fuzz fuzz_safetensors
 #include "../fuzz/fuzz_safetensors.c"
 #undef vq_fuzz
+#define vq_fuzz fuzz_checkpoint
+#include "../fuzz/fuzz_checkpoint.c"
+#undef vq_fuzz
 #define vq_fuzz fuzz_stream
 #include "../fuzz/fuzz_stream.c"
 #undef vq_fuzz
@@ -271,13 +274,41 @@ static void torch_files(void **state)
 	figure("PyTorch files");
 }
 
+static void checkpoints(void **state)
+{
+	/* dim 4, hidden 4, 1 layer, 2 heads, 1 of keys, 4 tokens, 2 positions: 128 floats. */
+	static const int32_t shape[7] = {4, 4, 1, 2, 1, 4, 2};
+	uint8_t file[sizeof(shape) + 128 * sizeof(float)] = {0}, *stream;
+	struct vq_ckpt *c;
+	char path[64];
+	size_t n;
+	int fd, level;
+
+	(void)state;
+	memcpy(file, shape, sizeof(shape));
+	fd = fuzz_file(file, sizeof(file), path, sizeof(path));
+	assert_true(fd >= 0);
+	assert_int_equal(vq_ckpt_open(&c, path, NULL),
+			 VQ_OK); /* the mutations begin with a good one */
+	assert_int_equal(vq_ckpt_count(c), 11);
+	vq_ckpt_close(c);
+	close(fd);
+	replay(fuzz_checkpoint, "llama2.c", file, sizeof(file), 2000);
+	for (level = 0; level <= 1; level++) {
+		stream = make_stream(level, &n);
+		replay(fuzz_checkpoint, "stream", stream, n, 500);
+		free(stream);
+	}
+	figure("checkpoints");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(pictures),    cmocka_unit_test(tokenizers),
-		cmocka_unit_test(data_sets),   cmocka_unit_test(safetensors),
-		cmocka_unit_test(streams),     cmocka_unit_test(packed_models),
-		cmocka_unit_test(torch_files),
+		cmocka_unit_test(pictures),      cmocka_unit_test(tokenizers),
+		cmocka_unit_test(data_sets),     cmocka_unit_test(safetensors),
+		cmocka_unit_test(checkpoints),   cmocka_unit_test(streams),
+		cmocka_unit_test(packed_models), cmocka_unit_test(torch_files),
 	};
 
 	vq_log_setup("test_fuzz", 0); /* damaged JPEGs warn */
