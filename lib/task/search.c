@@ -44,13 +44,15 @@ struct search {
 
 #define DRY_RUN_DONE 1 /* what the walk returns then */
 
-/* Puts the place of the record at hand in front of an error. */
+/* Puts the place of the record at hand in front of an error; those of the reader begin with it. */
 static int at_record(const struct search *s, const struct vq_record *rec, int rc,
 		     struct vq_err *err)
 {
-	if (rc == VQ_E_DATA)
-		vq_err_prefix(err, "%s: record %llu '%s'", vq_reader_label(s->in),
-			      (unsigned long long)rec->index, rec->name);
+	const char *label = vq_reader_label(s->in);
+
+	if (rc == VQ_E_DATA && err && strncmp(err->text, label, strlen(label)) != 0)
+		vq_err_prefix(err, "%s: record %llu '%s'", label, (unsigned long long)rec->index,
+			      rec->name);
 	return rc;
 }
 
