@@ -70,7 +70,8 @@ static int try_rows(struct trial *t, const struct vq_place *p, const float *xq, 
 	return rc;
 }
 
-/* errors [values of the input's clip, of the weights' clip]: of the place's own outputs. */
+/* errors [values of the input's clip, of the weights' clip]: of the place's own outputs.  From samples also where only
+ * weights change: second moments give the same choice, and are cheaper at narrow inputs alone (tests/bench/README.md). */
 static int pair_errors(struct vq_sblock *b, const struct vq_place *p, const float *xq,
 		       const float *xf, size_t n_rows, double *errors, struct vq_err *err)
 {
