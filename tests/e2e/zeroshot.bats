@@ -91,6 +91,21 @@ run_of() {
 	diff <(steady whole) <(steady resumed)
 }
 
+@test "tasks that were asked one by one are tasks of one table; the same task twice is refused" {
+	questions | grep '"task":"piqa"' >piqa.jsonl
+	questions | grep '"task":"arc_easy"' >arc.jsonl
+	questions >both.jsonl
+	local t
+	for t in piqa arc both; do
+		infer --choices $t.jsonl >$t.out
+	done
+	cat piqa.out arc.out >two.out
+	[ "$(vqlm-eval --task zeroshot -f tsv two.out)" = "$(vqlm-eval --task zeroshot -f tsv both.out)" ]
+	cat two.out piqa.out >twice.out
+	run -3 --separate-stderr vqlm-eval --task zeroshot twice.out
+	[ -z "$output" ]
+}
+
 @test "acc takes the likeliest choice, acc_norm the likeliest by character, both the first of equals" {
 	{
 		echo '{"vqlm":"choices","params":{"bos":"none"},"ids":["piqa/0","piqa/1","piqa/2","arc_easy/0"]}'
