@@ -145,7 +145,7 @@ static int input_record(struct search *s, const struct vq_record *rec, struct vq
 	if (s->have_cfg && vq_mixed_wants(o, rec))
 		return vq_mixed_record(&s->entropy, o, &s->cfg, s->in, rec,
 				       o->keep_inputs ? s->out : NULL, err);
-	if (!vq_search_calibrates(o) || !vq_acts_wants(rec, o))
+	if (!vq_search_calibrates(o) || !vq_acts_wants(rec, o, &s->cfg))
 		return o->keep_inputs ? vq_reader_pass(s->in, s->out, err) : VQ_OK;
 	return vq_acts_record(&s->units.acts, s->in, rec, o->keep_inputs ? s->out : NULL, err);
 }

@@ -48,9 +48,10 @@ struct vq_acts {
 	uint32_t n_seqs;
 };
 
-/* 1 when search reads this INPUT or STAT record: samples, checkpoints of the units at hand, sketches,
- * measured token weights. */
-int vq_acts_wants(const struct vq_record *rec, const struct vq_search_opts *o);
+/* 1 when search reads this INPUT or STAT record: samples, checkpoints of the units at hand, sketches where these have some
+ * of the vision tower, measured token weights. */
+int vq_acts_wants(const struct vq_record *rec, const struct vq_search_opts *o,
+		  const struct vq_config *c);
 /* Takes such a record, and passes it on to out when that is not NULL.  Everything is checked. */
 VQ_MUST_CHECK int vq_acts_record(struct vq_acts *a, struct vq_reader *r,
 				 const struct vq_record *rec, struct vq_writer *out,

@@ -210,17 +210,17 @@ static enum name read_name(const char *name, uint32_t *i)
 	return strcmp(tail, "/pixels") == 0 ? PIXELS : OTHER;
 }
 
-int vq_acts_wants(const struct vq_record *rec, const struct vq_search_opts *o)
+int vq_acts_wants(const struct vq_record *rec, const struct vq_search_opts *o,
+		  const struct vq_config *c)
 {
+	int vision = c->has_vision && o->first_unit < vq_config_projector_unit(c);
 	uint32_t i;
 
 	switch (read_name(rec->name, &i)) {
 	case TOKENS:
 	case PIXELS: return 1;
-	case SKETCH: return o->method == VQ_METHOD_QVLM && o->veo && o->first_unit == 0;
-	case ENTROPY:
-		return o->method == VQ_METHOD_QVLM && o->veo && o->veo_lambda > 0 &&
-		       o->first_unit == 0;
+	case SKETCH: return o->method == VQ_METHOD_QVLM && o->veo && vision;
+	case ENTROPY: return o->method == VQ_METHOD_QVLM && o->veo && o->veo_lambda > 0 && vision;
 	case POINT: return i >= o->first_unit && i <= o->last_unit;
 	case VISION_WEIGHT: return o->token_weights == VQ_TOKENS_VISION && o->vision_weight < 0;
 	case OTHER: break;

@@ -115,6 +115,16 @@ P() { echo "$BATS_FILE_TMPDIR/plan.vqs"; }
 	diff -r --exclude=manifest.json pieces whole
 }
 
+@test "a piece that begins inside the vision tower scores its end as one run does" {
+	vqlm-calib -q -m "$DEMO/mini-llava-outlier" -n 6 --checkpoint 2,4 -d "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" \
+		| vqlm-entropy -q >tower.vqs
+	vqlm-search -q --rows 300 --blocks 0-3 <tower.vqs >whole.vqs
+	vqlm-search -q --rows 300 --blocks 2-3 <tower.vqs >piece.vqs
+	vqlm-ls --cat 'search/block/*-3' whole.vqs >whole.json
+	[ "$(jq .veo whole.json)" = true ]
+	vqlm-ls --cat 'search/block/*-3' piece.vqs | cmp - whole.json
+}
+
 # Codes of one linear of a searched stream.
 codes() { vqlm-pack -q <"$1" | tar xO decoder.layers.2.down_proj.weight | sha256sum; }
 
