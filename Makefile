@@ -28,7 +28,7 @@ MAN      := $(sort $(wildcard man/*.[157]))
 
 ASAN     := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 
-.PHONY: all deps demo table2 ablation table4 check check-matrix lint asan bench bench-layers bench-real install uninstall dist clean help units benches format
+.PHONY: all deps demo table2 ablation table4 check check-matrix check-cluster deps-cluster lint asan bench bench-layers bench-real install uninstall dist clean help units benches format
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -82,6 +82,14 @@ table4: deps ## time, memory and accuracy for each method; under build/table4
 check: deps ## build and run every test
 	@$(MAKE) --no-print-directory all units benches
 	@BUILD=$(BUILD) tests/run.sh
+
+deps-cluster: ## what check-cluster needs: Slurm, munge, sshd, GNU parallel, rsync
+	@tests/deps.sh slurm-wlm slurm-wlm-basic-plugins munge openssh-server openssh-client parallel rsync
+
+check-cluster: all ## pipelines/cluster on this machine, with a host killed (after make deps-cluster)
+	@for p in slurmctld slurmd munged /usr/sbin/sshd parallel rsync jq; do command -v $$p >/dev/null || \
+		{ echo "check-cluster: no $$p here; make deps-cluster installs it" >&2; exit 4; }; done
+	@BUILD=$(BUILD) tests/run.sh tests/cluster/*.bats
 
 check-matrix: deps ## every instruction set: x86's kernels, also sanitized; arm64 in an emulator (cross compiler, qemu)
 	@BUILD=$(BUILD) ASAN="$(ASAN)" tests/matrix.sh

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs the Debian packages that the build and the tests need and that are missing.
+# deps.sh [PACKAGE...]: installs the Debian packages that the build and the tests need, or those named, and that are missing.
 # Silent when there is nothing to do; needs root (or sudo) only when something is missing.
 set -euo pipefail
 
@@ -8,7 +8,8 @@ build="gcc make libc6-dev libzstd-dev libarchive-dev libopenblas-openmp-dev libj
 test="bats libcmocka-dev mandoc shellcheck clang-format zstd jq xxd gnuplot-nox"
 
 missing=
-for p in $build $test; do
+wanted=${*:-$build $test}
+for p in $wanted; do
 	dpkg-query -W -f '${db:Status-Abbrev}' "$p" 2>/dev/null | grep -q '^ii' || missing+=" $p"
 done
 [ -n "$missing" ] || exit 0
