@@ -9,7 +9,10 @@ static struct vq_common common;
 static struct vq_calib_opts o;
 
 static const struct vq_opt opts[] = {
-	{"model", 'm', VQ_OPT_STR, "MODEL", &o.model, NULL, "checkpoint folder", 0, 0, NULL},
+	{"model", 'm', VQ_OPT_STR, "MODEL", &o.model, NULL,
+	 "checkpoint: a folder, an archive of one, a PyTorch file in one; or a model stream; - "
+	 "reads an archive or a stream from standard input",
+	 0, 0, NULL},
 	{"data", 'd', VQ_OPT_STR, "DATA", &o.data, NULL,
 	 "samples: LLaVA conversation JSON or JSON Lines", 0, 0, NULL},
 	{"images", 0, VQ_OPT_STR, "DIR", &o.images, NULL,

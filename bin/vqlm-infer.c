@@ -14,7 +14,8 @@ static int protocol, bos, rows;
 
 static const struct vq_opt opts[] = {
 	{"model", 'm', VQ_OPT_STR, "MODEL", &o.model, NULL,
-	 "packed model (- reads it from standard input), or a checkpoint's folder for full "
+	 "packed model (- reads it from standard input), or a checkpoint's folder or archive for "
+	 "full "
 	 "precision",
 	 0, 0, NULL},
 	{"load", 0, VQ_OPT_FLAG, NULL, &load, NULL,

@@ -15,7 +15,9 @@ static const char *params;
 
 static const struct vq_opt opts[] = {
 	{"model", 'm', VQ_OPT_STR, "MODEL", &o.model, NULL,
-	 "checkpoint folder, or a model stream: a file, or - for standard input", 0, 0, NULL},
+	 "checkpoint: a folder, an archive of one, a PyTorch file in one; or a model stream; - "
+	 "reads an archive or a stream from standard input",
+	 0, 0, NULL},
 	{"count", 'n', VQ_OPT_U32, "N", &o.n, NULL, "remove N blocks", 1, 1023, NULL},
 	{"ratio", 0, VQ_OPT_F64, "R", &o.ratio, NULL, "instead: that share of them, rounded down",
 	 0, 1, NULL},

@@ -1,7 +1,9 @@
 /* A checkpoint as its owner has it: named tensors (mapped, never copied whole) and side files.
- * It is a folder with config.json and safetensors, single or sharded, or a model stream: a file, or "-" for standard
- * input; or a checkpoint of llama2.c.  A stream's weights are unpacked into a file without a name (base/spool.h).  It knows
- * no model: which names mean what is model/names.h. */
+ * It is a folder with config.json and safetensors or PyTorch files, single or sharded; one of these PyTorch files, for the
+ * folder around it; an archive of such a folder (format/tree.h); a model stream; or a
+ * checkpoint of llama2.c.  "-" is an archive or a stream on
+ * standard input.  What is compressed is unpacked into a file without a name (base/spool.h).  It knows no model: which
+ * names mean what is model/names.h. */
 #ifndef VQ_FORMAT_CHECKPOINT_H
 #define VQ_FORMAT_CHECKPOINT_H
 
@@ -19,7 +21,7 @@ enum vq_ckpt_form {
 VQ_MUST_CHECK int vq_ckpt_open(struct vq_ckpt **out, const char *path, struct vq_err *err);
 /* 1 when path is a plain file that vq_ckpt_open would take for a checkpoint, by its first bytes. */
 int vq_ckpt_takes(const char *path);
-/* Copies the weights to memory of large pages (vq_st_load); before the first tensor is found. */
+/* Copies the weights to memory of large pages ; before the first tensor is found. */
 VQ_MUST_CHECK int vq_ckpt_load(struct vq_ckpt *c, struct vq_err *err);
 /* Keeps the weights in memory (vq_pages_lock). */
 VQ_MUST_CHECK int vq_ckpt_lock(const struct vq_ckpt *c, struct vq_err *err);

@@ -9,8 +9,9 @@
 
 #include "base/sha256.h"
 #include "format/checkpoint.h"
+#include "format/tree.h"
 
-#define VQ_CKPT_HEAD 64u /* bytes of a file that a back-end is chosen by */
+#define VQ_CKPT_HEAD VQ_TREE_HEAD /* bytes of a file that a back-end is chosen by */
 #define VQ_CKPT_SIDE_LIMIT \
 	((size_t)256 << 20) /* bytes of a side file; real tokenizers have 0.5 to 20 MB */
 
@@ -55,7 +56,7 @@ struct vq_ckpt_back {
 	void (*close)(struct vq_ckpt *c);
 };
 
-extern const struct vq_ckpt_back vq_ckpt_folder;  /* config.json and safetensors */
+extern const struct vq_ckpt_back vq_ckpt_folder;  /* config.json and weights, or an archive */
 extern const struct vq_ckpt_back vq_ckpt_stream;  /* a model stream */
 extern const struct vq_ckpt_back vq_ckpt_llama2c; /* llama2.c's export, version 0 */
 

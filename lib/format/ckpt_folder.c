@@ -1,34 +1,69 @@
-/* A checkpoint folder: config.json, model.safetensors or shards with an index, side files. */
+/* A checkpoint folder, or an archive of one: config.json, side files, and weights as safetensors or PyTorch files, single
+ * or in shards with an index. */
 #include <string.h>
 
 #include "base/io.h"
 #include "base/mem.h"
+#include "base/str.h"
 #include "format/checkpoint_back.h"
-#include "format/safetensors.h"
+#include "format/torch.h"
+#include "format/tree.h"
 
 #define MAX_SHARDS 4096u
 
-static const char single_name[] = "model.safetensors";
-static const char index_name[] = "model.safetensors.index.json";
+/* The files that weights may be in, in order of preference. */
+static const struct kind {
+	const char *single, *index;
+} kinds[] = {
+	{"model.safetensors", "model.safetensors.index.json"},
+	{"pytorch_model.bin", "pytorch_model.bin.index.json"},
+};
+
+#define N_KINDS (sizeof(kinds) / sizeof(kinds[0]))
+
+/* A file with tensors: st or torch, the other is empty. */
+struct shard {
+	char *name; /* in the folder */
+	struct vq_piece file;
+	struct vq_st st;
+	struct vq_torch torch;
+	struct vq_st_entry *entries; /* of either */
+	size_t n;
+};
 
 struct folder {
-	struct vq_st *shards;
+	struct vq_tree tree;
+	struct shard *shards;
 	uint32_t n_shards;
 };
 
+static int parse_shard(struct shard *s, struct vq_err *err)
+{
+	int rc;
+
+	if (vq_torch_is(s->file.data, s->file.n)) {
+		rc = vq_torch_open(&s->torch, s->file.data, s->file.n, s->file.path, err);
+		s->entries = s->torch.entries;
+		s->n = s->torch.n;
+	} else {
+		rc = vq_st_parse(&s->st, s->file.data, s->file.n, s->file.path, err);
+		s->entries = s->st.entries;
+		s->n = s->st.n;
+	}
+	return rc;
+}
+
+/* What a failed step took is freed with the folder. */
 static int open_shard(struct vq_ckpt *c, const char *name, struct vq_err *err)
 {
 	struct folder *f = c->priv;
-	char *path = vq_path_join(c->path, name, err);
+	struct shard *s = &f->shards[f->n_shards++];
 	int rc;
 
-	if (!path)
-		return VQ_E_SYS;
-	rc = vq_st_open(&f->shards[f->n_shards], path, VQ_E_DATA, err);
-	if (rc == VQ_OK)
-		f->n_shards++;
-	vq_free(path);
-	return rc;
+	s->torch.copies.fd = -1;
+	s->name = vq_strdup(name, err);
+	rc = s->name ? vq_piece_open(&s->file, &f->tree, name, err) : VQ_E_SYS;
+	return rc < 0 ? rc : parse_shard(s, err);
 }
 
 /* The entries of all shards. */
@@ -48,7 +83,7 @@ static int list_tensors(struct vq_ckpt *c, struct vq_err *err)
 			c->slots[c->n++] =
 				(struct vq_ckpt_slot){.name = f->shards[s].entries[i].name,
 						      .t = &f->shards[s].entries[i].t,
-						      .where = f->shards[s].path};
+						      .where = f->shards[s].file.path};
 	return VQ_OK;
 }
 
@@ -65,17 +100,13 @@ static int check_shard_name(const char *name, const char *tensor, const char *in
 	return VQ_OK;
 }
 
-/* Position of the shard's file among those open, or n_shards. */
-static uint32_t find_shard(const struct folder *f, const char *name)
+/* The shard of that name, which is open. */
+static const struct shard *find_shard(const struct folder *f, const char *name)
 {
-	uint32_t s;
+	const struct shard *s = f->shards;
 
-	for (s = 0; s < f->n_shards; s++) {
-		const char *slash = strrchr(f->shards[s].path, '/');
-
-		if (strcmp(slash ? slash + 1 : f->shards[s].path, name) == 0)
-			break;
-	}
+	while (strcmp(s->name, name) != 0)
+		s++;
 	return s;
 }
 
@@ -100,91 +131,105 @@ static int shard_names(json_t *map, json_t *names, const char *index, struct vq_
 	return VQ_OK;
 }
 
-static int open_indexed(struct vq_ckpt *c, const char *index, struct vq_err *err)
+/* Opens every shard that the weight map names. */
+static int open_shards(struct vq_ckpt *c, json_t *map, const char *index, struct vq_err *err)
 {
 	struct folder *f = c->priv;
-	int rc = VQ_E_DATA;
-	json_t *j = vq_json_file(index, VQ_E_DATA, err), *map;
 	json_t *names = json_object(), *v;
 	const char *key;
+	int rc = shard_names(map, names, index, err);
 
-	if (!j)
-		goto out;
-	map = json_object_get(j, "weight_map");
-	if (!json_is_object(map)) {
-		rc = vq_fail(err, VQ_E_DATA, "%s: want an object 'weight_map'", index);
-		goto out;
-	}
-	rc = shard_names(map, names, index, err);
-	if (rc < 0)
-		goto out;
-	f->shards = vq_calloc(json_object_size(names), sizeof(*f->shards), err);
-	if (!f->shards) {
-		rc = VQ_E_SYS;
-		goto out;
+	if (rc == VQ_OK) {
+		f->shards = vq_calloc(json_object_size(names), sizeof(*f->shards), err);
+		rc = f->shards ? VQ_OK : VQ_E_SYS;
 	}
 	json_object_foreach(names, key, v)
 	{
-		rc = open_shard(c, key, err);
-		if (rc < 0)
-			goto out;
+		if (rc == VQ_OK)
+			rc = open_shard(c, key, err);
 	}
+	json_decref(names);
+	return rc;
+}
+
+static int open_indexed(struct vq_ckpt *c, const char *name, struct vq_err *err)
+{
+	struct folder *f = c->priv;
+	char *data = NULL, *index = vq_tree_path(&f->tree, name, err);
+	json_t *j = NULL, *map, *v;
+	const char *key;
+	size_t n = 0;
+	int rc =
+		index ? vq_tree_read(&f->tree, name, VQ_CKPT_SIDE_LIMIT, &data, &n, err) : VQ_E_SYS;
+
+	if (rc < 0)
+		goto out;
+	j = vq_json_parse(data, n, index, err);
+	rc = j ? VQ_OK : VQ_E_DATA;
+	if (rc < 0)
+		goto out;
+	map = json_object_get(j, "weight_map");
+	rc = json_is_object(map)
+		     ? open_shards(c, map, index, err)
+		     : vq_fail(err, VQ_E_DATA, "%s: want an object 'weight_map'", index);
+	if (rc < 0)
+		goto out;
 	json_object_foreach(map, key, v)
 	{
-		const struct vq_st *st = &f->shards[find_shard(f, json_string_value(v))];
+		const struct shard *s = find_shard(f, json_string_value(v));
 
-		if (!vq_st_find(st, key)) {
+		if (!vq_st_lookup(s->entries, s->n, key)) {
 			rc = vq_fail(err, VQ_E_DATA,
 				     "%s: tensor '%s' is not in the shard that the index names",
-				     st->path, key);
+				     s->file.path, key);
 			goto out;
 		}
 	}
 out:
-	json_decref(names);
 	json_decref(j);
+	vq_free(data);
+	vq_free(index);
 	return rc;
 }
 
-static int open_weights(struct vq_ckpt *c, struct vq_err *err)
+static int open_single(struct vq_ckpt *c, const char *name, struct vq_err *err)
 {
-	int rc;
-	char *single = vq_path_join(c->path, single_name, err);
-	char *index = vq_path_join(c->path, index_name, err);
 	struct folder *f = c->priv;
 
-	if (!single || !index) {
-		rc = VQ_E_SYS;
-	} else if (vq_path_exists(single)) {
-		f->shards = vq_calloc(1, sizeof(*f->shards), err);
-		rc = f->shards ? open_shard(c, single_name, err) : VQ_E_SYS;
-	} else if (vq_path_exists(index)) {
-		rc = open_indexed(c, index, err);
-	} else {
-		rc = vq_fail(err, VQ_E_DATA,
-			     "%s: want %s or %s in the folder, found neither; PyTorch .bin files "
-			     "must be converted to safetensors first",
-			     c->path, single_name, index_name);
+	f->shards = vq_calloc(1, sizeof(*f->shards), err);
+	return f->shards ? open_shard(c, name, err) : VQ_E_SYS;
+}
+
+/* only: the name of the file to take, or NULL. */
+static int open_weights(struct vq_ckpt *c, const char *only, struct vq_err *err)
+{
+	struct folder *f = c->priv;
+	struct vq_str known = {0};
+	int rc = 1;
+	size_t i;
+
+	if (only)
+		rc = open_single(c, only, err);
+	for (i = 0; rc > 0 && i < N_KINDS; i++) {
+		if (vq_tree_has(&f->tree, kinds[i].single))
+			rc = open_single(c, kinds[i].single, err);
+		else if (vq_tree_has(&f->tree, kinds[i].index))
+			rc = open_indexed(c, kinds[i].index, err);
+		vq_str_printf(&known, "%s%s or %s", i ? ", " : "", kinds[i].single, kinds[i].index);
 	}
-	vq_free(single);
-	vq_free(index);
+	if (rc > 0)
+		rc = vq_fail(err, VQ_E_DATA, "%s: want %s, found none of them", c->path,
+			     known.s ? known.s : "weights");
+	vq_str_free(&known);
 	return rc < 0 ? rc : list_tensors(c, err);
 }
 
 static int read_file(const struct vq_ckpt *c, const char *name, char **data, size_t *n,
 		     struct vq_err *err)
 {
-	char *path = vq_path_join(c->path, name, err);
-	int rc = 0;
+	const struct folder *f = c->priv;
 
-	if (!path)
-		return VQ_E_SYS;
-	if (vq_path_exists(path)) {
-		rc = vq_file_read(path, VQ_CKPT_SIDE_LIMIT, VQ_E_DATA, data, n, err);
-		rc = rc < 0 ? rc : 1;
-	}
-	vq_free(path);
-	return rc;
+	return vq_tree_read(&f->tree, name, VQ_CKPT_SIDE_LIMIT, data, n, err);
 }
 
 static int open_config(struct vq_ckpt *c, struct vq_err *err)
@@ -208,32 +253,108 @@ static int open_config(struct vq_ckpt *c, struct vq_err *err)
 	return rc;
 }
 
+/* An archive with a data.pkl is a PyTorch file, and the model is the folder that it lies in. */
+static int is_torch_file(const struct vq_ckpt *c)
+{
+	struct vq_members m = {0};
+	struct vq_map map = {0};
+	size_t i, n;
+	int found = 0;
+
+	if (!vq_torch_is(c->head, c->n_head) || memcmp(c->head, "PK", 2) != 0)
+		return vq_torch_is(c->head, c->n_head);
+	if (vq_map_open(&map, c->path, VQ_E_DATA, NULL) == VQ_OK &&
+	    vq_members_read(&m, map.data, map.n, c->path, NULL) == VQ_OK)
+		for (i = 0; i < m.n; i++) {
+			n = strlen(m.v[i].name);
+			found |= n >= 9 && strcmp(m.v[i].name + n - 9, "/data.pkl") == 0;
+		}
+	vq_members_free(&m);
+	vq_map_close(&map);
+	return found;
+}
+
 static int takes(const struct vq_ckpt *c)
 {
-	return vq_path_is_dir(c->path);
+	return c->fd < 0 || vq_tree_is_archive(c->head, c->n_head) ||
+	       vq_torch_is(c->head, c->n_head);
+}
+
+/* "dir/model.pt" -> the folder, which is the checkpoint's path from now on, and the name in it (given). */
+static int split_path(struct vq_ckpt *c, char **name, struct vq_err *err)
+{
+	const char *slash = strrchr(c->path, '/');
+	char *dir = vq_path_dir(c->path, err);
+
+	*name = dir ? vq_strdup(slash ? slash + 1 : c->path, err) : NULL;
+	if (!*name) {
+		vq_free(dir);
+		return VQ_E_SYS;
+	}
+	vq_free(c->path);
+	c->path = dir;
+	return VQ_OK;
 }
 
 static int open_folder(struct vq_ckpt *c, struct vq_err *err)
 {
+	struct folder *f = vq_calloc(1, sizeof(*f), err);
+	char *only = NULL;
 	int rc;
 
-	c->priv = vq_calloc(1, sizeof(struct folder), err);
-	if (!c->priv)
+	if (!f)
 		return VQ_E_SYS;
-	rc = open_config(c, err);
-	return rc < 0 ? rc : open_weights(c, err);
+	c->priv = f;
+	if (c->fd >= 0 && is_torch_file(c))
+		rc = split_path(c, &only, err);
+	else
+		rc = VQ_OK;
+	if (rc == VQ_OK && c->fd >= 0 && !only)
+		rc = vq_tree_open_archive(&f->tree, c->fd, c->head, c->n_head, c->path, err);
+	else if (rc == VQ_OK)
+		rc = vq_tree_open_folder(&f->tree, c->path, err);
+	if (rc == VQ_OK)
+		rc = open_config(c, err);
+	if (rc == VQ_OK)
+		rc = open_weights(c, only, err);
+	vq_free(only);
+	return rc;
 }
 
 static void close_folder(struct vq_ckpt *c)
 {
 	struct folder *f = c->priv;
-	uint32_t s;
+	uint32_t i;
 
-	for (s = 0; f && s < f->n_shards; s++)
-		vq_st_close(&f->shards[s]);
-	if (f)
-		vq_free(f->shards);
+	if (!f)
+		return;
+	for (i = 0; i < f->n_shards; i++) {
+		struct shard *s = &f->shards[i];
+
+		vq_torch_close(&s->torch);
+		vq_st_close(&s->st);
+		vq_piece_close(&s->file);
+		vq_free(s->name);
+	}
+	vq_free(f->shards);
+	vq_tree_close(&f->tree);
 	vq_free(f);
+}
+
+/* Tensors in the file move with it; copies of those that were not row-major stay. */
+static int load_shard(struct shard *s, struct vq_tree *t, struct vq_err *err)
+{
+	const uint8_t *was = s->file.data;
+	size_t i;
+	int rc = vq_piece_load(&s->file, t, err);
+
+	for (i = 0; rc == VQ_OK && i < s->n; i++) {
+		const uint8_t *p = s->entries[i].t.data;
+
+		if (p >= was && p <= was + s->file.n)
+			s->entries[i].t.data = s->file.data + (p - was);
+	}
+	return rc;
 }
 
 static int load_folder(struct vq_ckpt *c, struct vq_err *err)
@@ -243,7 +364,7 @@ static int load_folder(struct vq_ckpt *c, struct vq_err *err)
 	int rc = VQ_OK;
 
 	for (i = 0; rc >= 0 && i < f->n_shards; i++)
-		rc = vq_st_load(&f->shards[i], err);
+		rc = load_shard(&f->shards[i], &f->tree, err);
 	return rc;
 }
 
@@ -254,14 +375,16 @@ static int lock_folder(const struct vq_ckpt *c, struct vq_err *err)
 	int rc = VQ_OK;
 
 	for (i = 0; rc >= 0 && i < f->n_shards; i++)
-		rc = vq_pages_lock(f->shards[i].map.data, f->shards[i].map.n, err);
+		rc = vq_pages_lock(f->shards[i].file.data, f->shards[i].file.n, err);
 	return rc;
 }
 
-const struct vq_ckpt_back vq_ckpt_folder = {.what = "a folder with config.json and safetensors",
-					    .takes = takes,
-					    .open = open_folder,
-					    .file = read_file,
-					    .load = load_folder,
-					    .lock = lock_folder,
-					    .close = close_folder};
+const struct vq_ckpt_back vq_ckpt_folder = {
+	.what = "a folder with config.json and weights, an archive of "
+		"one",
+	.takes = takes,
+	.open = open_folder,
+	.file = read_file,
+	.load = load_folder,
+	.lock = lock_folder,
+	.close = close_folder};

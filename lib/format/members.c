@@ -3,6 +3,7 @@
 
 #include <archive.h>
 #include <archive_entry.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,8 +17,9 @@
 struct walk {
 	struct vq_members *m;
 	size_t room;
-	const uint8_t *data;
+	const uint8_t *data; /* the archive, or */
 	size_t n;
+	struct vq_spool *spool; /* where its files go */
 	const char *label;
 	struct vq_err *err;
 };
@@ -40,6 +42,8 @@ const char *vq_member_name(const char *name)
 
 static int bad(const struct walk *w, struct archive *a)
 {
+	if (w->err && w->err->code != VQ_OK) /* of reading */
+		return w->err->code;
 	return vq_fail(w->err, VQ_E_DATA, "%s: cut or damaged archive, after '%.80s': %s", w->label,
 		       w->m->n ? w->m->v[w->m->n - 1].name : "its beginning",
 		       archive_error_string(a) ? archive_error_string(a) : "no more is known");
@@ -98,11 +102,42 @@ static int check_kind(const struct walk *w, struct archive_entry *e, const char 
 	return VQ_OK;
 }
 
+/* Where the data of a file lie in memory. */
+static int locate(const struct walk *w, struct archive *a, const char *name, struct vq_member *m)
+{
+	int rc = VQ_OK;
+
+	m->at = (size_t)archive_filter_bytes(a, 0);
+	if ((archive_format(a) & ARCHIVE_FORMAT_BASE_MASK) == ARCHIVE_FORMAT_ZIP)
+		rc = check_local(w, name, m);
+	if (rc == VQ_OK && (m->at > w->n || (!m->packed && m->n > w->n - m->at)))
+		rc = vq_fail(w->err, VQ_E_DATA,
+			     "%s: '%.80s': want %zu bytes at %zu, the file has %zu: it is cut",
+			     w->label, name, m->n, m->at, w->n);
+	return rc;
+}
+
+/* The data of a file into the spool. */
+static int unpack(const struct walk *w, struct archive *a, struct vq_member *m)
+{
+	void *to = NULL;
+	size_t got = 0;
+	int rc = m->n ? vq_spool_room(w->spool, m->n, &to, &m->at, w->err) : VQ_OK;
+
+	while (rc == VQ_OK && got < m->n) {
+		la_ssize_t k = archive_read_data(a, (char *)to + got, m->n - got);
+
+		if (k <= 0)
+			return bad(w, a);
+		got += (size_t)k;
+	}
+	return rc;
+}
+
 static int add(struct walk *w, struct archive *a, struct archive_entry *e)
 {
 	const char *full = archive_entry_pathname(e), *name = full ? vq_member_name(full) : NULL;
-	struct vq_member m = {.at = (size_t)archive_filter_bytes(a, 0)};
-	la_int64_t n = archive_entry_size(e);
+	struct vq_member m = {0};
 	int rc;
 
 	if (full && archive_entry_filetype(e) == AE_IFDIR)
@@ -112,15 +147,15 @@ static int add(struct walk *w, struct archive *a, struct archive_entry *e)
 			       "%s: '%.80s': want a path that stays inside the archive", w->label,
 			       full ? full : "");
 	rc = check_kind(w, e, name);
+	if (rc == VQ_OK && (!archive_entry_size_is_set(e) || archive_entry_size(e) < 0))
+		rc = vq_fail(w->err, VQ_E_DATA,
+			     "%s: '%.80s': its size stands after its data; want the archive as a "
+			     "plain file, not through a pipe",
+			     w->label, name);
 	if (rc < 0)
 		return rc;
-	m.n = (size_t)n;
-	if ((archive_format(a) & ARCHIVE_FORMAT_BASE_MASK) == ARCHIVE_FORMAT_ZIP)
-		rc = check_local(w, full, &m);
-	if (rc == VQ_OK && (n < 0 || m.at > w->n || (!m.packed && m.n > w->n - m.at)))
-		rc = vq_fail(w->err, VQ_E_DATA,
-			     "%s: '%.80s': want %lld bytes at %zu, the file has %zu: it is cut",
-			     w->label, name, (long long)n, m.at, w->n);
+	m.n = (size_t)archive_entry_size(e);
+	rc = w->spool ? unpack(w, a, &m) : locate(w, a, full, &m);
 	if (rc == VQ_OK && w->m->n == MAX_MEMBERS)
 		rc = vq_fail(w->err, VQ_E_DATA, "%s: want at most %zu members", w->label,
 			     MAX_MEMBERS);
@@ -167,27 +202,92 @@ static int check_all(const struct walk *w)
 	return VQ_OK;
 }
 
+/* Any warning counts: among them is a local header that does not agree with the directory. */
+static int walk_all(struct walk *w, struct archive *a)
+{
+	struct archive_entry *e;
+	int rc = VQ_OK, s;
+
+	while (rc == VQ_OK && (s = archive_read_next_header(a, &e)) != ARCHIVE_EOF)
+		rc = s == ARCHIVE_OK ? add(w, a, e) : bad(w, a);
+	return rc < 0 ? rc : check_all(w);
+}
+
 int vq_members_read(struct vq_members *m, const uint8_t *data, size_t n, const char *label,
 		    struct vq_err *err)
 {
 	struct walk w = {.m = m, .data = data, .n = n, .label = label, .err = err};
 	struct archive *a = archive_read_new();
-	struct archive_entry *e;
-	int rc = VQ_OK, s;
+	int rc;
 
 	memset(m, 0, sizeof(*m));
 	if (!a)
 		return vq_fail(err, VQ_E_SYS, "memory: cannot read an archive");
 	archive_read_support_format_tar(a);
 	archive_read_support_format_zip_seekable(a);
-	if (archive_read_open_memory(a, data, n) != ARCHIVE_OK)
-		rc = bad(&w, a);
-	/* Any warning counts: among them is a local header that does not agree with the directory. */
-	while (rc == VQ_OK && (s = archive_read_next_header(a, &e)) != ARCHIVE_EOF)
-		rc = s == ARCHIVE_OK ? add(&w, a, e) : bad(&w, a);
-	if (rc == VQ_OK)
-		rc = check_all(&w);
+	rc = archive_read_open_memory(a, data, n) == ARCHIVE_OK ? walk_all(&w, a) : bad(&w, a);
 	archive_read_free(a);
+	if (rc < 0)
+		vq_members_free(m);
+	return rc;
+}
+
+/* Bytes for libarchive: those read already, then the descriptor's. */
+struct pipe {
+	const void *head;
+	size_t n_head;
+	int fd;
+	uint8_t buf[65536];
+	struct vq_err *err; /* of reading */
+	const char *label;
+};
+
+static la_ssize_t give(struct archive *a, void *data, const void **out)
+{
+	struct pipe *p = data;
+	size_t n = p->n_head;
+
+	*out = p->head;
+	p->n_head = 0;
+	if (n)
+		return (la_ssize_t)n;
+	*out = p->buf;
+	if (vq_read_upto(p->fd, p->buf, sizeof(p->buf), &n, p->label, p->err) < 0) {
+		archive_set_error(a, EIO, "cannot read");
+		return -1;
+	}
+	return (la_ssize_t)n;
+}
+
+int vq_members_unpack(struct vq_members *m, struct vq_spool *s, int fd, const void *head, size_t n,
+		      const char *label, struct vq_err *err)
+{
+	struct walk w = {.m = m, .spool = s, .label = label, .err = err};
+	struct pipe *p = vq_alloc(1, sizeof(*p), err);
+	struct archive *a = archive_read_new();
+	int rc = VQ_E_SYS;
+
+	memset(m, 0, sizeof(*m));
+	if (!p || !a) {
+		vq_fail(err, VQ_E_SYS, "memory: cannot read an archive");
+		goto out;
+	}
+	p->head = head;
+	p->n_head = n;
+	p->fd = fd;
+	p->err = err;
+	p->label = label;
+	archive_read_support_format_tar(a);
+	archive_read_support_format_zip_streamable(a);
+	archive_read_support_filter_zstd(a);
+	archive_read_support_filter_gzip(a);
+	archive_read_support_filter_xz(a);
+	archive_read_support_filter_bzip2(a);
+	rc = archive_read_open(a, p, NULL, give, NULL) == ARCHIVE_OK ? walk_all(&w, a) : bad(&w, a);
+out:
+	if (a)
+		archive_read_free(a);
+	vq_free(p);
 	if (rc < 0)
 		vq_members_free(m);
 	return rc;

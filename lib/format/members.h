@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/err.h"
+#include "base/spool.h"
 
 struct vq_member {
 	char *name; /* relative, without ".." */
@@ -25,6 +25,11 @@ struct vq_members {
  * vq_members_free. */
 VQ_MUST_CHECK int vq_members_read(struct vq_members *m, const uint8_t *data, size_t n,
 				  const char *label, struct vq_err *err);
+/* The same of an archive that is compressed, or comes through a pipe: its files go to the spool, where `at` is theirs.
+ * head: what was read of fd already, n bytes. */
+VQ_MUST_CHECK int vq_members_unpack(struct vq_members *m, struct vq_spool *s, int fd,
+				    const void *head, size_t n, const char *label,
+				    struct vq_err *err);
 void vq_members_free(struct vq_members *m); /* fine on zeroes */
 
 const struct vq_member *vq_members_find(const struct vq_members *m, const char *name);

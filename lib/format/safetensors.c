@@ -194,12 +194,12 @@ static int take_metadata(struct vq_st *st, json_t *m, struct vq_err *err)
 	return VQ_OK;
 }
 
-static int parse_header(struct vq_st *st, json_t *header, uint64_t header_bytes, struct vq_err *err)
+static int parse_header(struct vq_st *st, json_t *header, const uint8_t *data, size_t n_data,
+			struct vq_err *err)
 {
 	int rc = VQ_OK;
 	size_t i, room = json_object_size(header);
 	struct span *spans = vq_calloc(room, sizeof(*spans), err);
-	const uint8_t *data = st->map.data + 8 + header_bytes;
 	const char *key;
 	json_t *v;
 
@@ -222,7 +222,7 @@ static int parse_header(struct vq_st *st, json_t *header, uint64_t header_bytes,
 	}
 	for (i = 0; i < st->n; i++)
 		st->entries[i].t.data = data + spans[i].begin;
-	rc = check_tiling(spans, st->n, st->map.n - 8 - header_bytes, st->path, err);
+	rc = check_tiling(spans, st->n, n_data, st->path, err);
 	if (rc == VQ_OK && st->n > 1)
 		qsort(st->entries, st->n, sizeof(*st->entries), compare_names);
 out:
@@ -231,78 +231,73 @@ out:
 }
 
 /* The length in the first eight bytes, checked against the limit and the file. */
-static int header_size(const struct vq_st *st, uint64_t *n, struct vq_err *err)
+static int header_size(const uint8_t *file, size_t n_file, const char *path, uint64_t *n,
+		       struct vq_err *err)
 {
 	uint64_t size = 0;
 	int i;
 
-	if (st->map.n < 8)
+	if (n_file < 8)
 		return vq_fail(err, VQ_E_DATA,
-			       "%s: want 8 bytes of header length, got a file of %zu bytes",
-			       st->path, st->map.n);
+			       "%s: want 8 bytes of header length, got a file of %zu bytes", path,
+			       n_file);
 	for (i = 7; i >= 0; i--)
-		size = size << 8 | st->map.data[i];
+		size = size << 8 | file[i];
 	if (size > HEADER_LIMIT)
 		return vq_fail(err, VQ_E_DATA,
 			       "%s: want a header of at most %llu bytes, got %llu; is this a "
 			       "safetensors file?",
-			       st->path, HEADER_LIMIT, (unsigned long long)size);
-	if (size > st->map.n - 8)
+			       path, HEADER_LIMIT, (unsigned long long)size);
+	if (size > n_file - 8)
 		return vq_fail(err, VQ_E_DATA,
 			       "%s: the file is cut: its header wants %llu bytes, the file has %zu",
-			       st->path, (unsigned long long)size, st->map.n - 8);
-	if (size == 0 || st->map.data[8] != '{')
-		return vq_fail(err, VQ_E_DATA, "%s: want a header that starts with '{'", st->path);
+			       path, (unsigned long long)size, n_file - 8);
+	if (size == 0 || file[8] != '{')
+		return vq_fail(err, VQ_E_DATA, "%s: want a header that starts with '{'", path);
 	*n = size;
 	return VQ_OK;
 }
 
-int vq_st_open(struct vq_st *st, const char *path, int status, struct vq_err *err)
+/* Into st, which has its path. */
+static int parse(struct vq_st *st, const uint8_t *data, size_t n, struct vq_err *err)
+{
+	json_t *header = NULL;
+	uint64_t head = 0;
+	int rc = header_size(data, n, st->path, &head, err);
+
+	if (rc < 0)
+		return rc;
+	header = vq_json_parse((const char *)data + 8, head, st->path, err);
+	rc = header ? parse_header(st, header, data + 8 + head, n - 8 - head, err) : VQ_E_DATA;
+	json_decref(header);
+	return rc;
+}
+
+int vq_st_parse(struct vq_st *st, const uint8_t *data, size_t n, const char *path,
+		struct vq_err *err)
 {
 	int rc;
-	uint64_t n = 0;
-	json_t *header = NULL;
 
 	memset(st, 0, sizeof(*st));
 	st->path = vq_strdup(path, err);
-	if (!st->path)
-		return VQ_E_SYS;
-	rc = vq_map_open(&st->map, path, status, err);
-	if (rc < 0)
-		goto out;
-	rc = header_size(st, &n, err);
-	if (rc < 0)
-		goto out;
-	header = vq_json_parse((const char *)st->map.data + 8, n, path, err);
-	rc = header ? parse_header(st, header, n, err) : VQ_E_DATA;
-out:
-	json_decref(header);
+	rc = st->path ? parse(st, data, n, err) : VQ_E_SYS;
 	if (rc < 0)
 		vq_st_close(st);
 	return rc;
 }
 
-int vq_st_load(struct vq_st *st, struct vq_err *err)
+int vq_st_open(struct vq_st *st, const char *path, int status, struct vq_err *err)
 {
-	const uint8_t *was = st->map.data;
-	struct vq_map copy;
-	uint64_t n = 0;
-	size_t i;
-	int rc = header_size(st, &n, err);
+	int rc;
 
-	if (rc >= 0)
-		rc = vq_map_load(&copy, st->path, VQ_E_SYS, err);
+	memset(st, 0, sizeof(*st));
+	st->path = vq_strdup(path, err);
+	rc = st->path ? vq_map_open(&st->map, path, status, err) : VQ_E_SYS;
+	if (rc == VQ_OK)
+		rc = parse(st, st->map.data, st->map.n, err);
 	if (rc < 0)
-		return rc;
-	if (copy.n != st->map.n || memcmp(copy.data, was, 8 + n) != 0) {
-		vq_map_close(&copy);
-		return vq_fail(err, VQ_E_DATA, "%s: has changed since it was opened", st->path);
-	}
-	for (i = 0; i < st->n; i++)
-		st->entries[i].t.data = copy.data + ((const uint8_t *)st->entries[i].t.data - was);
-	vq_map_close(&st->map);
-	st->map = copy;
-	return VQ_OK;
+		vq_st_close(st);
+	return rc;
 }
 
 void vq_st_close(struct vq_st *st)
@@ -318,11 +313,17 @@ void vq_st_close(struct vq_st *st)
 	memset(st, 0, sizeof(*st));
 }
 
-const struct vq_tensor *vq_st_find(const struct vq_st *st, const char *name)
+const struct vq_st_entry *vq_st_lookup(const struct vq_st_entry *entries, size_t n,
+				       const char *name)
 {
 	struct vq_st_entry key = {.name = (char *)(uintptr_t)name};
-	const struct vq_st_entry *e =
-		st->n ? bsearch(&key, st->entries, st->n, sizeof(key), compare_names) : NULL;
+
+	return n ? bsearch(&key, entries, n, sizeof(key), compare_names) : NULL;
+}
+
+const struct vq_tensor *vq_st_find(const struct vq_st *st, const char *name)
+{
+	const struct vq_st_entry *e = vq_st_lookup(st->entries, st->n, name);
 
 	return e ? &e->t : NULL;
 }

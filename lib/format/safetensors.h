@@ -9,12 +9,12 @@
 
 struct vq_st_entry {
 	char *name;
-	struct vq_tensor t; /* data points into the map */
+	struct vq_tensor t; /* data points into the file */
 };
 
 struct vq_st {
 	char *path;
-	struct vq_map map;
+	struct vq_map map;           /* of vq_st_open */
 	struct vq_st_entry *entries; /* sorted by name */
 	size_t n;
 	json_t *metadata; /* "__metadata__": string to string; NULL when absent */
@@ -22,10 +22,13 @@ struct vq_st {
 
 /* status: code for a file that cannot be opened (see vq_file_read). */
 VQ_MUST_CHECK int vq_st_open(struct vq_st *st, const char *path, int status, struct vq_err *err);
-/* Copies the file to memory of large pages, where the tensors point from now on.  A file that is no longer the one that
- * was opened: VQ_E_DATA. */
-VQ_MUST_CHECK int vq_st_load(struct vq_st *st, struct vq_err *err);
+/* The same of a file that lies in memory; data are kept, path is for messages. */
+VQ_MUST_CHECK int vq_st_parse(struct vq_st *st, const uint8_t *data, size_t n, const char *path,
+			      struct vq_err *err);
 void vq_st_close(struct vq_st *st);
+/* In entries that are sorted by name. */
+const struct vq_st_entry *vq_st_lookup(const struct vq_st_entry *entries, size_t n,
+				       const char *name);
 const struct vq_tensor *vq_st_find(const struct vq_st *st, const char *name); /* NULL when absent */
 
 const char *vq_st_dtype(enum vq_dtype t); /* "F16"; NULL for a type that the format lacks */
