@@ -9,7 +9,7 @@ static struct vq_common common;
 static struct vq_calib_opts o;
 
 static const struct vq_opt opts[] = {
-	{"model", 'm', VQ_OPT_STR, "MODEL", &o.model, NULL,
+	{"model", 'm', VQ_OPT_STR, "MODEL", &o.from.model, NULL,
 	 "checkpoint: a folder, an archive of one, a PyTorch file in one; or a model stream; - "
 	 "reads an archive or a stream from standard input",
 	 0, 0, NULL},
@@ -19,7 +19,15 @@ static const struct vq_opt opts[] = {
 	 "folder that image names in DATA are relative to (default: that of DATA)", 0, 0, NULL},
 	{"samples", 'n', VQ_OPT_U32, "N", &o.n, "64",
 	 "samples, a seeded choice of DATA; 0 sends weights only", 0, 1 << 20, NULL},
-	{"template", 0, VQ_OPT_STR, "NAME", &o.template_name, NULL,
+	{"vision", 0, VQ_OPT_STR, "DIR", &o.from.vision, NULL,
+	 "checkpoint of the vision tower, of a model that lacks it (default: beside the model, by "
+	 "its name)",
+	 0, 0, NULL},
+	{"aspect", 0, VQ_OPT_CHOICE, "HOW", &o.from.aspect, "model",
+	 "what pictures go through that are not square: as the model has it, cut to the middle, or "
+	 "padded",
+	 0, 0, VQ_ASPECTS},
+	{"template", 0, VQ_OPT_STR, "NAME", &o.from.template_name, NULL,
 	 "chat template, where the checkpoint's own is not known", 0, 0, NULL},
 	{"checkpoint", 0, VQ_OPT_STR, "U,...", &o.checkpoints, NULL,
 	 "units whose full-precision input is sent too, so that search may start there", 0, 0,
@@ -58,7 +66,7 @@ int main(int argc, char **argv)
 	int rc;
 
 	vq_cli_parse(&tool, argc, argv);
-	if (!o.model)
+	if (!o.from.model)
 		return vq_cli_usage(&tool, "-m MODEL is wanted");
 	if (o.n > 0 && !o.data)
 		return vq_cli_usage(&tool, "-d DATA is wanted (or -n 0 for weights only)");

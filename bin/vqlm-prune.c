@@ -14,7 +14,7 @@ static struct vq_prune_opts o;
 static const char *params;
 
 static const struct vq_opt opts[] = {
-	{"model", 'm', VQ_OPT_STR, "MODEL", &o.model, NULL,
+	{"model", 'm', VQ_OPT_STR, "MODEL", &o.from.model, NULL,
 	 "checkpoint: a folder, an archive of one, a PyTorch file in one; or a model stream; - "
 	 "reads an archive or a stream from standard input",
 	 0, 0, NULL},
@@ -65,7 +65,15 @@ static const struct vq_opt opts[] = {
 	 "the first four blocks and the last two may go too", 0, 0, NULL},
 	{"table", 0, VQ_OPT_FLAG, NULL, &o.table, NULL,
 	 "print the scores of the blocks as CSV instead of the stream", 0, 0, NULL},
-	{"template", 0, VQ_OPT_STR, "NAME", &o.template_name, NULL,
+	{"vision", 0, VQ_OPT_STR, "DIR", &o.from.vision, NULL,
+	 "checkpoint of the vision tower, of a model that lacks it (default: beside the model, by "
+	 "its name)",
+	 0, 0, NULL},
+	{"aspect", 0, VQ_OPT_CHOICE, "HOW", &o.from.aspect, "model",
+	 "what pictures go through that are not square: as the model has it, cut to the middle, or "
+	 "padded",
+	 0, 0, VQ_ASPECTS},
+	{"template", 0, VQ_OPT_STR, "NAME", &o.from.template_name, NULL,
 	 "chat template, where the checkpoint's own is not known", 0, 0, NULL},
 	{0}};
 
@@ -152,7 +160,7 @@ int main(int argc, char **argv)
 	int rc, asked;
 
 	vq_cli_parse(&tool, argc, argv);
-	if (!o.model)
+	if (!o.from.model)
 		return vq_cli_usage(&tool, "-m MODEL is wanted");
 	asked = (o.n > 0) + (o.ratio > 0) + (params != NULL) + (o.blocks != NULL);
 	if (asked > 1 || (asked == 0 && !o.table))

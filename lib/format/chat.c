@@ -7,13 +7,13 @@
 #include "base/sha256.h"
 #include "base/str.h"
 
-/* LLaVA's conversation.py, "vicuna_v1" and "llava_v1". */
+/* LLaVA's conversation.py: "vicuna_v1", "llava_v1" and "llava_v0". */
 #define SYSTEM_USER                                                                \
 	"A chat between a curious user and an artificial intelligence assistant. " \
 	"The assistant gives helpful, detailed, and polite answers to the user's questions. "
 #define SYSTEM_HUMAN                                                                \
 	"A chat between a curious human and an artificial intelligence assistant. " \
-	"The assistant gives helpful, detailed, and polite answers to the human's questions. "
+	"The assistant gives helpful, detailed, and polite answers to the human's questions."
 
 static const char llava_hf_text[] =
 	"{% for message in messages %}{% if message['role'] == 'user' %}{{ 'USER: ' }}"
@@ -28,7 +28,8 @@ static const char llava_hf_text[] =
 static const struct vq_chat chats[] = {
 	{"llava-hf", "USER: ", " ASSISTANT:", NULL, llava_hf_text},
 	{"vicuna_v1", SYSTEM_USER "USER: ", " ASSISTANT:", NULL, NULL},
-	{"llava_v1", SYSTEM_HUMAN "USER: ", " ASSISTANT:", NULL, NULL},
+	{"llava_v1", SYSTEM_HUMAN " USER: ", " ASSISTANT:", NULL, NULL},
+	{"llava_v0", SYSTEM_HUMAN "###Human: ", "###Assistant:", "###", NULL},
 	{"plain", "", "", NULL, NULL},
 };
 
@@ -55,7 +56,7 @@ const struct vq_chat *vq_chat_by_name(const char *name)
 
 const char *vq_chat_names(void)
 {
-	return "llava-hf|vicuna_v1|llava_v1|plain";
+	return "llava-hf|vicuna_v1|llava_v1|llava_v0|plain";
 }
 
 /* One form for texts that mean the same: the Jinja escape \n becomes a line end, blanks around the text go. */

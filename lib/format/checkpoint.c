@@ -120,6 +120,7 @@ void vq_ckpt_close(struct vq_ckpt *c)
 {
 	if (!c)
 		return;
+	vq_ckpt_close(c->part);
 	if (c->back)
 		c->back->close(c);
 	if (c->fd >= 0)
@@ -129,6 +130,16 @@ void vq_ckpt_close(struct vq_ckpt *c)
 	json_decref(c->header);
 	vq_free(c->path);
 	vq_free(c);
+}
+
+void vq_ckpt_join(struct vq_ckpt *c, struct vq_ckpt *part)
+{
+	c->part = part;
+}
+
+const struct vq_ckpt *vq_ckpt_part(const struct vq_ckpt *c)
+{
+	return c->part;
 }
 
 const char *vq_ckpt_path(const struct vq_ckpt *c)
@@ -143,12 +154,16 @@ enum vq_ckpt_form vq_ckpt_form(const struct vq_ckpt *c)
 
 int vq_ckpt_load(struct vq_ckpt *c, struct vq_err *err)
 {
-	return c->back->load(c, err);
+	int rc = c->back->load(c, err);
+
+	return rc >= 0 && c->part ? vq_ckpt_load(c->part, err) : rc;
 }
 
 int vq_ckpt_lock(const struct vq_ckpt *c, struct vq_err *err)
 {
-	return c->back->lock(c, err);
+	int rc = c->back->lock(c, err);
+
+	return rc >= 0 && c->part ? vq_ckpt_lock(c->part, err) : rc;
 }
 
 const struct vq_tensor *vq_ckpt_find(const struct vq_ckpt *c, const char *name, const char **where)
@@ -158,7 +173,7 @@ const struct vq_tensor *vq_ckpt_find(const struct vq_ckpt *c, const char *name, 
 		c->n ? bsearch(&key, c->slots, c->n, sizeof(key), compare_slots) : NULL;
 
 	if (!s)
-		return NULL;
+		return c->part ? vq_ckpt_find(c->part, name, where) : NULL;
 	if (where)
 		*where = s->where;
 	return s->t;
@@ -196,8 +211,12 @@ int vq_ckpt_identity(const struct vq_ckpt *c, char *hex, struct vq_err *err)
 	char text[256];
 	size_t i;
 
-	(void)err; /* nothing here fails today */
 	sha256_init(&ctx);
+	if (c->part) {
+		if (vq_ckpt_identity(c->part, hex, err) < 0)
+			return VQ_E_SYS;
+		sha256_update(&ctx, strlen(hex), (const uint8_t *)hex);
+	}
 	sha256_update(&ctx, strlen(c->config_sha), (const uint8_t *)c->config_sha);
 	for (i = 0; i < c->n; i++) {
 		const struct vq_ckpt_slot *s = &c->slots[i];

@@ -30,9 +30,15 @@ void vq_ckpt_close(struct vq_ckpt *c); /* NULL is fine */
 const char *vq_ckpt_path(const struct vq_ckpt *c); /* "stdin" for "-" */
 enum vq_ckpt_form vq_ckpt_form(const struct vq_ckpt *c);
 
-/* NULL when there is none of that name.  *where, when not NULL, gets the file that holds it (borrowed). */
+/* From now on tensors that c lacks are those of part, which c keeps: loaded,
+ * locked and closed with it.  Side files stay those of c.  Once. */
+void vq_ckpt_join(struct vq_ckpt *c, struct vq_ckpt *part);
+const struct vq_ckpt *vq_ckpt_part(const struct vq_ckpt *c); /* NULL when there is none */
+
+/* NULL when there is none of that name.  *where, when not NULL, gets the file
+ * that holds it (borrowed). */
 const struct vq_tensor *vq_ckpt_find(const struct vq_ckpt *c, const char *name, const char **where);
-size_t vq_ckpt_count(const struct vq_ckpt *c);
+size_t vq_ckpt_count(const struct vq_ckpt *c);               /* without those of a part */
 const char *vq_ckpt_name(const struct vq_ckpt *c, size_t i); /* in sorted order */
 
 /* config.json, or what stands for it, parsed.  Borrowed. */

@@ -24,8 +24,9 @@ struct vq_ckpt_slot {
 
 struct vq_ckpt {
 	const struct vq_ckpt_back *back;
-	void *priv; /* the back-end's */
-	char *path; /* "stdin" for "-" */
+	void *priv;           /* the back-end's */
+	char *path;           /* "stdin" for "-" */
+	struct vq_ckpt *part; /* joined, or NULL */
 
 	/* Of a file: open at its beginning, the first n_head bytes read already (a pipe cannot be read twice).  fd is -1
 	 * for a folder.  The front closes it. */

@@ -44,6 +44,11 @@ VQ_MUST_CHECK int vq_image_resize(const struct vq_image *in, uint32_t w, uint32_
 
 /* What preprocessor_config.json says, with the defaults of CLIPImageProcessor. */
 enum vq_aspect { VQ_ASPECT_CROP = 0, VQ_ASPECT_PAD = 1 };
+const char *vq_aspect_name(enum vq_aspect a); /* "crop", "pad" */
+
+/* As an option: position in VQ_ASPECTS. */
+#define VQ_ASPECTS    "model|crop|pad"
+#define VQ_ASPECT_OWN 0 /* what the model has; else 1 + an enum vq_aspect */
 
 struct vq_preproc {
 	uint32_t size; /* shortest edge after resizing; 0: no resizing by the edge */

@@ -211,6 +211,11 @@ static int parse_geometry(struct vq_preproc *p, const json_t *j, int square, uin
 	return VQ_OK;
 }
 
+const char *vq_aspect_name(enum vq_aspect a)
+{
+	return a == VQ_ASPECT_PAD ? "pad" : "crop";
+}
+
 int vq_preproc_parse(struct vq_preproc *p, const json_t *j, uint32_t image_size, const char *label,
 		     struct vq_err *err)
 {

@@ -52,6 +52,7 @@ struct vq_config {
 	struct vq_decoder_config decoder;
 	int32_t image_token, bos, eos, pad; /* -1: none */
 	uint32_t n_image_tokens;            /* rows that one picture gives the decoder */
+	int image_marks; /* "<im_start>" and "<im_end>" stand around "<image>" in prompts */
 	struct vq_preproc preproc;
 	const struct vq_chat *chat;
 };
@@ -64,7 +65,8 @@ uint32_t vq_config_decoder_unit(const struct vq_config *c);   /* unit of decoder
 
 struct vq_ckpt;
 
-/* From a llava-hf or LLaMA folder: config.json with absent keys defaulted, preprocessor_config.json,
+/* From a folder in the layout of llava-hf, of the LLaVA authors (flat, with the tower's folder joined: vq_ckpt_join), or
+ * of plain LLaMA: config.json with absent keys defaulted, preprocessor_config.json,
  * generation and tokenizer config; from a model stream, its configuration.  template: --template NAME or NULL. */
 VQ_MUST_CHECK int vq_config_from_ckpt(struct vq_config *c, const struct vq_ckpt *k,
 				      const char *template_name, struct vq_err *err);

@@ -1,6 +1,7 @@
-/* A configuration from a Hugging Face folder: llava-hf or plain LLaMA.  Absent keys have the defaults of
- * transformers' LlavaConfig, LlamaConfig and CLIPVisionConfig; both spellings of keys that version 5
- * renamed are taken. */
+/* A configuration from a Hugging Face folder: llava-hf or plain LLaMA;
+ * config_flat.c has the layout of the LLaVA authors.  Absent keys have the
+ * defaults of transformers' LlavaConfig, LlamaConfig and CLIPVisionConfig; both
+ * spellings of keys that version 5 renamed are taken. */
 #include "model/config.h"
 
 #include <stdio.h>
@@ -8,7 +9,7 @@
 
 #include "format/checkpoint.h"
 #include "model/config_limits.h"
-#include "model/config_side.h"
+#include "model/config_parts.h"
 #include "model/field.h"
 #include "model/names.h"
 
@@ -67,9 +68,10 @@ static const char clip_l_336[] = "{\"hidden_size\":1024,\"intermediate_size\":40
 				 "\"num_hidden_layers\":24,\"num_attention_heads\":16,"
 				 "\"image_size\":336,\"patch_size\":14}";
 
-/* Types that the tools compute with.  The tensors' own types are checked one by one later; a configuration
- * that announces another type, or a quantization, is better refused with its name. */
-static int check_dtype(const json_t *o, const char *label, struct vq_err *err)
+/* Types that the tools compute with.  The tensors' own types are checked one by
+ * one later; a configuration that announces another type, or a quantization, is
+ * better refused with its name. */
+int vq_parts_dtype(const json_t *o, const char *label, struct vq_err *err)
 {
 	static const char *const keys[] = {"torch_dtype", "dtype"};
 	static const char *const types[] = {"float16", "bfloat16", "float32", "auto"};
@@ -115,8 +117,8 @@ static int check_rope(const json_t *o, const char *key, const char *label, struc
 			       v, err);
 }
 
-static int decoder_from(struct vq_decoder_config *d, const json_t *o, const char *label,
-			struct vq_err *err)
+int vq_parts_decoder(struct vq_decoder_config *d, const json_t *o, const char *label,
+		     struct vq_err *err)
 {
 	const json_t *rope = json_object_get(o, "rope_parameters");
 	const struct vq_field *theta = &llama_fields[COUNT(llama_fields) - 1];
@@ -124,7 +126,7 @@ static int decoder_from(struct vq_decoder_config *d, const json_t *o, const char
 	int rc = vq_fields_read(llama_fields, COUNT(llama_fields), d, o, label, err);
 
 	if (rc == VQ_OK)
-		rc = check_dtype(o, label, err);
+		rc = vq_parts_dtype(o, label, err);
 	if (rc == VQ_OK)
 		rc = check_rope(o, "rope_scaling", label, err);
 	if (rc == VQ_OK)
@@ -150,12 +152,12 @@ static int decoder_from(struct vq_decoder_config *d, const json_t *o, const char
 	return VQ_OK;
 }
 
-/* The index into hidden_states of vision_feature_layer, which is the number of layers that run: state 0 is
- * the embedding, state i the output of layer i - 1. */
-static int feature_layer(uint32_t *n_run, uint32_t n_layers, const json_t *o, const char *label,
-			 struct vq_err *err)
+/* The index into hidden_states of vision_feature_layer, which is the number of
+ * layers that run: state 0 is the embedding, state i the output of layer i - 1.
+ */
+static int feature_layer(uint32_t *n_run, uint32_t n_layers, const json_t *o, const char *key,
+			 const char *label, struct vq_err *err)
 {
-	static const char key[] = "vision_feature_layer";
 	const json_t *v = json_object_get(o, key), *one = v;
 	json_int_t i = -2;
 	char want[96];
@@ -176,18 +178,10 @@ static int feature_layer(uint32_t *n_run, uint32_t n_layers, const json_t *o, co
 	return VQ_OK;
 }
 
-static int select_strategy(int *keep_class, const json_t *o, const char *label, struct vq_err *err)
+int vq_parts_vision(struct vq_config *c, const struct vq_feature_keys *keys, const json_t *top,
+		    const json_t *o, const char *label, const char *top_label, struct vq_err *err)
 {
-	static const struct vq_word words[] = {{"default", 0}, {"full", 1}, {0}};
-	static const struct vq_field f = {
-		"vision_feature_select_strategy", VQ_FIELD_WORD, 0, 0, 0, 0, words};
-
-	return vq_fields_read(&f, 1, keep_class, o, label, err);
-}
-
-static int vision_from(struct vq_config *c, const json_t *top, const json_t *o, const char *label,
-		       const char *top_label, struct vq_err *err)
-{
+	const struct vq_field select = {keys->select, VQ_FIELD_WORD, 0, 0, 0, 0, keys->words};
 	struct clip clip;
 	struct vq_layer_config *l = &clip.v.layer;
 	int rc;
@@ -195,11 +189,12 @@ static int vision_from(struct vq_config *c, const json_t *top, const json_t *o, 
 	memset(&clip, 0, sizeof(clip));
 	rc = vq_fields_read(clip_fields, COUNT(clip_fields), &clip, o, label, err);
 	if (rc == VQ_OK)
-		rc = check_dtype(o, label, err);
+		rc = vq_parts_dtype(o, label, err);
 	if (rc == VQ_OK)
-		rc = feature_layer(&clip.v.n_layers, clip.n_layers, top, top_label, err);
+		rc = feature_layer(&clip.v.n_layers, clip.n_layers, top, keys->layer, top_label,
+				   err);
 	if (rc == VQ_OK)
-		rc = select_strategy(&clip.v.keep_class, top, top_label, err);
+		rc = vq_fields_read(&select, 1, &clip.v.keep_class, top, top_label, err);
 	if (rc < 0)
 		return rc;
 	if (l->hidden % l->n_heads != 0)
@@ -259,9 +254,10 @@ static int image_tokens(struct vq_config *c, const json_t *top, const char *labe
 	return VQ_OK;
 }
 
-/* text_config's word counts, then the top's; without either, a checkpoint without a head is tied. */
-static int tied_from(struct vq_config *c, const struct vq_side *s, const json_t *text,
-		     const char *label, struct vq_err *err)
+/* text_config's word counts, then the top's; without either, a checkpoint
+ * without a head is tied. */
+int vq_parts_tied(struct vq_config *c, const struct vq_side *s, const json_t *text,
+		  const char *label, struct vq_err *err)
 {
 	static const char key[] = "tie_word_embeddings";
 	const json_t *v = json_object_get(text, key);
@@ -275,28 +271,51 @@ static int tied_from(struct vq_config *c, const struct vq_side *s, const json_t 
 	return VQ_OK;
 }
 
-/* c->arch and has_vision by model_type and architectures; anything else is refused with its name. */
-static int architecture(struct vq_config *c, const json_t *o, const char *label, struct vq_err *err)
+/* c->arch and has_vision by model_type and architectures, *flat for the layout
+ * of the LLaVA authors; anything else is refused with its name. */
+static int architecture(struct vq_config *c, int *flat, const json_t *o, const char *label,
+			struct vq_err *err)
 {
-	static const char supported[] = "llava (LlavaForConditionalGeneration, in llava-hf layout) "
-					"or llama (LlamaForCausalLM)";
+	static const char supported[] =
+		"llava (LlavaForConditionalGeneration, in llava-hf layout, or "
+		"LlavaLlamaForCausalLM) or llama (LlamaForCausalLM)";
+	static const struct {
+		const char *type, *arch, *ours;
+		int flat;
+	} known[] = {
+		{"llava", "LlavaForConditionalGeneration", "llava", 0},
+		{"llava", "LlavaLlamaForCausalLM", "llava", 1},
+		{"llava_llama", "LlavaLlamaForCausalLM", "llava", 1},
+		{"llama", "LlamaForCausalLM", "llama", 0},
+	};
 	const char *type = vq_side_str(o, "model_type"), *arch;
 	const json_t *v = json_object_get(o, "architectures");
+	int any_type = 0;
+	size_t i;
 
-	if (!type || (strcmp(type, "llava") != 0 && strcmp(type, "llama") != 0))
-		return vq_field_refuse(label, "model_type", supported,
-				       json_object_get(o, "model_type"), err);
-	c->has_vision = strcmp(type, "llava") == 0;
 	arch = json_string_value(json_array_get(v, 0));
-	if (v && !json_is_null(v) &&
-	    (!arch || strcmp(arch, c->has_vision ? "LlavaForConditionalGeneration"
-						 : "LlamaForCausalLM") != 0))
-		return vq_field_refuse(label, "architectures", supported, v, err);
-	snprintf(c->arch, sizeof(c->arch), "%s", type);
-	return VQ_OK;
+	for (i = 0; i < COUNT(known); i++) {
+		if (!type || strcmp(type, known[i].type) != 0)
+			continue;
+		any_type = 1;
+		if (v && !json_is_null(v) && (!arch || strcmp(arch, known[i].arch) != 0))
+			continue;
+		c->has_vision = strcmp(known[i].ours, "llava") == 0;
+		*flat = known[i].flat || (c->has_vision && json_object_get(o, "mm_vision_tower"));
+		snprintf(c->arch, sizeof(c->arch), "%s", known[i].ours);
+		return VQ_OK;
+	}
+	return any_type ? vq_field_refuse(label, "architectures", supported, v, err)
+			: vq_field_refuse(label, "model_type", supported,
+					  json_object_get(o, "model_type"), err);
 }
 
-/* A nested configuration and its model_type; *out is the object, an empty one when it is absent. Given. */
+static const struct vq_word strategies[] = {{"default", 0}, {"full", 1}, {0}};
+static const struct vq_feature_keys feature_keys = {"vision_feature_layer",
+						    "vision_feature_select_strategy", strategies};
+
+/* A nested configuration and its model_type; *out is the object, an empty one
+ * when it is absent. Given. */
 static int nested(json_t **out, const json_t *top, const char *key, const char *type,
 		  const char *absent, const char *label, struct vq_err *err)
 {
@@ -331,26 +350,26 @@ static int parts_from(struct vq_config *c, const struct vq_side *s, const char *
 	snprintf(text_label, sizeof(text_label), "%s%s", label,
 		 c->has_vision ? ": text_config" : "");
 	snprintf(vision_label, sizeof(vision_label), "%s: vision_config", label);
-	rc = check_dtype(top, label, err);
+	rc = vq_parts_dtype(top, label, err);
 	if (rc == VQ_OK && c->has_vision)
 		rc = nested(&text, top, "text_config", "llama", "{}", label, err);
 	else if (rc == VQ_OK)
 		text = json_incref((json_t *)(uintptr_t)top);
 	if (rc == VQ_OK)
-		rc = decoder_from(&c->decoder, text, text_label, err);
+		rc = vq_parts_decoder(&c->decoder, text, text_label, err);
 	if (rc == VQ_OK && c->has_vision)
 		rc = nested(&vision, top, "vision_config", "clip_vision_model", clip_l_336, label,
 			    err);
 	if (rc == VQ_OK && c->has_vision)
-		rc = vision_from(c, top, vision, vision_label, label, err);
+		rc = vq_parts_vision(c, &feature_keys, top, vision, vision_label, label, err);
 	if (rc == VQ_OK && c->has_vision)
 		rc = projector_from(c, top, label, err);
 	if (rc == VQ_OK && c->has_vision)
 		rc = image_tokens(c, top, label, err);
 	if (rc == VQ_OK && c->has_vision)
-		rc = vq_side_preproc(c, s->k, err);
+		rc = vq_side_preproc(c, s->k, NULL, err);
 	if (rc == VQ_OK)
-		rc = tied_from(c, s, text, text_label, err);
+		rc = vq_parts_tied(c, s, text, text_label, err);
 	if (rc == VQ_OK)
 		rc = vq_side_token(s, text, "bos", 1, &c->bos, err);
 	if (rc == VQ_OK)
@@ -358,7 +377,7 @@ static int parts_from(struct vq_config *c, const struct vq_side *s, const char *
 	if (rc == VQ_OK)
 		rc = vq_side_token(s, text, "pad", -1, &c->pad, err);
 	if (rc == VQ_OK)
-		rc = vq_side_chat(c, s, template_name, err);
+		rc = vq_side_chat(c, s, template_name, c->has_vision ? "llava-hf" : "plain", err);
 	if (rc == VQ_OK)
 		rc = vq_config_check(c, label, err);
 	json_decref(text);
@@ -377,7 +396,7 @@ static int from_stream(struct vq_config *out, const struct vq_ckpt *k, const cha
 	snprintf(label, sizeof(label), "%s: config", vq_ckpt_path(k));
 	rc = vq_config_parse(&c, vq_ckpt_config(k), label, err);
 	if (rc == VQ_OK && template_name)
-		rc = vq_side_chat(&c, NULL, template_name, err);
+		rc = vq_side_chat(&c, NULL, template_name, NULL, err);
 	if (rc == VQ_OK)
 		*out = c;
 	return rc;
@@ -389,20 +408,21 @@ int vq_config_from_ckpt(struct vq_config *out, const struct vq_ckpt *k, const ch
 	struct vq_config c;
 	struct vq_side s = {.k = k, .config = vq_ckpt_config(k)};
 	char label[512];
-	int rc;
+	int rc, flat = 0;
 
 	if (vq_ckpt_form(k) == VQ_CKPT_MODEL)
 		return from_stream(out, k, template_name, err);
 	memset(&c, 0, sizeof(c));
 	c.image_token = -1;
 	snprintf(label, sizeof(label), "%s/config.json", vq_ckpt_path(k));
-	rc = architecture(&c, s.config, label, err);
+	rc = architecture(&c, &flat, s.config, label, err);
 	if (rc == VQ_OK)
 		rc = vq_side_json(k, "generation_config.json", &s.generation, err);
 	if (rc == VQ_OK)
 		rc = vq_side_json(k, "tokenizer_config.json", &s.tokenizer, err);
 	if (rc == VQ_OK)
-		rc = parts_from(&c, &s, template_name, err);
+		rc = flat ? vq_config_flat(&c, &s, template_name, err)
+			  : parts_from(&c, &s, template_name, err);
 	json_decref(s.generation);
 	json_decref(s.tokenizer);
 	if (rc == VQ_OK)

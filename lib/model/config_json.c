@@ -138,6 +138,8 @@ json_t *vq_config_json(const struct vq_config *c, struct vq_err *err)
 		json_decref(o);
 		return NULL;
 	}
+	if (c->image_marks)
+		json_object_set_new(o, "image_marks", json_true());
 	json_object_set_new(o, "arch", json_string(c->arch));
 	json_object_set_new(o, "chat", json_string(c->chat->name));
 	return o;
@@ -194,6 +196,8 @@ int vq_config_parse(struct vq_config *out, const json_t *j, const char *label, s
 	if (!c.chat)
 		return vq_field_refuse(label, "chat", vq_chat_names(), chat, err);
 	rc = vq_fields_read(config_fields, COUNT(config_fields), &c, j, label, err);
+	if (rc == VQ_OK)
+		rc = vq_json_bool(j, "image_marks", 0, &c.image_marks, label, err);
 	if (rc == VQ_OK)
 		rc = read_part(j, "decoder", decoder_fields, COUNT(decoder_fields), &c.decoder,
 			       &c.decoder.layer, label, err);

@@ -39,7 +39,8 @@ int vq_side_json(const struct vq_ckpt *k, const char *name, json_t **out, struct
 	return *out ? VQ_OK : VQ_E_DATA;
 }
 
-int vq_side_preproc(struct vq_config *c, const struct vq_ckpt *k, struct vq_err *err)
+int vq_side_preproc(struct vq_config *c, const struct vq_ckpt *k, const char *aspect,
+		    struct vq_err *err)
 {
 	static const char name[] = "preprocessor_config.json";
 	char label[512];
@@ -64,6 +65,8 @@ int vq_side_preproc(struct vq_config *c, const struct vq_ckpt *k, struct vq_err 
 	if (rc == VQ_OK && !file)
 		file = json_pack("{s:{s:I}, s:{s:I, s:I}}", "size", "shortest_edge", (json_int_t)s,
 				 "crop_size", "height", (json_int_t)s, "width", (json_int_t)s);
+	if (rc == VQ_OK && aspect)
+		(void)!json_object_set_new(file, "image_aspect_ratio", json_string(aspect));
 	if (rc == VQ_OK)
 		rc = vq_preproc_parse(&c->preproc, file, s, label, err);
 	json_decref(file);
@@ -190,7 +193,7 @@ static int template_text(const struct vq_side *s, char **out, char *label, size_
 }
 
 int vq_side_chat(struct vq_config *c, const struct vq_side *s, const char *template_name,
-		 struct vq_err *err)
+		 const char *otherwise, struct vq_err *err)
 {
 	char *text = NULL;
 	char label[512];
@@ -203,8 +206,8 @@ int vq_side_chat(struct vq_config *c, const struct vq_side *s, const char *templ
 					 vq_chat_names(), template_name);
 	}
 	rc = template_text(s, &text, label, sizeof(label), err);
-	if (rc == VQ_OK && !text && !c->has_vision)
-		c->chat = vq_chat_by_name("plain");
+	if (rc == VQ_OK && !text)
+		c->chat = vq_chat_by_name(otherwise);
 	else if (rc == VQ_OK)
 		rc = vq_chat_match(&c->chat, text, label, err);
 	vq_free(text);

@@ -153,7 +153,7 @@ void vq_names_from_layer(struct vq_name *name, const uint32_t *kept)
 
 /* --- what checkpoints call them --- */
 
-#define MAX_SPELLINGS 4
+#define MAX_SPELLINGS 6
 #define SPELLING_ROOM 128
 
 struct spellings {
@@ -203,8 +203,19 @@ static const struct pair projector_top[] = {
 	{"1.bias", "linear_2.bias"},
 	{0},
 };
+/* The LLaVA authors': a sequence with the activation at 1, or one linear. */
+static const struct pair projector_flat[] = {
+	{"0.weight", "0.weight"},
+	{"0.bias", "0.bias"},
+	{"1.weight", "2.weight"},
+	{"1.bias", "2.bias"},
+	{0},
+};
+static const struct pair projector_one[] = {{"0.weight", "weight"}, {"0.bias", "bias"}, {0}};
 
-/* The old spelling first, then that of transformers 4.52 and later, then plain LLaMA's. */
+/* The old spelling first, then that of transformers 4.52 and later, then plain
+ * LLaMA's and the LLaVA authors': a tower inside the checkpoint, then the one
+ * of a CLIP folder beside it. */
 static const struct part {
 	const char *ours;
 	const struct pair *top, *layer;
@@ -215,12 +226,15 @@ static const struct part {
 	 vision_top,
 	 vision_layer,
 	 "encoder.layers.",
-	 {"vision_tower.vision_model.", "model.vision_tower.vision_model."}},
+	 {"vision_tower.vision_model.", "model.vision_tower.vision_model.",
+	  "model.vision_tower.vision_tower.vision_model.", "vision_model."}},
 	{"projector.",
 	 projector_top,
 	 NULL,
 	 NULL,
 	 {"multi_modal_projector.", "model.multi_modal_projector."}},
+	{"projector.", projector_flat, NULL, NULL, {"model.mm_projector."}},
+	{"projector.", projector_one, NULL, NULL, {"model.mm_projector."}},
 	{"decoder.",
 	 decoder_top,
 	 decoder_layer,
@@ -279,10 +293,9 @@ static void spell(struct spellings *out, const char *name)
 		if (top)
 			snprintf(suffix, sizeof(suffix), "%s", top);
 		else if (!spell_layer(p, name + n, suffix, sizeof(suffix)))
-			return;
+			continue;
 		for (k = 0; k < MAX_SPELLINGS && p->prefixes[k]; k++)
 			snprintf(out->s[out->n++], SPELLING_ROOM, "%s%s", p->prefixes[k], suffix);
-		return;
 	}
 }
 
@@ -364,8 +377,9 @@ int vq_names_find(const struct vq_config *c, const struct vq_ckpt *k, const stru
 	if (t->n_dims != want->n_dims ||
 	    memcmp(t->dims, want->dims, t->n_dims * sizeof(t->dims[0])))
 		return vq_fail(err, VQ_E_DATA,
-			       "%s: tensor '%s': want shape %s by config.json, got %s", where, name,
-			       vq_shape_text(want->n_dims, want->dims, a, sizeof(a)),
+			       "%s: tensor '%s': want shape %s by config.json, got %s; the two are "
+			       "not of one model",
+			       where, name, vq_shape_text(want->n_dims, want->dims, a, sizeof(a)),
 			       vq_shape_text(t->n_dims, t->dims, b, sizeof(b)));
 	if (t->dtype != VQ_F16 && t->dtype != VQ_BF16 && t->dtype != VQ_F32)
 		return vq_fail(err, VQ_E_DATA, "%s: tensor '%s': want f16, bf16 or f32, got %s",

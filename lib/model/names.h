@@ -42,8 +42,10 @@ VQ_MUST_CHECK int vq_names_find(const struct vq_config *c, const struct vq_ckpt 
 				const struct vq_name *want, struct vq_tensor *out,
 				struct vq_err *err);
 
-/* Spelling i of a canonical name in checkpoints: 0 llava-hf, 1 since transformers 4.52, 2 plain LLaMA (the
- * head has two: 1 is for both of the latter).  Returns 0 and leaves buf when there is none. */
+/* Spelling i of a canonical name in checkpoints: 0 llava-hf, 1 since
+ * transformers 4.52, 2 plain LLaMA (the head has two: 1 is for both of the
+ * latter) and the LLaVA authors', 3 their second where they have two.  Returns
+ * 0 and leaves buf when there is none. */
 int vq_names_spell(const char *canonical, unsigned i, char *buf, size_t room);
 
 /* 1 when the checkpoint has a tensor under some spelling of the canonical name. */

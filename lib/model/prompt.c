@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 
 static const char marker[] = "<image>";
 
@@ -102,6 +103,34 @@ static int check(const struct vq_config *c, const char *question, const char *im
 	return VQ_OK;
 }
 
+/* "<im_start><image><im_end>", as LLaVA writes it where the model was trained
+ * so.  text is replaced. */
+static int add_marks(char **text, const struct vq_tokenizer *t, struct vq_err *err)
+{
+	static const char start[] = "<im_start>", end[] = "<im_end>";
+	const char *mark = strstr(*text, marker);
+	struct vq_str s = {0};
+	char *out;
+
+	if (!mark)
+		return VQ_OK;
+	if (vq_tokenizer_id(t, start) < 0 || vq_tokenizer_id(t, end) < 0)
+		return vq_fail(err, VQ_E_DATA,
+			       "the model wants '%s' and '%s' around a picture "
+			       "('mm_use_im_start_end'), and its tokenizer has no such tokens; is "
+			       "added_tokens.json or tokenizer_config.json missing?",
+			       start, end);
+	vq_str_printf(&s, "%.*s%s%s%s%s", (int)(mark - *text), *text, start, marker, end,
+		      mark + sizeof(marker) - 1);
+	out = s.failed ? NULL : vq_strdup(s.s, err);
+	vq_str_free(&s);
+	if (!out)
+		return vq_fail(err, VQ_E_SYS, "memory: cannot hold a prompt");
+	vq_free(*text);
+	*text = out;
+	return VQ_OK;
+}
+
 int vq_prompt_tokens(struct vq_prompt *p, const struct vq_config *c, const struct vq_tokenizer *t,
 		     const char *question, const char *image, struct vq_err *err)
 {
@@ -114,7 +143,11 @@ int vq_prompt_tokens(struct vq_prompt *p, const struct vq_config *c, const struc
 	if (rc < 0)
 		return rc;
 	text = vq_chat_prompt(c->chat, question, err);
-	rc = text ? encode(c, t, text, &ids, &n, err) : VQ_E_SYS;
+	rc = text ? VQ_OK : VQ_E_SYS;
+	if (rc == VQ_OK && c->image_marks)
+		rc = add_marks(&text, t, err);
+	if (rc == VQ_OK)
+		rc = encode(c, t, text, &ids, &n, err);
 	if (rc == VQ_OK)
 		rc = expand(&q, c, ids, n, err);
 	vq_free(ids);

@@ -76,12 +76,18 @@ static json_t *make_header(struct vq_calib *c, struct vq_err *err)
 	       *header = NULL;
 
 	if (params && o->n > 0 &&
-	    json_object_update_new(params,
-				   json_pack("{s:s, s:s, s:b, s:I, s:s*, s:s*}", "data_sha256",
-					     c->meta.data_sha256, "bits", o->bits, "error_stats",
-					     o->error_stats, "influence_samples",
-					     (json_int_t)o->influence_samples, "checkpoint",
-					     o->checkpoints, "template", o->template_name)) < 0) {
+	    json_object_update_new(
+		    params,
+		    json_pack("{s:s, s:s, s:b, s:I, s:s*, s:s*}", "data_sha256",
+			      c->meta.data_sha256, "bits", o->bits, "error_stats", o->error_stats,
+			      "influence_samples", (json_int_t)o->influence_samples, "checkpoint",
+			      o->checkpoints, "template", o->from.template_name)) < 0) {
+		json_decref(params);
+		params = NULL;
+	}
+	if (params && o->from.aspect != VQ_ASPECT_OWN &&
+	    json_object_set_new(params, "aspect",
+				json_string(vq_aspect_name(c->cfg.preproc.aspect))) < 0) {
 		json_decref(params);
 		params = NULL;
 	}
@@ -140,10 +146,8 @@ out:
 static int prepare(struct vq_calib *c, struct vq_err *err)
 {
 	const struct vq_calib_opts *o = c->o;
-	int rc = vq_ckpt_open(&c->ckpt, o->model, err);
+	int rc = vq_open_model(&c->ckpt, &c->cfg, &o->from, err);
 
-	if (rc >= 0)
-		rc = vq_config_from_ckpt(&c->cfg, c->ckpt, o->template_name, err);
 	if (rc >= 0)
 		rc = parse_checkpoints(c, err);
 	if (rc >= 0)

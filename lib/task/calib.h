@@ -21,12 +21,13 @@
 #define VQ_TASK_CALIB_H
 
 #include "base/err.h"
-#include "model/config.h"
+#include "model/open.h"
 
 #define VQ_CALIB_MAX_BITS 7 /* 2..8 */
 
 struct vq_calib_opts {
-	const char *model, *data, *images, *template_name; /* data NULL only with n = 0 */
+	struct vq_open from;
+	const char *data, *images; /* data NULL only with n = 0 */
 	uint32_t n;
 	uint64_t seed;
 	const char *checkpoints; /* "8,16" or NULL */

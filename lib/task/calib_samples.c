@@ -18,7 +18,7 @@ int vq_calib_samples(struct vq_calib *c, struct vq_err *err)
 		rc = vq_fail(err, VQ_E_DATA, "%s: want %u samples, the file holds %u", o->data,
 			     o->n, c->data.n);
 	if (rc >= 0)
-		rc = vq_model_tokenizer(&c->tok, c->ckpt, err);
+		rc = vq_model_tokenizer(&c->tok, &c->cfg, c->ckpt, err);
 	if (rc < 0)
 		return rc;
 	c->picks = vq_alloc(o->n, sizeof(*c->picks), err);

@@ -103,6 +103,7 @@ void vq_eval_put_model(struct vq_str *o, const json_t *m)
 	const json_t *w = json_object_get(json_object_get(m, "w"), "bits");
 	const json_t *a = json_object_get(json_object_get(m, "a"), "bits");
 	const char *scheme = json_string_value(json_object_get(json_object_get(m, "a"), "scheme"));
+	const char *aspect = json_string_value(json_object_get(m, "aspect"));
 
 	if (!name)
 		return;
@@ -114,6 +115,8 @@ void vq_eval_put_model(struct vq_str *o, const json_t *m)
 			      (long long)json_integer_value(a));
 	if (scheme && strcmp(scheme, "group") != 0)
 		vq_str_printf(o, ", activations %s", scheme);
+	if (aspect && strcmp(aspect, "pad") == 0)
+		vq_str_puts(o, ", pictures padded");
 	vq_str_puts(o, "\n");
 }
 

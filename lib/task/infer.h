@@ -41,6 +41,8 @@ struct vq_infer {
 	enum vq_hold hold;
 	int lock;             /* weights may not leave memory */
 	const char *template; /* chat template by name; NULL: the model's */
+	const char *vision;   /* the tower of a checkpoint that lacks it, or NULL */
+	int aspect;           /* of pictures: position in VQ_ASPECTS */
 
 	/* Where questions come from: data, else question, else standard input, one a line. */
 	const char *data, *images; /* a data file; where its pictures are, or NULL */

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/sha256.h"
 #include "model/names.h"
+#include "model/open.h"
 #include "model/products.h"
 #include "stream/history.h"
 #include "task/infer_parts.h"
@@ -103,12 +104,11 @@ static int open_ckpt(struct vq_loaded *l, const struct vq_infer *o, uint32_t n_q
 {
 	struct vq_config c;
 	char hex[VQ_SHA256_HEX];
-	int rc = vq_ckpt_open(&l->ckpt, o->model, err);
+	const struct vq_open from = {o->model, o->vision, o->template, o->aspect};
+	int rc = vq_open_model(&l->ckpt, &c, &from, err);
 
 	if (rc >= 0)
-		rc = vq_config_from_ckpt(&c, l->ckpt, o->template, err);
-	if (rc >= 0)
-		rc = vq_model_tokenizer(&l->tok, l->ckpt, err);
+		rc = vq_model_tokenizer(&l->tok, &c, l->ckpt, err);
 	if (rc >= 0)
 		rc = vq_ckpt_identity(l->ckpt, hex, err);
 	if (rc >= 0)
@@ -171,6 +171,12 @@ static int open_vqm(struct vq_loaded *l, const struct vq_infer *o, uint32_t n_qu
 		rc = vq_model_from_vqm(&l->model, &l->vqm, err);
 	if (rc >= 0)
 		rc = identify_vqm(l, err);
+	if (rc >= 0 && o->vision)
+		rc = vq_fail(err, VQ_E_USAGE,
+			     "--vision: %s is a packed model, which has its vision tower",
+			     o->model);
+	if (rc >= 0)
+		rc = vq_open_aspect(&l->model.cfg, o->aspect, err);
 	if (rc >= 0 && o->template && !(l->model.cfg.chat = vq_chat_by_name(o->template)))
 		rc = vq_fail(err, VQ_E_USAGE, "--template wants one of %s, got '%s'",
 			     vq_chat_names(), o->template);
@@ -194,6 +200,10 @@ int vq_loaded_open(struct vq_loaded *l, const struct vq_infer *o, uint32_t n_que
 		rc = keep(l, err);
 	if (rc >= 0 && strcmp(l->held, "mapped") != 0)
 		say_pages(l);
+	if (rc >= 0 && l->model.cfg.has_vision)
+		(void)!json_object_set_new(
+			l->identity, "aspect",
+			json_string(vq_aspect_name(l->model.cfg.preproc.aspect)));
 	if (rc < 0) {
 		vq_loaded_close(l);
 		return rc;

@@ -84,7 +84,8 @@ int vq_model_put_meta(struct vq_writer *w, const struct vq_config *c, const stru
 	return rc;
 }
 
-int vq_model_tokenizer(struct vq_tokenizer **out, const struct vq_ckpt *k, struct vq_err *err)
+int vq_model_tokenizer(struct vq_tokenizer **out, const struct vq_config *c,
+		       const struct vq_ckpt *k, struct vq_err *err)
 {
 	char *data = NULL, *added = NULL;
 	size_t n = 0, n_added = 0;
@@ -105,6 +106,15 @@ int vq_model_tokenizer(struct vq_tokenizer **out, const struct vq_ckpt *k, struc
 		rc = vq_ckpt_file(k, "added_tokens.json", &added, &n_added, err);
 	if (rc >= 0)
 		rc = vq_tokenizer_new(out, data, n, name, added, n_added, err);
+	/* Fewer tokens than rows is common: embeddings are padded. */
+	if (rc >= 0 && vq_tokenizer_size(*out) > c->decoder.vocab) {
+		rc = vq_fail(err, VQ_E_DATA,
+			     "%s/%s: has %u tokens with the added ones, but the embedding %u rows "
+			     "('vocab_size' of config.json); the two are not of one model",
+			     vq_ckpt_path(k), name, vq_tokenizer_size(*out), c->decoder.vocab);
+		vq_tokenizer_free(*out);
+		*out = NULL;
+	}
 	vq_free(data);
 	vq_free(added);
 	return rc;

@@ -18,9 +18,10 @@ VQ_MUST_CHECK int vq_model_put_meta(struct vq_writer *w, const struct vq_config 
 				    const struct vq_ckpt *k, const struct vq_calib_meta *m,
 				    struct vq_err *err);
 
-/* The checkpoint's tokenizer: tokenizer.json, else tokenizer.model, with the added tokens of the file beside it.
- * Neither: VQ_E_DATA. */
-VQ_MUST_CHECK int vq_model_tokenizer(struct vq_tokenizer **out, const struct vq_ckpt *k,
-				     struct vq_err *err);
+/* The checkpoint's tokenizer: tokenizer.json, else tokenizer.model, with the
+ * added tokens of the file beside it. Neither, or more tokens than c has
+ * embeddings: VQ_E_DATA. */
+VQ_MUST_CHECK int vq_model_tokenizer(struct vq_tokenizer **out, const struct vq_config *c,
+				     const struct vq_ckpt *k, struct vq_err *err);
 
 #endif

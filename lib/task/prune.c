@@ -260,10 +260,8 @@ int vq_prune(const struct vq_prune_opts *o, struct vq_err *err)
 {
 	struct job j = {.o = o};
 	double t0 = vq_now();
-	int rc = vq_ckpt_open(&j.ckpt, o->model, err);
+	int rc = vq_open_model(&j.ckpt, &j.cfg, &o->from, err);
 
-	if (rc >= 0)
-		rc = vq_config_from_ckpt(&j.cfg, j.ckpt, o->template_name, err);
 	j.seen = (struct vq_prune_job){o, j.ckpt, &j.cfg, NULL, NULL};
 	if (!o->blocks && !o->scores)
 		j.criterion = vq_prune_criterion(o);

@@ -15,13 +15,13 @@
 #ifndef VQ_TASK_PRUNE_H
 #define VQ_TASK_PRUNE_H
 
-#include "model/config.h"
+#include "model/open.h"
 #include "stream/writer.h"
 
 struct vq_ckpt;
 
 struct vq_prune_opts {
-	const char *model, *template_name;
+	struct vq_open from;
 	const char *
 		criterion; /* a name of vq_criteria; NULL: ppl where there are samples, magnitude without */
 	const char *scores; /* a file of them instead (task/prune_file.h) */

@@ -223,7 +223,7 @@ static int from_text(struct vq_prune_samples *s, const struct vq_prune_opts *o,
 	if (rc == VQ_OK)
 		rc = cut_lines(&t, o->text, err);
 	if (rc == VQ_OK)
-		rc = vq_model_tokenizer(&t.tok, k, err);
+		rc = vq_model_tokenizer(&t.tok, c, k, err);
 	if (rc == VQ_OK) {
 		s->prompts = vq_calloc(o->samples, sizeof(*s->prompts), err);
 		s->target = vq_alloc(o->samples, sizeof(*s->target), err);

@@ -213,7 +213,7 @@ static void put_story(const char *dir)
 
 	file_open(&f, dir);
 	stories_new(&s, &f, 1, 0, greedy);
-	must(vq_model_tokenizer(&tok, f.ckpt, &err));
+	must(vq_model_tokenizer(&tok, &f.r.cfg, f.ckpt, &err));
 	text = got(vq_tokenizer_decode(tok, s.token + 1, s.length[0] - 1, &err));
 	puts(text);
 	vq_free(text);

@@ -346,7 +346,7 @@ a_text() {
 		refused "cat w.vqs w.vqs | $tool" "want one model, got a second segment"
 	done
 	run -3 --separate-stderr vqlm-prune -q -m m/config.json -n 1 -o x
-	[[ "$stderr" == "vqlm-prune: m/config.json: want a folder with config.json and safetensors, or a model stream"*"; got a file of another kind" ]]
+	[[ "$stderr" == "vqlm-prune: m/config.json: want a folder with config.json and weights, an archive of one, or a model stream"*"; got a file of another kind" ]]
 	run -4 --separate-stderr vqlm-prune -q -m nowhere -n 1 -o x
 	[[ "$stderr" == "vqlm-prune: nowhere: no such model" ]]
 	[ ! -e x ] && [ ! -e x.part ]

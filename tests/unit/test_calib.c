@@ -183,7 +183,7 @@ static void read_stream(const char *path, int want_inputs)
 static int open_demo(void **state)
 {
 	char path[] = "/tmp/vqlm-calib-XXXXXX";
-	struct vq_calib_opts o = {.model = MODEL,
+	struct vq_calib_opts o = {.from = {.model = MODEL},
 				  .data = DATA,
 				  .n = SAMPLES,
 				  .bits = "4",

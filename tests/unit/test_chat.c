@@ -27,6 +27,10 @@ static void prompts_are_those_of_the_models_authors(void **state)
 		  "A chat between a curious user and an artificial intelligence assistant. The "
 		  "assistant gives helpful, detailed, and polite answers to the user's questions. "
 		  "USER: Why? ASSISTANT:");
+	prompt_is("llava_v0", "Why?",
+		  "A chat between a curious human and an artificial intelligence assistant. The "
+		  "assistant gives helpful, detailed, and polite answers to the human's "
+		  "questions.###Human: Why?###Assistant:");
 	prompt_is("llava_v1", "Why?",
 		  "A chat between a curious human and an artificial intelligence assistant. The "
 		  "assistant gives helpful, detailed, and polite answers to the human's questions. "
@@ -43,7 +47,7 @@ static void every_name_that_is_offered_is_known(void **state)
 	snprintf(names, sizeof(names), "%s", vq_chat_names());
 	for (n = strtok_r(names, "|", &save); n; n = strtok_r(NULL, "|", &save), count++)
 		assert_string_equal(vq_chat_by_name(n)->name, n);
-	assert_int_equal(count, 4);
+	assert_int_equal(count, 5);
 	assert_null(vq_chat_by_name("llama-3"));
 	assert_null(vq_chat_by_name(""));
 }

@@ -210,8 +210,11 @@ static void an_unknown_architecture_is_named_with_what_is_supported(void **state
 	refused("{}", SAYS("model_type", "llava", "llama", "nothing"));
 	refused("{\"model_type\":7}", SAYS("model_type", "got 7"));
 	refused("{\"model_type\":\"qwen2_vl\"}", SAYS("model_type", "llava", "qwen2_vl"));
+	refused("{\"model_type\":\"llava\",\"architectures\":[\"LlavaMptForCausalLM\"]}",
+		SAYS("architectures", "LlavaForConditionalGeneration", "LlavaLlamaForCausalLM",
+		     "LlavaMptForCausalLM"));
 	refused("{\"model_type\":\"llava\",\"architectures\":[\"LlavaLlamaForCausalLM\"]}",
-		SAYS("architectures", "LlavaForConditionalGeneration", "LlavaLlamaForCausalLM"));
+		SAYS("mm_vision_tower", "--vision"));
 	refused("{\"model_type\":\"llava\",\"architectures\":[]}", SAYS("architectures"));
 	refused("{\"model_type\":\"llava\",\"text_config\":{\"model_type\":\"mistral\"}}",
 		SAYS("text_config", "model_type", "llama", "mistral"));

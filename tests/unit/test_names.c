@@ -307,7 +307,14 @@ static void names_that_are_none_have_no_spelling(void **state)
 		assert_int_equal(vq_names_spell(odd[i], 0, buf, sizeof(buf)), 0);
 	assert_int_equal(vq_names_spell("vision.layers.12.up_proj.bias", 0, buf, sizeof(buf)), 1);
 	assert_string_equal(buf, "vision_tower.vision_model.encoder.layers.12.mlp.fc1.bias");
-	assert_int_equal(vq_names_spell("vision.layers.12.up_proj.bias", 2, buf, sizeof(buf)), 0);
+	assert_int_equal(vq_names_spell("vision.layers.12.up_proj.bias", 3, buf, sizeof(buf)), 1);
+	assert_string_equal(buf, "vision_model.encoder.layers.12.mlp.fc1.bias");
+	assert_int_equal(vq_names_spell("vision.layers.12.up_proj.bias", 4, buf, sizeof(buf)), 0);
+	assert_int_equal(vq_names_spell("projector.1.weight", 2, buf, sizeof(buf)), 1);
+	assert_string_equal(buf, "model.mm_projector.2.weight");
+	assert_int_equal(vq_names_spell("projector.1.weight", 3, buf, sizeof(buf)), 0);
+	assert_int_equal(vq_names_spell("projector.0.weight", 3, buf, sizeof(buf)), 1);
+	assert_string_equal(buf, "model.mm_projector.weight");
 }
 
 /* Puts each bad value at several places of an otherwise ordinary tensor, aligned and not. */

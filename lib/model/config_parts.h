@@ -1,0 +1,35 @@
+/* What the layouts of checkpoints have in common: config_hf.c, config_flat.c.
+ */
+#ifndef VQ_MODEL_CONFIG_PARTS_H
+#define VQ_MODEL_CONFIG_PARTS_H
+
+#include "model/config_side.h"
+#include "model/field.h"
+
+/* Refuses a type that is not computed with, and a quantization. */
+VQ_MUST_CHECK int vq_parts_dtype(const json_t *o, const char *label, struct vq_err *err);
+
+/* LlamaConfig. */
+VQ_MUST_CHECK int vq_parts_decoder(struct vq_decoder_config *d, const json_t *o, const char *label,
+				   struct vq_err *err);
+
+/* How a layout says which of the tower's hidden states are the features. */
+struct vq_feature_keys {
+	const char *layer, *select;
+	const struct vq_word *words; /* of select: 1 keeps the class token */
+};
+
+/* CLIPVisionConfig o, and the features by the keys in top. */
+VQ_MUST_CHECK int vq_parts_vision(struct vq_config *c, const struct vq_feature_keys *keys,
+				  const json_t *top, const json_t *o, const char *label,
+				  const char *top_label, struct vq_err *err);
+
+/* c->decoder.tied. */
+VQ_MUST_CHECK int vq_parts_tied(struct vq_config *c, const struct vq_side *s, const json_t *text,
+				const char *label, struct vq_err *err);
+
+/* The layout of the LLaVA authors; c has arch and has_vision. */
+VQ_MUST_CHECK int vq_config_flat(struct vq_config *c, const struct vq_side *s,
+				 const char *template_name, struct vq_err *err);
+
+#endif
