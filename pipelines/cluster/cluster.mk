@@ -57,10 +57,12 @@ $(OUT)/plan.vqs: $(MODEL)/config.json $(CALIB)
 	@$(RUN) $(STEP) $(BIN) plan $@ $(MODEL) $(CALIB) $(BITS) '$(subst $(space),$(comma),$(strip $(CUTS)))' '$(CALIB_FLAGS)' $(PLAN_FLAGS)
 $(OUT)/piece-%.vqs: $(OUT)/plan.vqs
 	@$(RUN) $(STEP) $(BIN) piece $@ $< $(word $*,$(FIRST))-$(word $*,$(LAST)) $(SEARCH)
+	@test -e $@ # whatever the launcher's status was
 $(OUT)/model.vqm: $(PIECES:%=$(OUT)/piece-%.vqs)
 	@$(RUN) $(STEP) $(BIN) model $@ $^
 $(OUT)/answers-%.jsonl: $(OUT)/model.vqm $(TEST)
 	@$(RUN) $(STEP) $(BIN) answers $@ $< $(TEST) $(IMAGES) $*/$(SHARDS) $(INFER_FLAGS)
+	@test -e $@
 $(OUT)/score.json: $(PARTS:%=$(OUT)/answers-%.jsonl)
 	@$(BIN)/vqlm-eval -r $(RIGHT) -f json -o $@ $^
 
