@@ -28,7 +28,7 @@ MAN      := $(sort $(wildcard man/*.[157]))
 
 ASAN     := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 
-.PHONY: all deps demo table2 ablation table4 check check-matrix check-cluster deps-cluster lint asan bench bench-layers bench-real install uninstall dist clean help units benches format
+.PHONY: all deps demo table2 ablation table4 size-accuracy size-7b check check-matrix check-cluster deps-cluster lint asan bench bench-layers bench-real install uninstall dist clean help units benches format
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -78,6 +78,14 @@ ablation: deps ## what each term of Q-VLM brings and costs; partitions; under bu
 table4: deps ## time, memory and accuracy for each method; under build/table4
 	@$(MAKE) --no-print-directory all
 	pipelines/table4.sh $(BUILD)/bin $(BUILD)/table4
+
+size-accuracy: deps ## memory and accuracy with blocks removed, with and without GPTQ; under build/size-accuracy
+	@$(MAKE) --no-print-directory all
+	pipelines/size-accuracy.sh $(BUILD)/bin $(BUILD)/size-accuracy
+
+size-7b: deps ## bytes of LLaMA-7B's weights with blocks removed, beside published memory; under build/size-7b
+	@$(MAKE) --no-print-directory $(BUILD)/bench/memory
+	pipelines/size-7b.sh $(BUILD)/bench/memory $(BUILD)/size-7b
 
 check: deps ## build and run every test
 	@$(MAKE) --no-print-directory all units benches

@@ -18,7 +18,7 @@ VARIANTS ?= outlier plain
 SCHEMES  ?= group paper
 BITS     ?= w8a8 w6a6 w4a4 w3a4 w3a3 w4a16
 METHODS  ?= rtn awq awq-joint nf4 qvlm gptq best best-wush
-# What each row is paired with.
+# What each row is paired with: a method, or fp.
 AGAINST  ?= qvlm
 TABLE    ?= table2
 # METHODS_SCHEME and AGAINST_SCHEME, where set, stand in for METHODS and AGAINST.  Joint losses of awq want ranges that
@@ -46,6 +46,8 @@ SEARCH_FLAGS  ?=
 INFER_FLAGS   ?=
 # 1 keeps the packed models, a few MB each.
 KEEP          ?=
+# What the table's rows go through: a table with columns of its own adds them there.
+TSV_FILTER    ?= cat
 
 # Without quantized activations both schemes are the same: such widths are run once, under the first.
 CELLS := $(foreach v,$(VARIANTS),$(foreach s,$(SCHEMES),$(foreach b,$(BITS),\
@@ -70,6 +72,7 @@ bits    = $(subst a, ,$(patsubst w%,%,$(word 3,$(subst /, ,$(1)))))
 name    = $(word 4,$(subst /, ,$(1)))
 calib   = $(OUT)/$(variant)/$(or $(CAL_$(name)),calib)
 against = $(or $(AGAINST_$(scheme)),$(AGAINST))
+beside  = $(if $(filter fp,$(against)),$(OUT)/$(variant)/fp,$(OUT)/$(dir $(1))$(against))
 
 CALIBS := $(sort $(foreach q,$(QUANT),$(call calib,$(q)).vqs))
 $(CALIBS):
@@ -109,14 +112,14 @@ $(QUANT:%=$(OUT)/%.json): $(OUT)/%.json: $(OUT)/%.vqm $(OUT)/$$(call variant,$$*
 .SECONDARY: $(QUANT:%=$(OUT)/%.vqm)
 
 # The row beside the method that all are paired with.
-$(QUANT:%=$(OUT)/%.pair): $(OUT)/%.pair: $(OUT)/%.json $$(@D)/$$(call against,$$*).json
-	@$(BIN)/vqlm-eval -q -r $(RIGHT) -f json -b $(@D)/$(call against,$*).jsonl -o $@ $(OUT)/$*.jsonl
+$(QUANT:%=$(OUT)/%.pair): $(OUT)/%.pair: $(OUT)/%.json $$(call beside,$$*).json
+	@$(BIN)/vqlm-eval -q -r $(RIGHT) -f json -b $(call beside,$*).jsonl -o $@ $(OUT)/$*.jsonl
 
 # The table has the rows that there are: one that failed leaves a gap, not an end.
 DONE := $(foreach r,$(ROWS),$(if $(wildcard $(OUT)/$(r).json),$(r)))
 $(OUT)/$(TABLE).tsv: $(DONE:%=$(OUT)/%.json) $(wildcard $(QUANT:%=$(OUT)/%.pair)) $(HERE)/compare.jq $(HERE)/compare-row.sh
 	@{ $(foreach r,$(DONE),$(HERE)/compare-row.sh $(OUT) $(r) $(call calib,$(r));) } >$@.all
-	@awk 'NR == 1 || !/^variant\t/' $@.all >$@.part
+	@awk 'NR == 1 || !/^variant\t/' $@.all | $(TSV_FILTER) >$@.part
 	@rm $@.all
 	@mv $@.part $@
 $(OUT)/$(TABLE).md: $(OUT)/$(TABLE).tsv $(HERE)/$(TABLE)-md.awk

@@ -1,5 +1,6 @@
 /* memory [ROWS]: what a model holds while it runs, from its shapes, in 16 bits and packed: LLaVA-1.5 at 7B and 13B with
- * CLIP ViT-L/14-336.  Weights and the cache of 2,048 tokens are exact; ROWS of a prompt at a time make the rest. */
+ * CLIP ViT-L/14-336.  Weights and the cache of 2,048 tokens are exact; ROWS of a prompt at a time make the rest.
+ * memory --blocks N...: weights of LLaMA-7B's decoder alone with N of its blocks, and their bytes. */
 #include <stdio.h>
 #include <string.h>
 
@@ -107,6 +108,33 @@ static double row(const char *model, const struct vq_config *c, uint32_t w, uint
 	return all;
 }
 
+/* How many weights the tensors have. */
+static double count(const struct vq_config *c)
+{
+	return weights(c, 16, 16) / 2;
+}
+
+static int pruned(int n, char **blocks)
+{
+	struct vq_config c = shape(32, 4096, 11008, 32);
+	int i;
+
+	snprintf(c.arch, sizeof(c.arch), "llama");
+	c.has_vision = 0;
+	c.decoder.vocab = 32000;
+	for (i = 0; i < n; i++) {
+		if (vq_parse_u32(&c.decoder.n_layers, blocks[i], 1, 32) < 0) {
+			fprintf(stderr, "memory: --blocks wants 1..32, got '%s'\n", blocks[i]);
+			return 2;
+		}
+		if (i == 0)
+			puts("blocks\tparams\tf16_bytes\tw4_bytes");
+		printf("%u\t%.0f\t%.0f\t%.0f\n", c.decoder.n_layers, count(&c), weights(&c, 16, 16),
+		       weights(&c, 4, 16));
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const struct {
@@ -115,8 +143,10 @@ int main(int argc, char **argv)
 	} models[] = {{"7b", shape(32, 4096, 11008, 32)}, {"13b", shape(40, 5120, 13824, 40)}};
 	uint32_t rows = TOKENS, i;
 
+	if (argc > 2 && strcmp(argv[1], "--blocks") == 0)
+		return pruned(argc - 2, argv + 2);
 	if (argc > 2 || (argc == 2 && vq_parse_u32(&rows, argv[1], 1, TOKENS) < 0)) {
-		fputs("usage: memory [ROWS]\n", stderr);
+		fputs("usage: memory [ROWS] | --blocks N...\n", stderr);
 		return 2;
 	}
 	puts("model\tw\thead\tkv\tweights GB\tcache GB\trows GB\tall GB\tless");

@@ -126,9 +126,61 @@ cell() {
 	grep -q '^| Q-VLM | the same | 11.2 h, 15.7 GB, 89.82 |' out/table4.md
 }
 
+@test "size-accuracy prunes, rounds and scores; its numbers are prune's and eval's" {
+	unhurried
+	local set=("${small[@]}" REMOVED="0 2" KEEP=1)
+	run -0 "$ROOT/pipelines/size-accuracy.sh" "$(bin)" out "${set[@]}"
+	local t=out/size-accuracy.tsv d=out/removed2 r="$DEMO/mini-sqa/problems.json" b
+	[ "$(cut -f1,4 $t | tail -n +2 | tr '\t\n' '- ')" = "removed0-fp removed0-gptq removed2-fp removed2-gptq " ]
+	[ "$(awk -F'\t' '{ print NF }' $t | sort -u | wc -l)" = 1 ]
+	b=$(vqlm-ls --json $d/model.vqs | jq -c 'select(.header) | .header.history[-1].params | [(.n_blocks - (.kept | length)), (.kept | length), .params]')
+	[ "[$(cell $t removed2 gptq W4A16 removed),$(cell $t removed2 gptq W4A16 n_blocks),$(cell $t removed2 fp W16A16 params)]" = "$b" ]
+	[ "$(cell $t removed2 fp W16A16 Avg)" = "$(vqlm-eval -q -r "$r" -f json $d/fp.jsonl | jq '.classes.Avg.acc * 100 | round / 100')" ]
+	[ "$(cell $t removed2 gptq W4A16 se)" = "$(vqlm-eval -q -r "$r" -f json $d/group/w4a16/gptq.jsonl | jq '.classes.Avg.se * 100 | round / 100')" ]
+	[ "$(cell $t removed2 gptq W4A16 flips)" = "$(vqlm-eval -q -r "$r" -f json -b $d/fp.jsonl $d/group/w4a16/gptq.jsonl | jq '.baseline.classes.Avg.changed')" ]
+	# What was rounded is the pruned model: its blocks, and fewer bytes.
+	tar xOf $d/group/w4a16/gptq.vqm "$(tar tf $d/group/w4a16/gptq.vqm | grep md$)" >card
+	grep -q "^The decoder has $(cell $t removed2 gptq W4A16 n_blocks) of its 5 blocks: " card
+	awk "BEGIN { exit !($(cell $t removed2 gptq W4A16 weights_MiB) < $(cell $t removed0 gptq W4A16 weights_MiB) && $(cell $t removed0 gptq W4A16 weights_MiB) < $(cell $t removed2 fp W16A16 weights_MiB)) }"
+	awk "BEGIN { exit !($(cell $t removed2 fp W16A16 peak_MiB) > 5) }"
+	[ "$(grep -c '^| Ours' out/size-accuracy.md)" = 2 ]
+	[[ "$(head -c 200 out/size-accuracy.svg)" == *"<svg"* ]]
+	# What is done stays; a size whose blocks cannot be had leaves the others.
+	run -1 "$ROOT/pipelines/size-accuracy.sh" "$(bin)" out "${set[@]}" REMOVED="0 2 5"
+	[[ "$output" == *"vqlm-prune: "* ]]
+	[[ "$output" != *"removed2/group/w4a16/gptq"$'\n'* ]]
+	[ "$(wc -l <$t)" = 5 ]
+}
+
+@test "size-accuracy heals when asked to, and its table says so" {
+	unhurried
+	run -0 "$ROOT/pipelines/size-accuracy.sh" "$(bin)" out "${small[@]}" REMOVED=1 HEAL=lora HEAL_FLAGS="--lora-steps 2 --heal-samples 16"
+	[ "$(vqlm-ls --json out/removed1/model.vqs | jq -c 'select(.header) | .header.history[-1].params.heal | [.way, .steps, .samples]')" = '["lora",2,16]' ]
+	grep -q '^Blocks go .* healing: lora\.$' out/size-accuracy.md
+}
+
+@test "weights of LLaMA-7B at its pruned sizes are those of its shapes, beside what was published" {
+	local memory
+	memory=$(dirname "$(bin)")/bench/memory
+	run -0 "$ROOT/pipelines/size-7b.sh" "$memory" out
+	# Parameters: embedding, head and norm, and 4 d^2 + 3 d f + 2 d a block; 2 bytes each, and 4 bits, a scale of 16 and a zero point of 8
+	# for 128 of what is in linears.
+	awk -F'\t' -v d=4096 -v f=11008 -v vocab=32000 'NR > 1 {
+		linear = $2 * (4 * d * d + 3 * d * f); plain = 2 * vocab * d + d + 2 * d * $2; gib = 2 ^ 30
+		if ($3 != linear + plain || $4 != sprintf("%.2f", 2 * $3 / gib)) exit 1
+		if ($7 != sprintf("%.2f", (linear * (4 + 24 / 128) / 8 + 2 * plain) / gib)) exit 1
+		n++
+	} END { exit n != 4 }' out/size-7b.tsv
+	grep -q '^| 5.5B | 26 | .* | 10.5 | ' out/size-7b.md
+	run -2 "$ROOT/pipelines/size-7b.sh" "$memory"
+	[[ "$output" == "usage: size-7b.sh "* ]]
+	run -2 "$memory" --blocks 33
+	[ "$output" = "memory: --blocks wants 1..32, got '33'" ]
+}
+
 @test "scripts of the comparisons refuse wrong command lines (2)" {
 	local s
-	for s in table2 ablation table4; do
+	for s in table2 ablation table4 size-accuracy; do
 		run -2 "$ROOT/pipelines/$s.sh"
 		[[ "$output" == "usage: $s.sh "* ]]
 		run -2 "$ROOT/pipelines/$s.sh" -j none "$(bin)" out

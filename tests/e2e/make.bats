@@ -9,7 +9,7 @@ mk() {
 @test "make help names every target that is for users" {
 	run -0 mk help
 	local t
-	for t in demo table2 ablation table4 check lint asan bench bench-layers bench-real install uninstall dist clean deps help; do
+	for t in demo table2 ablation table4 size-accuracy size-7b check lint asan bench bench-layers bench-real install uninstall dist clean deps help; do
 		[[ "$output" == *"make $t "* ]] || { echo "$t is missing"; false; }
 	done
 }
