@@ -64,7 +64,9 @@ cell() {
 	local pid=$!
 	while ! grep -q "^table2: outlier/group/w4a4/qvlm" log && kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
 	kill "$pid"
-	run ! wait "$pid"
+	local status=0
+	wait "$pid" || status=$? # not by run, whose subshell has no such child and would not wait
+	[ "$status" = 143 ]
 	[ -z "$(working_in "$(realpath cut)")" ]
 	[ ! -e cut/table2.tsv ]
 	run -0 "$ROOT/pipelines/table2.sh" -j 1 "$(bin)" cut "${set[@]}"
