@@ -11,7 +11,7 @@
 #include "task/search_place.h"
 #include "task/search_scheme.h"
 
-#define BASE_BYTES (8u << 20)
+#define BASE_BYTES (10u << 20)
 #define KEPT_BYTES \
 	(32u       \
 	 << 20) /* smaller blocks stay with the C library when they are freed: bin/vqlm-search.c */
@@ -279,7 +279,8 @@ static uint64_t block_peak(const struct shapes *s, const struct vq_block *b, int
 		 walk_floats(&t, t.chosen, 0);
 	search = search * sizeof(float) + place +
 		 u64max(u64max(fit, tails), TRIAL_ROWS * trial * sizeof(float));
-	return held + chosen + kept + next + u64max(u64max(run, search), fit + widest);
+	/* The record that is read meanwhile, and the hole that the one before it has left in the heap. */
+	return held + chosen + kept + 2 * next + u64max(u64max(run, search), fit + widest);
 }
 
 static void count_rows(struct shapes *s)
