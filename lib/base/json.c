@@ -88,6 +88,19 @@ char *vq_json_text(const json_t *j, struct vq_err *err)
 	return out;
 }
 
+int vq_json_puts(struct vq_str *o, json_t *j, struct vq_err *err)
+{
+	char *text = j ? vq_json_text(j, err) : NULL;
+
+	json_decref(j);
+	if (!text)
+		return vq_fail(err, VQ_E_SYS, "memory: cannot write JSON");
+	vq_str_puts(o, text);
+	vq_str_puts(o, "\n");
+	vq_free(text);
+	return VQ_OK;
+}
+
 void vq_json_brief(const json_t *v, char *out, size_t room)
 {
 	char *text = v ? json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS) : NULL;

@@ -7,6 +7,7 @@
 #include <jansson.h>
 
 #include "base/err.h"
+#include "base/str.h"
 
 /* Duplicate keys are refused.  NULL and err (VQ_E_DATA) on bad text.  Given: json_decref. */
 json_t *vq_json_parse(const char *text, size_t n, const char *label, struct vq_err *err);
@@ -24,6 +25,9 @@ VQ_MUST_CHECK int vq_json_lines(const char *text, size_t n, const char *label,
 /* Compact text with sorted keys and 9 significant digits: the same value gives the same bytes.
  * Given: vq_free. */
 char *vq_json_text(const json_t *j, struct vq_err *err);
+
+/* The text and a newline, added to o.  j is given; NULL: there was no memory for it. */
+VQ_MUST_CHECK int vq_json_puts(struct vq_str *o, json_t *j, struct vq_err *err);
 
 /* A value for a message: as much of it as goes into room bytes, 60 at most; "nothing" for NULL. */
 void vq_json_brief(const json_t *v, char *out, size_t room);

@@ -247,7 +247,6 @@ static int print_json(struct vq_str *o, const struct shown *s, struct vq_err *er
 			  s->n_windows, "tokens", (json_int_t)s->e->tokens, "n_tokens", s->n_tokens,
 			  "nll", s->e->nll, "nll_se", real(s->e->nll_se), "ppl", s->e->ppl,
 			  "ppl_se", real(s->e->ppl_se), "totals", s->run->totals);
-	char *text;
 
 	if (j && s->pair)
 		(void)!json_object_set_new(
@@ -255,14 +254,7 @@ static int print_json(struct vq_str *o, const struct shown *s, struct vq_err *er
 			json_pack("{s:s, s:f, s:I, s:f, s:o}", "run", s->base->label, "ppl",
 				  s->pair->base_ppl, "windows", (json_int_t)s->pair->n, "diff",
 				  s->pair->diff, "diff_se", real(s->pair->diff_se)));
-	text = j ? vq_json_text(j, err) : NULL;
-	json_decref(j);
-	if (!text)
-		return vq_fail(err, VQ_E_SYS, "memory: cannot write JSON");
-	vq_str_puts(o, text);
-	vq_str_puts(o, "\n");
-	vq_free(text);
-	return VQ_OK;
+	return vq_json_puts(o, j, err);
 }
 
 int vq_eval_ppl_print(struct vq_str *out, const struct vq_eval_ppl *e, const struct vq_scores *run,

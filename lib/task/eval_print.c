@@ -269,7 +269,6 @@ static json_t *eval_json(const struct vq_eval_report *r)
 static int print_json(struct vq_str *o, const struct vq_eval_report *r, struct vq_err *err)
 {
 	json_t *j = r->eval ? eval_json(r) : json_object();
-	char *text;
 	int c;
 
 	if (r->pair) {
@@ -289,14 +288,7 @@ static int print_json(struct vq_str *o, const struct vq_eval_report *r, struct v
 					      (json_int_t)r->dist->n, "kl_mean", r->dist->kl_mean,
 					      "kl_max", r->dist->kl_max, "same_top",
 					      (json_int_t)r->dist->same_top));
-	text = j ? vq_json_text(j, err) : NULL;
-	json_decref(j);
-	if (!text)
-		return vq_fail(err, VQ_E_SYS, "memory: cannot write JSON");
-	vq_str_puts(o, text);
-	vq_str_puts(o, "\n");
-	vq_free(text);
-	return VQ_OK;
+	return vq_json_puts(o, j, err);
 }
 
 int vq_eval_print(struct vq_str *out, const struct vq_eval_report *r, enum vq_eval_format format,

@@ -343,7 +343,6 @@ static int print_json(struct vq_str *o, const struct vq_eval_zeroshot *e,
 		      const struct vq_scores *run, const struct vq_scores *base, struct vq_err *err)
 {
 	json_t *tasks = json_object(), *j;
-	char *text;
 	int i;
 
 	for (i = 0; i < VQ_N_CHOICE_TASKS; i++)
@@ -359,14 +358,7 @@ static int print_json(struct vq_str *o, const struct vq_eval_zeroshot *e,
 		(void)!json_object_set_new(j, "average", json_real(e->average));
 		(void)!json_object_set_new(j, "average_se", json_real(e->average_se));
 	}
-	text = j ? vq_json_text(j, err) : NULL;
-	json_decref(j);
-	if (!text)
-		return vq_fail(err, VQ_E_SYS, "memory: cannot write JSON");
-	vq_str_puts(o, text);
-	vq_str_puts(o, "\n");
-	vq_free(text);
-	return VQ_OK;
+	return vq_json_puts(o, j, err);
 }
 
 int vq_eval_zeroshot_print(struct vq_str *out, const struct vq_eval_zeroshot *e,

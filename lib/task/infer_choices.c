@@ -199,17 +199,9 @@ static int run_questions(struct run *r, struct vq_err *err)
 	json_t *head = vq_infer_head(
 		"choices", r->o, &r->l, &r->lines.asks,
 		json_pack("{s:s}", "bos", r->o->bos == VQ_BOS_FIRST ? "first" : "none"));
-	int rc = vq_lines_open(&r->lines, &r->l, head, err);
+	struct vq_lines_scored s = {&r->l, &r->times, r->t0, r->t_loaded};
 
-	if (rc < 0)
-		return rc;
-	rc = vq_lines_all(&r->lines, one_round, r, err);
-	if (rc >= 0)
-		rc = vq_lines_put(&r->lines,
-				  vq_infer_totals(&r->l, &r->lines.asks, &r->times, 1,
-						  r->t_loaded - r->t0, vq_now() - r->t0),
-				  err);
-	return vq_lines_close(&r->lines, rc, err);
+	return vq_lines_run(&r->lines, &s, head, one_round, r, err);
 }
 
 int vq_infer_choices(const struct vq_infer *o, struct vq_err *err)

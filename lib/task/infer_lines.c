@@ -155,6 +155,22 @@ int vq_lines_close(struct vq_lines *f, int rc, struct vq_err *err)
 	return rc;
 }
 
+int vq_lines_run(struct vq_lines *f, const struct vq_lines_scored *s, json_t *head,
+		 vq_lines_step step, void *ctx, struct vq_err *err)
+{
+	int rc = vq_lines_open(f, s->l, head, err);
+
+	if (rc < 0)
+		return rc;
+	rc = vq_lines_all(f, step, ctx, err);
+	if (rc >= 0)
+		rc = vq_lines_put(f,
+				  vq_infer_totals(s->l, &f->asks, s->times, 1, s->t_loaded - s->t0,
+						  vq_now() - s->t0),
+				  err);
+	return vq_lines_close(f, rc, err);
+}
+
 void vq_lines_free(struct vq_lines *f)
 {
 	vq_free(f->aside);

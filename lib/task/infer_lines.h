@@ -43,6 +43,17 @@ VQ_MUST_CHECK int vq_lines_all(struct vq_lines *f, vq_lines_step step, void *ctx
  * Returns rc or what went wrong at the end. */
 VQ_MUST_CHECK int vq_lines_close(struct vq_lines *f, int rc, struct vq_err *err);
 
+/* What the totals of a run that scores want to know. */
+struct vq_lines_scored {
+	const struct vq_loaded *l;
+	const struct vq_run_times *times;
+	double t0, t_loaded; /* vq_now() before and after loading */
+};
+
+/* Such a run whole: opens with head (given), steps, totals, closes. */
+VQ_MUST_CHECK int vq_lines_run(struct vq_lines *f, const struct vq_lines_scored *s, json_t *head,
+			       vq_lines_step step, void *ctx, struct vq_err *err);
+
 void vq_lines_free(struct vq_lines *f); /* fine on zeroes */
 
 #endif

@@ -232,17 +232,9 @@ static int open_scorer(struct run *r, struct vq_err *err)
 
 static int run_windows(struct run *r, struct vq_err *err)
 {
-	int rc = vq_lines_open(&r->lines, &r->l, opening(r), err);
+	struct vq_lines_scored s = {&r->l, &r->times, r->t0, r->t_loaded};
 
-	if (rc < 0)
-		return rc;
-	rc = vq_lines_all(&r->lines, one_round, r, err);
-	if (rc >= 0)
-		rc = vq_lines_put(&r->lines,
-				  vq_infer_totals(&r->l, &r->lines.asks, &r->times, 1,
-						  r->t_loaded - r->t0, vq_now() - r->t0),
-				  err);
-	return vq_lines_close(&r->lines, rc, err);
+	return vq_lines_run(&r->lines, &s, opening(r), one_round, r, err);
 }
 
 int vq_infer_ppl(const struct vq_infer *o, struct vq_err *err)
