@@ -7,41 +7,9 @@
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "base/worker.h"
-#include "stream/nameset.h"
-#include "stream/payload.h"
-#include "stream/writer_raw.h"
+#include "stream/reader_parts.h"
 
 #define LOAD_AT_ONCE ((uint64_t)1 << 30) /* larger claims are believed as their bytes come */
-
-struct vq_reader {
-	struct vq_source src;
-	char *label;
-	json_t *header;
-	int in_segment, any; /* within a segment; one was opened */
-	int failed;          /* the first error; nothing is read after it */
-	struct vq_nameset names;
-	XXH64_state_t *hash; /* over the record headers of the segment */
-	uint64_t n_records, raw_bytes;
-
-	struct vq_record rec;
-	int unread;     /* rec's payload is still in the input */
-	uint8_t *frame; /* content of the frame read last */
-	size_t frame_n, frame_room;
-	const char *attrs; /* text of rec's attributes, in frame */
-	size_t attr_n;
-	struct vq_payload payload;
-
-	/* While the worker is at work, all that is above is its own, but for label and header. */
-	struct vq_worker *ahead; /* NULL: nothing is read ahead */
-	uint32_t kinds;          /* whose payloads are loaded */
-	int fetched;             /* rec is the next record, not yet given out: next_rc, next_err */
-	int next_rc, load_rc;
-	struct vq_err next_err, load_err;
-	int loaded; /* rec's payload has been loaded into data: load_rc, load_err */
-	void *data;
-	json_t *lent; /* attributes of the record given out, when rec is the next one */
-};
 
 int vq_reader_open(struct vq_reader **out, int fd, const char *label, struct vq_err *err)
 {
@@ -349,26 +317,26 @@ int vq_reader_next(struct vq_reader *r, struct vq_record *rec, struct vq_err *er
 	return rc;
 }
 
-static int no_payload(const struct vq_reader *r, struct vq_err *err)
+int vq_reader_no_payload(const struct vq_reader *r, struct vq_err *err)
 {
 	return vq_fail(err, VQ_E_SYS, "%s: there is no payload to be read here", r->label);
 }
 
 /* Opens the payload of the current record. */
-static int begin(struct vq_reader *r, struct vq_err *err)
+int vq_reader_begin(struct vq_reader *r, struct vq_err *err)
 {
 	if (r->failed < 0 || !r->unread)
 		return r->failed < 0 ? vq_fail(err, r->failed, "%s: read after an error", r->label)
-				     : no_payload(r, err);
+				     : vq_reader_no_payload(r, err);
 	r->unread = 0;
 	return vq_payload_begin(&r->payload, &r->src, &r->rec, err);
 }
 
-static int load(struct vq_reader *r, void **buf, struct vq_err *err)
+int vq_reader_whole(struct vq_reader *r, void **buf, struct vq_err *err)
 {
 	uint64_t raw = r->rec.raw_bytes, room = raw < LOAD_AT_ONCE ? raw : LOAD_AT_ONCE, at = 0;
 	uint8_t *p = vq_alloc((size_t)room + 1, 1, err);
-	int rc = p ? begin(r, err) : VQ_E_SYS;
+	int rc = p ? vq_reader_begin(r, err) : VQ_E_SYS;
 
 	while (rc == VQ_OK && at < raw) {
 		rc = vq_payload_some(&r->payload, p + at, (size_t)(room - at), err);
@@ -399,7 +367,7 @@ static void fetch(void *arg)
 	if (r->next_rc <= 0 || r->rec.kind >= 32 || !(r->kinds >> r->rec.kind & 1) ||
 	    r->rec.raw_bytes > VQ_READER_AHEAD)
 		return;
-	r->load_rc = load(r, &r->data, &r->load_err);
+	r->load_rc = vq_reader_whole(r, &r->data, &r->load_err);
 	r->loaded = 1;
 }
 
@@ -448,8 +416,8 @@ int vq_reader_load(struct vq_reader *r, void **buf, struct vq_err *err)
 	int rc;
 
 	if (r->fetched)
-		return no_payload(r, err);
-	rc = r->loaded ? take(r, buf, err) : load(r, buf, err);
+		return vq_reader_no_payload(r, err);
+	rc = r->loaded ? take(r, buf, err) : vq_reader_whole(r, buf, err);
 	given(r, rc);
 	return rc;
 }
@@ -460,104 +428,19 @@ int vq_reader_read(struct vq_reader *r, void *buf, struct vq_err *err)
 	int rc;
 
 	if (r->fetched)
-		return no_payload(r, err);
+		return vq_reader_no_payload(r, err);
 	if (r->loaded) {
 		rc = take(r, &data, err);
 		if (rc == VQ_OK && r->rec.raw_bytes)
 			memcpy(buf, data, (size_t)r->rec.raw_bytes);
 		vq_free(data);
 	} else {
-		rc = begin(r, err);
+		rc = vq_reader_begin(r, err);
 		if (rc == VQ_OK)
 			rc = vq_payload_some(&r->payload, buf, (size_t)r->rec.raw_bytes, err);
 		if (rc == VQ_OK)
 			rc = vq_payload_end(&r->payload, err);
 	}
 	given(r, rc);
-	return rc;
-}
-
-/* Stored payloads are checked in full, since their hash costs less than their copy. */
-static int pass_stored(struct vq_reader *r, struct vq_writer *w, struct vq_err *err)
-{
-	uint8_t *piece = vq_alloc(VQ_PIECE, 1, err);
-	uint64_t left = r->rec.raw_bytes;
-	size_t n;
-	int rc = piece ? begin(r, err) : VQ_E_SYS;
-
-	if (rc == VQ_OK)
-		rc = vq_writer_head(w, &r->rec, r->frame, r->frame_n, err);
-	do {
-		n = left < VQ_PIECE ? (size_t)left : VQ_PIECE;
-		if (rc == VQ_OK)
-			rc = vq_payload_some(&r->payload, piece, n, err);
-		if (rc == VQ_OK)
-			rc = vq_writer_blocks(w, piece, n, n == left, err);
-		left -= n;
-	} while (rc == VQ_OK && left > 0);
-	if (rc == VQ_OK)
-		rc = vq_payload_end(&r->payload, err);
-	vq_free(piece);
-	return rc;
-}
-
-static int pass_frame(struct vq_reader *r, struct vq_writer *w, struct vq_err *err)
-{
-	uint64_t left = r->rec.stored_bytes;
-	const uint8_t *p;
-	uint8_t head[18];
-	size_t n = left < sizeof(head) ? (size_t)left : sizeof(head);
-	int rc = vq_source_read(&r->src, head, n, err);
-
-	r->unread = 0;
-	r->payload.src = &r->src;
-	r->payload.rec = &r->rec;
-	if (rc > 0 && ZSTD_getFrameContentSize(head, n) != r->rec.raw_bytes)
-		rc = vq_fail(err, VQ_E_DATA,
-			     "%s: record %llu '%s': its frame does not state %llu bytes", r->label,
-			     (unsigned long long)r->rec.index, r->rec.name,
-			     (unsigned long long)r->rec.raw_bytes);
-	if (rc <= 0)
-		return rc < 0 ? rc : vq_payload_cut(&r->payload, err);
-	rc = vq_writer_head(w, &r->rec, r->frame, r->frame_n, err);
-	if (rc == VQ_OK)
-		rc = vq_writer_bytes(w, head, n, err);
-	for (left -= n; rc == VQ_OK && left > 0; left -= n) {
-		rc = vq_source_some(&r->src, left, &p, &n, err);
-		if (rc <= 0)
-			return rc < 0 ? rc : vq_payload_cut(&r->payload, err);
-		rc = vq_writer_bytes(w, p, n, err);
-	}
-	return rc;
-}
-
-/* A pipe carries stored payloads; a file that is written from it is to be small all the same. */
-static int pass_packing(struct vq_reader *r, struct vq_writer *w, struct vq_err *err)
-{
-	void *buf = NULL;
-	int rc = load(r, &buf, err);
-
-	if (rc == VQ_OK)
-		rc = vq_writer_record(w, &r->rec, r->attrs, r->attr_n, buf, err);
-	vq_free(buf);
-	return rc;
-}
-
-int vq_reader_pass(struct vq_reader *r, struct vq_writer *w, struct vq_err *err)
-{
-	int rc;
-
-	if (r->fetched || r->loaded)
-		return no_payload(r, err);
-	if (r->failed < 0 || !r->unread)
-		return begin(r, err);
-	if (r->rec.codec == VQ_CODEC_STORED && vq_writer_packs(w))
-		rc = pass_packing(r, w, err);
-	else if (r->rec.codec == VQ_CODEC_STORED)
-		rc = pass_stored(r, w, err);
-	else
-		rc = pass_frame(r, w, err);
-	if (rc < 0)
-		r->failed = rc;
 	return rc;
 }
