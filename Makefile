@@ -26,9 +26,19 @@ PROBE_SRC := $(sort $(wildcard tests/e2e/*.c))
 PROBES   := $(PROBE_SRC:tests/e2e/%.c=$(BUILD)/e2e/%)
 MAN      := $(sort $(wildcard man/*.[157]))
 
+# Fuzz targets (tests/fuzz): clang's libFuzzer; the library once more, under build/fuzz.  Kernels that take a sanitizer
+# minutes to compile, and that see no input of anybody's, go without.
+FUZZ_CC    ?= clang
+FUZZ_SAN   := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+FUZZ_PLAIN := $(wildcard lib/kernel/attend_avx*.c lib/kernel/qgemm_avx512*.c)
+FUZZ_SRC   := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+FUZZERS    := $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/fuzz/%)
+FUZZ_OBJ   := $(LIB_SRC:%.c=$(BUILD)/fuzz/%.o)
+T          ?= 60
+
 ASAN     := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 
-.PHONY: all deps demo table2 ablation table4 size-accuracy size-7b check check-matrix check-cluster deps-cluster lint asan bench bench-layers bench-real install uninstall dist clean help units benches format
+.PHONY: all deps demo table2 ablation table4 size-accuracy size-7b check check-matrix check-cluster deps-cluster fuzz-run fuzzers lint asan bench bench-layers bench-real install uninstall dist clean help units benches format
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -56,6 +66,22 @@ $(BUILD)/e2e/%: $(BUILD)/tests/e2e/%.o $(BUILD)/libvqlm.a
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fopenmp -o $@ $^ $(LDFLAGS) $(LIBS)
 $(BUILD)/e2e/act_codes: LDFLAGS += -Wl,--wrap=vq_act_quantize
+
+$(BUILD)/fuzz/%.o: %.c
+	@mkdir -p $(@D)
+	$(FUZZ_CC) -O1 -g $(FUZZ_FLAGS) $(VQ_FLAGS) -MMD -MP -c -o $@ $<
+$(FUZZ_OBJ): FUZZ_FLAGS = -fsanitize=fuzzer-no-link $(FUZZ_SAN)
+$(FUZZ_PLAIN:%.c=$(BUILD)/fuzz/%.o): FUZZ_FLAGS =
+$(FUZZERS:$(BUILD)/fuzz/%=$(BUILD)/fuzz/tests/fuzz/%.o): FUZZ_FLAGS = -DVQ_LIBFUZZER -fsanitize=fuzzer-no-link $(FUZZ_SAN)
+
+$(BUILD)/fuzz/libvqlm.a: $(FUZZ_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(FUZZERS): $(BUILD)/fuzz/%: $(BUILD)/fuzz/tests/fuzz/%.o $(BUILD)/fuzz/libvqlm.a
+	$(FUZZ_CC) -fopenmp -fsanitize=fuzzer $(FUZZ_SAN) -o $@ $^ $(LDFLAGS) $(LIBS)
+
+fuzzers: $(FUZZERS)
 
 units: $(UNITS) $(PROBES)
 benches: $(BENCHES)
@@ -102,6 +128,11 @@ check-cluster: all ## pipelines/cluster on this machine, with a host killed (aft
 check-matrix: deps ## every instruction set: x86's kernels, also sanitized; arm64 in an emulator (cross compiler, qemu)
 	@BUILD=$(BUILD) ASAN="$(ASAN)" tests/matrix.sh
 
+fuzz-run: ## look for inputs that break a reader, T=60 seconds in all (with clang's libFuzzer, ASan and UBSan)
+	@tests/deps.sh clang libomp-dev
+	@nice $(MAKE) --no-print-directory all $(BUILD)/bench/make_ckpt $(BUILD)/tests/test_fuzz fuzzers
+	@nice tests/fuzz/run.sh $(BUILD) $(T) $(TARGETS)
+
 lint: ## layers, man pages, shell scripts, words and formatting
 	@tests/lint/run.sh
 
@@ -144,3 +175,4 @@ help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 21
 
 -include $(LIB_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(UNIT_SRC:%.c=$(BUILD)/%.d) $(BENCH_SRC:%.c=$(BUILD)/%.d) $(PROBE_SRC:%.c=$(BUILD)/%.d) $(BUILD)/bin/cli.d
+-include $(FUZZ_OBJ:.o=.d) $(FUZZ_SRC:%.c=$(BUILD)/fuzz/%.d)

@@ -2,8 +2,9 @@
 #include "fuzz.h"
 
 #include "format/checkpoint.h"
+#include "repair.h"
 
-int vq_fuzz(const uint8_t *data, size_t n)
+static int fuzz_checkpoint_once(const uint8_t *data, size_t n)
 {
 	struct vq_ckpt *c = NULL;
 	struct vq_err err = {0};
@@ -25,4 +26,9 @@ int vq_fuzz(const uint8_t *data, size_t n)
 	vq_ckpt_close(c);
 	close(fd);
 	return bad;
+}
+
+int vq_fuzz(const uint8_t *data, size_t n)
+{
+	return fuzz_both(fuzz_checkpoint_once, fuzz_fix_stream, data, n);
 }

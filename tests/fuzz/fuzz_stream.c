@@ -3,8 +3,9 @@
 
 #include "base/mem.h"
 #include "stream/reader.h"
+#include "repair.h"
 
-int vq_fuzz(const uint8_t *data, size_t n)
+static int fuzz_stream_once(const uint8_t *data, size_t n)
 {
 	struct vq_reader *r = NULL;
 	struct vq_record rec;
@@ -28,4 +29,9 @@ int vq_fuzz(const uint8_t *data, size_t n)
 	vq_reader_close(r);
 	close(fd);
 	return bad;
+}
+
+int vq_fuzz(const uint8_t *data, size_t n)
+{
+	return fuzz_both(fuzz_stream_once, fuzz_fix_stream, data, n);
 }

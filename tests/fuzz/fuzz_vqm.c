@@ -2,8 +2,9 @@
 #include "fuzz.h"
 
 #include "model/packed.h"
+#include "repair.h"
 
-int vq_fuzz(const uint8_t *data, size_t n)
+static int fuzz_vqm_once(const uint8_t *data, size_t n)
 {
 	struct vq_err err = {0};
 	struct vq_model m;
@@ -24,4 +25,9 @@ int vq_fuzz(const uint8_t *data, size_t n)
 	}
 	close(fd);
 	return bad;
+}
+
+int vq_fuzz(const uint8_t *data, size_t n)
+{
+	return fuzz_both(fuzz_vqm_once, fuzz_fix_vqm, data, n);
 }

@@ -22,6 +22,12 @@ for t in bin/vqlm-*.c; do
 	grep -q "Xr $t 1" man/vqlm.7 || note "vqlm(7) does not name $t"
 done
 
+# Every fuzz target is replayed by make check.
+for f in tests/fuzz/fuzz_*.c; do
+	grep -q "\"../fuzz/$(basename "$f")\"" tests/unit/test_fuzz.c || note "$f: tests/unit/test_fuzz.c does not replay it"
+	grep -q "replay_found($(basename "$f" .c)," tests/unit/test_fuzz.c || note "$f: tests/unit/test_fuzz.c does not take its files of tests/data (replay_found)"
+done
+
 # Shell.
 mapfile -t scripts < <(git ls-files '*.sh' '.ci/run')
 [ "${#scripts[@]}" -eq 0 ] || shellcheck "${scripts[@]}" || bad=1

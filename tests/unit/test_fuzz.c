@@ -1,4 +1,5 @@
-/* The fuzz targets over their corpora, cuts of these, and seeded mutations. */
+/* The fuzz targets over their corpora, cuts of these, and seeded mutations.  With VQLM_FUZZ_SEEDS=DIR nothing is run: what
+ * would be mutated goes into DIR/TARGET, for a fuzzer to begin with (tests/fuzz/run.sh). */
 #include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -40,6 +42,12 @@
 #undef vq_fuzz
 #define vq_fuzz fuzz_torch
 #include "../fuzz/fuzz_torch.c"
+#undef vq_fuzz
+#define vq_fuzz fuzz_tree
+#include "../fuzz/fuzz_tree.c"
+#undef vq_fuzz
+#define vq_fuzz fuzz_config
+#include "../fuzz/fuzz_config.c"
 #undef vq_fuzz
 
 typedef int (*target)(const uint8_t *, size_t);
@@ -82,11 +90,35 @@ static void mutate(uint8_t *data, size_t n, struct vq_rng r)
 	}
 }
 
-static void replay(target f, const char *label, const uint8_t *data, size_t n, int mutations)
+/* The bytes as DIR/TARGET/LABEL-N; 0 without VQLM_FUZZ_SEEDS. */
+static int seed(const char *name, const char *label, const uint8_t *data, size_t n)
 {
-	uint8_t *copy = malloc(n ? n : 1);
+	const char *dir = getenv("VQLM_FUZZ_SEEDS"), *base = strrchr(label, '/');
+	char path[512];
+	FILE *f;
+
+	if (!dir)
+		return 0;
+	name += strlen("fuzz_");
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	mkdir(path, 0777);
+	snprintf(path, sizeof(path), "%s/%s/%s-%d", dir, name, base ? base + 1 : label, n_runs++);
+	f = fopen(path, "wb");
+	assert_non_null(f);
+	assert_int_equal(fwrite(data, 1, n, f), n);
+	assert_int_equal(fclose(f), 0);
+	return 1;
+}
+
+static void replay_as(const char *name, target f, const char *label, const uint8_t *data, size_t n,
+		      int mutations)
+{
+	uint8_t *copy;
 	int i;
 
+	if (seed(name, label, data, n))
+		return;
+	copy = malloc(n ? n : 1);
 	assert_non_null(copy);
 	run(f, data, n);
 	for (i = 0; i < CUTS && n; i++)
@@ -99,15 +131,38 @@ static void replay(target f, const char *label, const uint8_t *data, size_t n, i
 	free(copy);
 }
 
-static void replay_file(target f, const char *path, size_t limit, int mutations)
+static void replay_file_as(const char *name, target f, const char *path, size_t limit,
+			   int mutations)
 {
 	char *data;
 	size_t n;
 
 	assert_int_equal(vq_file_read(path, 1 << 28, VQ_E_SYS, &data, &n, NULL), VQ_OK);
-	replay(f, path, (const uint8_t *)data, n < limit ? n : limit, mutations);
+	replay_as(name, f, path, (const uint8_t *)data, n < limit ? n : limit, mutations);
 	vq_free(data);
 }
+
+/* Every file of tests/data/TARGET, in the order of their names. */
+static void replay_found_as(const char *name, target f, int mutations)
+{
+	struct dirent **list = NULL;
+	char dir[256], path[512];
+	int i, n;
+
+	snprintf(dir, sizeof(dir), "tests/data/%s", name + strlen("fuzz_"));
+	n = scandir(dir, &list, NULL, alphasort);
+	for (i = 0; i < n; i++) {
+		snprintf(path, sizeof(path), "%s/%s", dir, list[i]->d_name);
+		if (list[i]->d_name[0] != '.')
+			replay_file_as(name, f, path, SIZE_MAX, mutations);
+		free(list[i]);
+	}
+	free(list);
+}
+
+#define replay(f, ...)      replay_as(#f, f, __VA_ARGS__)
+#define replay_file(f, ...) replay_file_as(#f, f, __VA_ARGS__)
+#define replay_found(f, m)  replay_found_as(#f, f, m)
 
 static void figure(const char *what)
 {
@@ -118,19 +173,8 @@ static void figure(const char *what)
 
 static void pictures(void **state)
 {
-	DIR *dir = opendir("tests/data/image");
-	struct dirent *e;
-	char path[512];
-
 	(void)state;
-	assert_non_null(dir);
-	while ((e = readdir(dir))) {
-		if (e->d_name[0] == '.')
-			continue;
-		snprintf(path, sizeof(path), "tests/data/image/%s", e->d_name);
-		replay_file(fuzz_image, path, SIZE_MAX, 60);
-	}
-	closedir(dir);
+	replay_found(fuzz_image, 60);
 	figure("pictures");
 }
 
@@ -147,6 +191,7 @@ static void tokenizers(void **state)
 	replay_file(fuzz_tokenizer, "pipelines/demo/mini-llava/tokenizer.model", SIZE_MAX, 150);
 	replay_file(fuzz_tokenizer, "pipelines/demo/mini-llava/tokenizer.json", SIZE_MAX, 100);
 	replay(fuzz_tokenizer, "small", (const uint8_t *)small, sizeof(small) - 1, 3000);
+	replay_found(fuzz_tokenizer, 200);
 	figure("tokenizers");
 }
 
@@ -162,6 +207,7 @@ static void data_sets(void **state)
 	(void)state;
 	replay(fuzz_dataset, "array", (const uint8_t *)text, sizeof(text) - 1, 2000);
 	replay(fuzz_dataset, "lines", (const uint8_t *)lines, sizeof(lines) - 1, 1000);
+	replay_found(fuzz_dataset, 200);
 	figure("data sets");
 }
 
@@ -178,6 +224,7 @@ static void safetensors(void **state)
 	memcpy(file + 8, head, sizeof(head) - 1);
 	assert_int_equal(fuzz_safetensors(file, sizeof(file)), 0);
 	replay(fuzz_safetensors, "small", file, sizeof(file), 4000);
+	replay_found(fuzz_safetensors, 200);
 	figure("safetensors");
 }
 
@@ -222,6 +269,7 @@ static void streams(void **state)
 		replay(fuzz_stream, "stream", data, n, 2000);
 		free(data);
 	}
+	replay_found(fuzz_stream, 200);
 	figure("streams");
 }
 
@@ -249,6 +297,7 @@ static void packed_models(void **state)
 	fclose(f);
 	replay(fuzz_vqm, "vqm", data, n, 2000);
 	free(data);
+	replay_found(fuzz_vqm, 200);
 	figure("packed models");
 }
 
@@ -271,6 +320,7 @@ static void torch_files(void **state)
 	replay(fuzz_torch, "pickle", p.p, p.n, 6000);
 	free(f.p);
 	free(p.p);
+	replay_found(fuzz_torch, 200);
 	figure("PyTorch files");
 }
 
@@ -299,7 +349,74 @@ static void checkpoints(void **state)
 		replay(fuzz_checkpoint, "stream", stream, n, 500);
 		free(stream);
 	}
+	replay_found(fuzz_checkpoint, 200);
 	figure("checkpoints");
+}
+
+/* A model's folder in three files, and what is in it twice over. */
+static void archives(void **state)
+{
+	static const char *const names[] = {"m/config.json", "m/model.safetensors", "m/sub/x"};
+	static const char small[] = "{}";
+	uint8_t tar[8 * FUZZ_BLOCK] = {0};
+	struct zip z = {{0}, {0}, 0};
+	struct bytes zip;
+	size_t i, at = 0;
+
+	(void)state;
+	for (i = 0; i < 3; i++) {
+		at = fuzz_tar(tar, at, names[i], small, 2);
+		zip_put(&z, names[i], small, 2, 0);
+	}
+	zip = zip_end(&z);
+	replay(fuzz_tree, "tar", tar, sizeof(tar), 3000);
+	replay(fuzz_tree, "zip", zip.p, zip.n, 3000);
+	free(zip.p);
+	replay_found(fuzz_tree, 200);
+	figure("archives");
+}
+
+/* The demo's files as fuzz_config wants them, the configuration of the LLaVA authors, and a canonical form. */
+static void configurations(void **state)
+{
+	static const char *const files[] = {"config.json", "preprocessor_config.json",
+					    "tokenizer_config.json", "generation_config.json"};
+	static const char flat[] =
+		"{\"architectures\":[\"LlavaLlamaForCausalLM\"],\"mm_hidden_size\":1024,"
+		"\"mm_projector_type\":\"mlp2x_gelu\",\"mm_vision_select_feature\":\"patch\","
+		"\"mm_vision_select_layer\":-2,\"mm_vision_tower\":\"openai/clip\","
+		"\"model_type\":\"llava\",\"torch_dtype\":\"float16\",\"use_mm_proj\":true}";
+	struct vq_err err = {0};
+	struct vq_config c;
+	struct vq_ckpt *k;
+	struct bytes all = {0};
+	char path[128], *text;
+	json_t *j;
+	size_t i, n;
+
+	(void)state;
+	for (i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		snprintf(path, sizeof(path), "pipelines/demo/mini-llava/%s", files[i]);
+		assert_int_equal(vq_file_read(path, 1 << 20, VQ_E_SYS, &text, &n, &err), VQ_OK);
+		put_bytes(&all, text, n + 1); /* with the zero behind it */
+		vq_free(text);
+	}
+	replay(fuzz_config, "demo", all.p, all.n, 2000);
+	free(all.p);
+	replay(fuzz_config, "flat", (const uint8_t *)flat, sizeof(flat) - 1, 1000);
+	replay(fuzz_config, "llama", (const uint8_t *)"{\"model_type\":\"llama\"}", 22, 200);
+	assert_int_equal(vq_ckpt_open(&k, "pipelines/demo/mini-llava", &err), VQ_OK);
+	assert_int_equal(vq_config_from_ckpt(&c, k, NULL, &err), VQ_OK);
+	vq_ckpt_close(k);
+	j = vq_config_json(&c, &err);
+	text = vq_json_text(j, &err);
+	assert_non_null(text);
+	assert_memory_equal(text, "{\"arch\"", 7);
+	replay(fuzz_config, "canonical", (const uint8_t *)text, strlen(text), 2000);
+	vq_free(text);
+	json_decref(j);
+	replay_found(fuzz_config, 200);
+	figure("configurations");
 }
 
 int main(void)
@@ -309,6 +426,7 @@ int main(void)
 		cmocka_unit_test(data_sets),     cmocka_unit_test(safetensors),
 		cmocka_unit_test(checkpoints),   cmocka_unit_test(streams),
 		cmocka_unit_test(packed_models), cmocka_unit_test(torch_files),
+		cmocka_unit_test(archives),      cmocka_unit_test(configurations),
 	};
 
 	vq_log_setup("test_fuzz", 0); /* damaged JPEGs warn */
