@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "format/chat.h"
 #include "format/image.h"
+#include "model/config_limits.h"
 
 enum vq_norm { VQ_NORM_LAYER, VQ_NORM_RMS };
 enum vq_act_fn { VQ_ACT_SILU, VQ_ACT_QUICK_GELU, VQ_ACT_GELU_ERF, VQ_ACT_GELU_TANH };
@@ -38,8 +39,18 @@ struct vq_projector_config {
 	int bias;
 };
 
+/* Which decoder layers have experts in the place of one MLP, and how rows choose among them (MoE-LLaVA). */
+struct vq_moe_config {
+	uint32_t top_k; /* experts that a row goes to, 1 or 2; 0: no layer has experts */
+	/* The authors' limit on the rows that an expert takes of a sequence, kept only where it is asked for */
+	float capacity_factor;
+	uint32_t min_capacity;
+	uint8_t n_experts[VQ_LIMIT_LAYERS]; /* of each layer; 0: dense */
+};
+
 struct vq_decoder_config {
 	struct vq_layer_config layer;
+	struct vq_moe_config moe;
 	uint32_t n_layers, vocab, max_position;
 	int tied; /* lm_head is the embedding */
 };

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "model/config_limits.h"
+#include "model/config_moe.h"
 #include "model/config_parts.h"
 #include "model/names.h"
 
@@ -212,6 +213,8 @@ int vq_config_flat(struct vq_config *c, const struct vq_side *s, const char *tem
 		rc = vq_parts_dtype(s->config, label, err);
 	if (rc == VQ_OK)
 		rc = vq_parts_decoder(&c->decoder, s->config, label, err);
+	if (rc == VQ_OK)
+		rc = vq_moe_from(&c->decoder, s->k, s->config, label, err);
 	if (rc == VQ_OK)
 		rc = vision(c, s, label, err);
 	if (rc == VQ_OK)

@@ -278,7 +278,8 @@ static int architecture(struct vq_config *c, int *flat, const json_t *o, const c
 {
 	static const char supported[] =
 		"llava (LlavaForConditionalGeneration, in llava-hf layout, or "
-		"LlavaLlamaForCausalLM) or llama (LlamaForCausalLM)";
+		"LlavaLlamaForCausalLM), moe_llava_llama (MoELLaVALlamaForCausalLM) or llama "
+		"(LlamaForCausalLM)";
 	static const struct {
 		const char *type, *arch, *ours;
 		int flat;
@@ -286,6 +287,10 @@ static int architecture(struct vq_config *c, int *flat, const json_t *o, const c
 		{"llava", "LlavaForConditionalGeneration", "llava", 0},
 		{"llava", "LlavaLlamaForCausalLM", "llava", 1},
 		{"llava_llama", "LlavaLlamaForCausalLM", "llava", 1},
+		{"moe_llava", "MoELLaVALlamaForCausalLM", "llava", 1},
+		{"moe_llava", "EvalMoELLaVALlamaForCausalLM", "llava", 1},
+		{"moe_llava_llama", "MoELLaVALlamaForCausalLM", "llava", 1},
+		{"moe_llava_llama", "EvalMoELLaVALlamaForCausalLM", "llava", 1},
 		{"llama", "LlamaForCausalLM", "llama", 0},
 	};
 	const char *type = vq_side_str(o, "model_type"), *arch;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "model/config_limits.h"
+#include "model/config_moe.h"
 #include "model/field.h"
 
 #define U32(s, k, m, lo, hi)                                               \
@@ -121,6 +122,8 @@ json_t *vq_config_json(const struct vq_config *c, struct vq_err *err)
 	if (rc == VQ_OK)
 		rc = write_part(o, "decoder", decoder_fields, COUNT(decoder_fields), &c->decoder,
 				&c->decoder.layer, err);
+	if (rc == VQ_OK && c->decoder.moe.top_k)
+		rc = vq_moe_write(&c->decoder, json_object_get(o, "decoder"), err);
 	if (rc == VQ_OK && c->has_vision)
 		rc = write_part(o, "vision", vision_fields, COUNT(vision_fields), &c->vision,
 				&c->vision.layer, err);
@@ -201,6 +204,8 @@ int vq_config_parse(struct vq_config *out, const json_t *j, const char *label, s
 	if (rc == VQ_OK)
 		rc = read_part(j, "decoder", decoder_fields, COUNT(decoder_fields), &c.decoder,
 			       &c.decoder.layer, label, err);
+	if (rc == VQ_OK)
+		rc = vq_moe_parse(&c.decoder, json_object_get(j, "decoder"), label, err);
 	if (rc == VQ_OK && c.has_vision)
 		rc = read_vision(&c, j, label, err);
 	if (rc == VQ_OK)

@@ -13,5 +13,7 @@
 #define VQ_LIMIT_PATCHES  65536u
 #define VQ_LIMIT_EPS_LO   1e-30
 #define VQ_LIMIT_THETA    1e12
+#define VQ_LIMIT_EXPERTS  64u /* of a layer */
+#define VQ_LIMIT_CAPACITY 1e6
 
 #endif

@@ -86,6 +86,12 @@ static int all_layers(const struct vq_model *m, float *h, const struct vq_batch 
 	return rc;
 }
 
+/* Whether rows depend on others of their sequence through the capacity of experts. */
+static int drops(const struct vq_model *m)
+{
+	return m->cfg.decoder.moe.top_k && m->decoder.gating.drop;
+}
+
 /* A long prompt that is alone goes through all layers in parts, since what a layer makes of 2,048 rows at a time would
  * be a sixteenth of a packed 7B model.  *h and *b become its last part; no row depends on the cuts. */
 #define PART 512u /* rows */
@@ -101,7 +107,8 @@ static int first_parts(const struct vq_model *m, float **h, const struct vq_batc
 	uint32_t rows = (*b)->n_seqs == 1 ? (*b)->start[1] : 0;
 	int rc = VQ_OK;
 
-	if (rows <= PART || !kv || kv->n_layers < m->cfg.decoder.n_layers || kv->shared[kv->first])
+	if (drops(m) || rows <= PART || !kv || kv->n_layers < m->cfg.decoder.n_layers ||
+	    kv->shared[kv->first])
 		return VQ_OK;
 	*p = (struct part){.b = {1, p->start}};
 	for (; rc >= 0 && rows > PART; rows -= PART) {
@@ -123,12 +130,30 @@ int vq_decoder_layers(const struct vq_model *m, float *h, const struct vq_batch 
 	return rc < 0 ? rc : all_layers(m, h, b, kv, err);
 }
 
+static int last_of_all(const struct vq_model *m, float *h, const struct vq_batch *b,
+		       struct vq_kv *kv, float *last, struct vq_err *err)
+{
+	uint32_t d = m->cfg.decoder.layer.hidden, s;
+	int rc = all_layers(m, h, b, kv, err);
+
+	for (s = 0; rc >= 0 && s < b->n_seqs; s++) {
+		if (b->start[s + 1] == b->start[s])
+			return vq_fail(err, VQ_E_DATA, "sequence %u has no last row", s);
+		memcpy(last + (size_t)s * d, h + (size_t)(b->start[s + 1] - 1) * d,
+		       d * sizeof(float));
+	}
+	return rc;
+}
+
 int vq_decoder_last(const struct vq_model *m, float *h, const struct vq_batch *b, struct vq_kv *kv,
 		    float *last, struct vq_err *err)
 {
 	uint32_t i, end = m->cfg.decoder.n_layers - 1;
 	struct part p;
 	int rc = first_parts(m, &h, &b, &p, kv, err);
+
+	if (drops(m))
+		return rc < 0 ? rc : last_of_all(m, h, b, kv, last, err);
 
 	for (i = 0; rc >= 0 && i < end; i++)
 		rc = vq_layer_forward(&m->decoder.layers[i], h, b, cache_of(m, kv, i), err);

@@ -7,6 +7,7 @@
 #include "kernel/ops.h"
 #include "kernel/share.h"
 #include "model/attention.h"
+#include "model/layer_stage.h"
 
 static const char *const lin_names[VQ_N_LINEARS] = {"q_proj",  "k_proj",    "v_proj",   "o_proj",
 						    "up_proj", "gate_proj", "down_proj"};
@@ -24,45 +25,98 @@ enum vq_slot vq_lin_slot(enum vq_lin l)
 	return lin_slots[l];
 }
 
-uint32_t vq_layer_slot_linears(const struct vq_layer *l, enum vq_slot slot,
-			       const struct vq_linear *out[3], enum vq_lin which[3])
+struct vq_linear *vq_layer_linear(struct vq_layer *l, enum vq_lin k, uint32_t e)
+{
+	return l->n_experts && k >= VQ_LIN_UP ? &l->experts[e * VQ_EXPERT_LINEARS + k - VQ_LIN_UP]
+					      : &l->lin[k];
+}
+
+uint32_t vq_layer_n_places(const struct vq_layer *l)
+{
+	return l->n_experts ? VQ_SLOT_UP + 2 * l->n_experts : VQ_N_SLOTS;
+}
+
+struct vq_layer_place vq_layer_place(const struct vq_layer *l, uint32_t i)
+{
+	uint32_t e = i - VQ_SLOT_UP;
+
+	if (i < VQ_SLOT_UP || !l->n_experts)
+		return (struct vq_layer_place){(enum vq_slot)i, 0};
+	return e < l->n_experts ? (struct vq_layer_place){VQ_SLOT_UP, e}
+				: (struct vq_layer_place){VQ_SLOT_DOWN, e - l->n_experts};
+}
+
+uint32_t vq_layer_place_linears(const struct vq_layer *l, struct vq_layer_place p,
+				const struct vq_linear *out[3], enum vq_lin which[3])
 {
 	uint32_t n = 0, i;
 
-	for (i = 0; i < VQ_N_LINEARS; i++)
-		if (lin_slots[i] == slot && l->lin[i].n_out) {
-			out[n] = &l->lin[i];
+	for (i = 0; i < VQ_N_LINEARS; i++) {
+		/* the cast: the one look-up serves those that write too */
+		const struct vq_linear *m =
+			vq_layer_linear((struct vq_layer *)(uintptr_t)l, (enum vq_lin)i, p.expert);
+
+		if (lin_slots[i] == p.slot && m->n_out) {
+			out[n] = m;
 			which[n++] = (enum vq_lin)i;
 		}
+	}
 	return n;
 }
 
-void vq_layer_init(struct vq_layer *l, const struct vq_layer_config *c)
+static void set_dims(struct vq_linear *l, const struct vq_layer_config *c, enum vq_lin k)
 {
-	uint32_t q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim, i;
+	uint32_t q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
 	const uint32_t dims[VQ_N_LINEARS][2] = {
 		{q, c->hidden},       {kv, c->hidden},       {kv, c->hidden},
 		{c->hidden, q},       {c->inter, c->hidden}, {c->gated ? c->inter : 0, c->hidden},
 		{c->hidden, c->inter}};
 
+	*l = (struct vq_linear){.n_out = dims[k][0], .n_in = dims[k][1], .act.bits = 16};
+}
+
+void vq_layer_init(struct vq_layer *l, const struct vq_layer_config *c)
+{
+	uint32_t i;
+
 	memset(l, 0, sizeof(*l));
 	l->cfg = c;
-	for (i = 0; i < VQ_N_LINEARS; i++) {
-		l->lin[i].n_out = dims[i][0];
-		l->lin[i].n_in = dims[i][1];
-		l->lin[i].act.bits = 16;
+	for (i = 0; i < VQ_N_LINEARS; i++)
+		set_dims(&l->lin[i], c, (enum vq_lin)i);
+}
+
+void vq_layer_init_sparse(struct vq_layer *l, const struct vq_layer_config *c,
+			  struct vq_linear *experts, uint32_t n, uint32_t index,
+			  const struct vq_gating *gating)
+{
+	uint32_t e, k;
+
+	vq_layer_init(l, c);
+	l->n_experts = n;
+	l->experts = experts;
+	l->index = index;
+	l->gating = gating;
+	for (k = VQ_LIN_UP; k < VQ_N_LINEARS; k++) {
+		l->lin[k].n_out = 0;
+		for (e = 0; e < n; e++)
+			set_dims(vq_layer_linear(l, (enum vq_lin)k, e), c, (enum vq_lin)k);
 	}
+}
+
+float *vq_layer_rows(size_t n_rows, uint32_t width, struct vq_err *err)
+{
+	size_t n;
+
+	if (vq_mul_size(&n, n_rows, width) < 0) {
+		vq_fail(err, VQ_E_SYS, "memory: %zu rows of %u numbers", n_rows, width);
+		return NULL;
+	}
+	return vq_alloc_f32(n, err);
 }
 
 static float *rows_of(const struct vq_layer_run *r, uint32_t width, struct vq_err *err)
 {
-	size_t n;
-
-	if (vq_mul_size(&n, r->n_rows, width) < 0) {
-		vq_fail(err, VQ_E_SYS, "memory: %zu rows of %u numbers", r->n_rows, width);
-		return NULL;
-	}
-	return vq_alloc_f32(n, err);
+	return vq_layer_rows(r->n_rows, width, err);
 }
 
 void vq_layer_norm(const struct vq_layer_config *c, const float *h, size_t n, const float *w,
@@ -74,7 +128,7 @@ void vq_layer_norm(const struct vq_layer_config *c, const float *h, size_t n, co
 		vq_layernorm(h, n, c->hidden, w, b, c->eps, out);
 }
 
-static void activate(enum vq_act_fn f, const float *x, const float *mul, size_t n, float *out)
+void vq_layer_activate(enum vq_act_fn f, const float *x, const float *mul, size_t n, float *out)
 {
 	switch (f) {
 	case VQ_ACT_SILU: vq_silu(x, mul, n, out); break;
@@ -84,7 +138,7 @@ static void activate(enum vq_act_fn f, const float *x, const float *mul, size_t 
 	}
 }
 
-static void set_x(struct vq_layer_run *r, float *x, uint32_t width)
+void vq_layer_set_x(struct vq_layer_run *r, float *x, uint32_t width)
 {
 	vq_free(r->x);
 	r->x = x;
@@ -137,23 +191,17 @@ int vq_layer_begin(struct vq_layer_run *r, const struct vq_layer *l, float *h,
 	if (!x)
 		return VQ_E_SYS;
 	vq_layer_norm(l->cfg, h, r->n_rows, l->norm1_w, l->norm1_b, x);
-	set_x(r, x, l->cfg->hidden);
+	vq_layer_set_x(r, x, l->cfg->hidden);
 	return VQ_OK;
 }
 
 /* Position of a sequence's first row. */
-static uint32_t past_of(const struct vq_layer_run *r, uint32_t s)
+uint32_t vq_layer_past(const struct vq_layer_run *r, uint32_t s)
 {
 	return r->kv ? r->kv->n[r->kv->first + s] + r->kv->shared[r->kv->first + s] : 0;
 }
 
-/* The rows that ask: all, or the last of each sequence. */
-struct queries {
-	struct vq_batch batch;
-	uint32_t *start, *past; /* [n_seqs + 1], [n_seqs] position of the first */
-};
-
-static int queries_new(struct queries *q, const struct vq_layer_run *r, struct vq_err *err)
+int vq_layer_queries(struct vq_queries *q, const struct vq_layer_run *r, struct vq_err *err)
 {
 	const uint32_t *start = r->batch->start;
 	uint32_t n = r->batch->n_seqs, s;
@@ -166,7 +214,7 @@ static int queries_new(struct queries *q, const struct vq_layer_run *r, struct v
 	for (s = 0; s <= n; s++)
 		q->start[s] = r->last ? s : start[s];
 	for (s = 0; s < n; s++)
-		q->past[s] = past_of(r, s) + (r->last ? start[s + 1] - start[s] - 1 : 0);
+		q->past[s] = vq_layer_past(r, s) + (r->last ? start[s + 1] - start[s] - 1 : 0);
 	return VQ_OK;
 }
 
@@ -176,7 +224,7 @@ static uint32_t positions_met(const struct vq_layer_run *r)
 	uint32_t end = 0, s;
 
 	for (s = 0; s < r->batch->n_seqs; s++) {
-		uint32_t n = past_of(r, s) + start[s + 1] - start[s];
+		uint32_t n = vq_layer_past(r, s) + start[s + 1] - start[s];
 
 		end = n > end ? n : end;
 	}
@@ -216,7 +264,7 @@ static void rotate(const struct vq_layer_config *c, const struct vq_turns *t,
 	vq_share(n, n <= 64, rotate_rows, &r);
 }
 
-static int rotate_both(const struct vq_layer_run *r, const struct queries *asking, float *q,
+static int rotate_both(const struct vq_layer_run *r, const struct vq_queries *asking, float *q,
 		       float *k, struct vq_err *err)
 {
 	const struct vq_layer_config *c = r->layer->cfg;
@@ -227,7 +275,7 @@ static int rotate_both(const struct vq_layer_run *r, const struct queries *askin
 
 	if (rc >= 0) {
 		for (s = 0; s < n; s++)
-			past[s] = past_of(r, s);
+			past[s] = vq_layer_past(r, s);
 		rotate(c, t, &asking->batch, asking->past, past + n, q, c->n_heads);
 		rotate(c, t, r->batch, past, past + n, k, c->n_kv_heads);
 	}
@@ -242,8 +290,8 @@ static int attend(struct vq_layer_run *r, float *q, float *k, float *v, struct v
 	const struct vq_layer_config *c = r->layer->cfg;
 	uint32_t q_width = c->n_heads * c->head_dim;
 	float *x = rows_of(r, q_width, err);
-	struct queries at = {0};
-	int rc = x ? queries_new(&at, r, err) : VQ_E_SYS;
+	struct vq_queries at = {0};
+	int rc = x ? vq_layer_queries(&at, r, err) : VQ_E_SYS;
 
 	if (rc >= 0 && c->rope_theta > 0 && r->n_rows)
 		rc = rotate_both(r, &at, q, k, err);
@@ -252,7 +300,7 @@ static int attend(struct vq_layer_run *r, float *q, float *k, float *v, struct v
 			&(struct vq_attention){c, &at.batch, at.past, q, r->batch, k, v, r->kv, x},
 			err);
 	if (rc >= 0) {
-		set_x(r, x, q_width);
+		vq_layer_set_x(r, x, q_width);
 		x = NULL;
 	}
 	vq_free(x);
@@ -335,7 +383,9 @@ static int stage_o(struct vq_layer_run *r, struct vq_err *err)
 	if (!x)
 		return VQ_E_SYS;
 	vq_layer_norm(l->cfg, r->h, r->n_rows, l->norm2_w, l->norm2_b, x);
-	set_x(r, x, l->cfg->hidden);
+	if (l->n_experts)
+		return vq_layer_route(r, x, err);
+	vq_layer_set_x(r, x, l->cfg->hidden);
 	return VQ_OK;
 }
 
@@ -353,8 +403,8 @@ static int stage_up(struct vq_layer_run *r, struct vq_err *err)
 			     c->gated ? 2 : 1, r->x, r->n_rows, (float *[]){up, gate}, err);
 	if (rc < 0)
 		goto out;
-	activate(c->act, gate ? gate : up, gate ? up : NULL, r->n_rows * c->inter, up);
-	set_x(r, up, c->inter);
+	vq_layer_activate(c->act, gate ? gate : up, gate ? up : NULL, r->n_rows * c->inter, up);
+	vq_layer_set_x(r, up, c->inter);
 	up = NULL;
 out:
 	vq_free(up);
@@ -366,29 +416,81 @@ int vq_layer_next(struct vq_layer_run *r, struct vq_err *err)
 {
 	int rc = VQ_OK;
 
+	if (r->layer->n_experts && r->slot > VQ_SLOT_O && r->slot < VQ_N_SLOTS)
+		return vq_layer_next_expert(r, err);
 	switch (r->slot) {
 	case VQ_SLOT_QKV: rc = stage_qkv(r, err); break;
 	case VQ_SLOT_O: rc = stage_o(r, err); break;
 	case VQ_SLOT_UP: rc = stage_up(r, err); break;
 	case VQ_SLOT_DOWN: rc = add_linear(r, VQ_LIN_DOWN, err); break;
-	case VQ_N_SLOTS: return vq_fail(err, VQ_E_DATA, "a layer has four stages, not five");
+	case VQ_N_SLOTS: return vq_fail(err, VQ_E_DATA, "a layer has no stage after its last");
 	}
 	if (rc >= 0)
 		r->slot++;
 	return rc;
 }
 
+const float *vq_layer_input(const struct vq_layer_run *r, size_t *n_rows)
+{
+	int part = r->layer->n_experts && r->slot > VQ_SLOT_O;
+
+	*n_rows = part ? r->route.n[r->expert] : r->n_rows;
+	return part ? r->x + (size_t)r->route.start[r->expert] * r->x_width : r->x;
+}
+
+static int copy(float **to, const float *x, size_t n_rows, uint32_t width, struct vq_err *err)
+{
+	if (!x)
+		return VQ_OK;
+	*to = vq_layer_rows(n_rows, width, err);
+	if (!*to)
+		return VQ_E_SYS;
+	memcpy(*to, x, n_rows * width * sizeof(float));
+	return VQ_OK;
+}
+
+int vq_layer_fork(struct vq_layer_run *to, const struct vq_layer_run *r, float *h,
+		  struct vq_err *err)
+{
+	int sparse = r->route.start != NULL, rc;
+
+	*to = *r;
+	to->h = h;
+	to->x = to->wide = to->mid = NULL;
+	to->choice = NULL;
+	to->route = (struct vq_route){0};
+	rc = copy(&to->x, r->x, sparse ? r->route.n_rows : r->n_rows, r->x_width, err);
+	if (rc < 0 || !sparse)
+		return rc;
+	rc = vq_route_copy(&to->route, &r->route, err);
+	if (rc >= 0)
+		rc = copy(&to->wide, r->wide, r->n_rows, r->layer->cfg->hidden, err);
+	if (rc >= 0)
+		rc = copy(&to->mid, r->mid, r->route.n_rows, r->layer->cfg->inter, err);
+	if (rc < 0)
+		return rc;
+	to->choice = vq_alloc(r->n_rows, sizeof(*to->choice), err);
+	if (!to->choice)
+		return VQ_E_SYS;
+	memcpy(to->choice, r->choice, r->n_rows * sizeof(*to->choice));
+	return VQ_OK;
+}
+
 void vq_layer_end(struct vq_layer_run *r)
 {
 	vq_free(r->x);
+	vq_free(r->wide);
+	vq_free(r->mid);
+	vq_free(r->choice);
+	vq_route_free(&r->route);
 	memset(r, 0, sizeof(*r));
 }
 
 static int all_stages(struct vq_layer_run *r, struct vq_err *err)
 {
-	int rc = VQ_OK, i;
+	int rc = VQ_OK;
 
-	for (i = 0; rc >= 0 && i < VQ_N_SLOTS; i++)
+	while (rc >= 0 && r->slot < VQ_N_SLOTS)
 		rc = vq_layer_next(r, err);
 	return rc;
 }

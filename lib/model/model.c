@@ -49,31 +49,6 @@ static int linear_field(struct place *p, struct vq_linear *l, uint32_t unit, con
 	return 1;
 }
 
-static int layer_field(struct place *p, struct vq_layer *l, uint32_t unit, const char *rest)
-{
-	const struct {
-		const char *name;
-		const float **field;
-	} norms[] = {{"norm1.weight", &l->norm1_w},
-		     {"norm1.bias", &l->norm1_b},
-		     {"norm2.weight", &l->norm2_w},
-		     {"norm2.bias", &l->norm2_b}};
-	size_t i;
-
-	for (i = 0; i < 4; i++)
-		if (strcmp(rest, norms[i].name) == 0) {
-			*p = vector(unit, norms[i].field, l->cfg->hidden);
-			return l->cfg->norm == VQ_NORM_LAYER || i % 2 == 0;
-		}
-	for (i = 0; i < VQ_N_LINEARS; i++) {
-		size_t n = strlen(vq_lin_name((enum vq_lin)i));
-
-		if (strncmp(rest, vq_lin_name((enum vq_lin)i), n) == 0 && rest[n] == '.')
-			return linear_field(p, &l->lin[i], unit, rest + n + 1);
-	}
-	return 0;
-}
-
 /* "N.rest" after a prefix: the number, and *rest; -1 when it is not below n. */
 static long index_of(const char *s, uint32_t n, const char **rest)
 {
@@ -87,6 +62,46 @@ static long index_of(const char *s, uint32_t n, const char **rest)
 		return -1;
 	*rest = end + 1;
 	return (long)i;
+}
+
+static int layer_field(struct place *p, struct vq_layer *l, uint32_t unit, const char *rest)
+{
+	const struct {
+		const char *name;
+		const float **field;
+	} norms[] = {{"norm1.weight", &l->norm1_w},
+		     {"norm1.bias", &l->norm1_b},
+		     {"norm2.weight", &l->norm2_w},
+		     {"norm2.bias", &l->norm2_b}};
+	size_t i;
+	long e = -1;
+
+	for (i = 0; i < 4; i++)
+		if (strcmp(rest, norms[i].name) == 0) {
+			*p = vector(unit, norms[i].field, l->cfg->hidden);
+			return l->cfg->norm == VQ_NORM_LAYER || i % 2 == 0;
+		}
+	if (l->n_experts && strcmp(rest, "router.weight") == 0) {
+		*p = (struct place){.unit = unit,
+				    .copy = &l->router,
+				    .rows = l->n_experts,
+				    .cols = l->cfg->hidden};
+		return 1;
+	}
+	if (strncmp(rest, "experts.", 8) == 0) {
+		e = index_of(rest + 8, l->n_experts, &rest);
+		if (e < 0)
+			return 0;
+	}
+	for (i = e < 0 ? 0 : VQ_LIN_UP; i < VQ_N_LINEARS; i++) {
+		size_t n = strlen(vq_lin_name((enum vq_lin)i));
+		struct vq_linear *m =
+			e < 0 ? &l->lin[i] : vq_layer_linear(l, (enum vq_lin)i, (uint32_t)e);
+
+		if (strncmp(rest, vq_lin_name((enum vq_lin)i), n) == 0 && rest[n] == '.')
+			return linear_field(p, m, unit, rest + n + 1);
+	}
+	return 0;
 }
 
 static int vision_field(struct place *p, struct vq_model *m, const char *name)
@@ -156,9 +171,21 @@ static int find_place(struct place *p, struct vq_model *m, const char *name)
 	       linear_field(p, &m->projector.fc[i], vq_config_projector_unit(&m->cfg), rest);
 }
 
+static void init_decoder_layer(struct vq_model *m, uint32_t i, struct vq_linear *experts)
+{
+	const struct vq_decoder_config *c = &m->cfg.decoder;
+
+	if (c->moe.n_experts[i])
+		vq_layer_init_sparse(&m->decoder.layers[i], &c->layer, experts, c->moe.n_experts[i],
+				     i, &m->decoder.gating);
+	else
+		vq_layer_init(&m->decoder.layers[i], &c->layer);
+}
+
 static void init_units(struct vq_model *m)
 {
 	const struct vq_config *c = &m->cfg;
+	struct vq_linear *experts = m->decoder.experts;
 	uint32_t i;
 
 	for (i = 0; c->has_vision && i < c->vision.n_layers; i++)
@@ -168,21 +195,34 @@ static void init_units(struct vq_model *m)
 			(struct vq_linear){.n_out = c->projector.out,
 					   .n_in = i == 0 ? c->projector.in : c->projector.out,
 					   .act.bits = 16};
-	for (i = 0; i < c->decoder.n_layers; i++)
-		vq_layer_init(&m->decoder.layers[i], &c->decoder.layer);
+	m->decoder.gating = (struct vq_gating){.top_k = c->decoder.moe.top_k,
+					       .capacity_factor = c->decoder.moe.capacity_factor,
+					       .min_capacity = c->decoder.moe.min_capacity};
+	for (i = 0; i < c->decoder.n_layers; i++) {
+		init_decoder_layer(m, i, experts);
+		experts += (size_t)c->decoder.moe.n_experts[i] * VQ_EXPERT_LINEARS;
+	}
 	m->decoder.head = (struct vq_linear){
 		.n_out = c->decoder.vocab, .n_in = c->decoder.layer.hidden, .act.bits = 16};
 }
 
 int vq_model_new(struct vq_model *m, const struct vq_config *c, struct vq_err *err)
 {
+	size_t n_experts = 0;
+	uint32_t i;
+
 	memset(m, 0, sizeof(*m));
 	m->cfg = *c;
+	for (i = 0; i < c->decoder.n_layers; i++)
+		n_experts += c->decoder.moe.n_experts[i];
 	m->priv = vq_calloc(1, sizeof(*m->priv), err);
+	m->decoder.experts =
+		vq_calloc(n_experts * VQ_EXPERT_LINEARS, sizeof(struct vq_linear), err);
 	m->decoder.layers = vq_calloc(c->decoder.n_layers, sizeof(struct vq_layer), err);
 	if (c->has_vision)
 		m->vision.layers = vq_calloc(c->vision.n_layers, sizeof(struct vq_layer), err);
-	if (!m->priv || !m->decoder.layers || (c->has_vision && !m->vision.layers)) {
+	if (!m->priv || !m->decoder.experts || !m->decoder.layers ||
+	    (c->has_vision && !m->vision.layers)) {
 		vq_model_free(m);
 		return VQ_E_SYS;
 	}
@@ -201,6 +241,7 @@ void vq_model_free(struct vq_model *m)
 	vq_free(m->priv);
 	vq_free(m->vision.layers);
 	vq_free(m->decoder.layers);
+	vq_free(m->decoder.experts);
 	memset(m, 0, sizeof(*m));
 }
 
@@ -360,7 +401,9 @@ void vq_model_unbind(struct vq_model *m, uint32_t unit)
 	struct vq_layer *l = vq_model_layer(m, unit);
 	size_t i, kept = 0;
 
-	if (l)
+	if (l && l->n_experts)
+		init_decoder_layer(m, l->index, l->experts);
+	else if (l)
 		vq_layer_init(l, l->cfg);
 	if (c->has_vision && unit == 0) {
 		m->vision.class_embed = m->vision.patch_w = m->vision.position = NULL;

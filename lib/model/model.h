@@ -25,6 +25,8 @@ struct vq_decoder {
 	const float *norm;                    /* [d] */
 	struct vq_linear head;                /* [vocab, d] */
 	struct vq_layer *layers;
+	struct vq_linear *experts; /* of all sparse layers, in order; owned */
+	struct vq_gating gating; /* as the configuration says, without noise and without dropping */
 };
 
 struct vq_model {

@@ -62,8 +62,31 @@ static void add_norm(struct list *l, uint32_t unit, const char *prefix, const ch
 		add_vector(l, unit, prefix, full, c->hidden);
 }
 
+static void add_mlp(struct list *l, uint32_t unit, const char *prefix,
+		    const struct vq_layer_config *c)
+{
+	if (c->gated)
+		add_linear(l, unit, prefix, "gate_proj", c->inter, c->hidden, c->mlp_bias);
+	add_linear(l, unit, prefix, "up_proj", c->inter, c->hidden, c->mlp_bias);
+	add_linear(l, unit, prefix, "down_proj", c->hidden, c->inter, c->mlp_bias);
+}
+
+static void add_experts(struct list *l, uint32_t unit, const char *prefix,
+			const struct vq_layer_config *c, uint32_t n_experts)
+{
+	char p[64];
+	uint32_t e;
+
+	add(l, unit, 0, 2, (const uint64_t[4]){n_experts, c->hidden}, prefix, "router.weight");
+	for (e = 0; e < n_experts; e++) {
+		snprintf(p, sizeof(p), "%sexperts.%u.", prefix, e);
+		add_mlp(l, unit, p, c);
+	}
+}
+
+/* n_experts 0: a dense layer. */
 static void add_layer(struct list *l, uint32_t unit, const char *part, uint32_t i,
-		      const struct vq_layer_config *c)
+		      const struct vq_layer_config *c, uint32_t n_experts)
 {
 	uint64_t q = (uint64_t)c->n_heads * c->head_dim, kv = (uint64_t)c->n_kv_heads * c->head_dim;
 	char p[40];
@@ -75,10 +98,10 @@ static void add_layer(struct list *l, uint32_t unit, const char *part, uint32_t 
 	add_linear(l, unit, p, "v_proj", kv, c->hidden, c->qkv_bias);
 	add_linear(l, unit, p, "o_proj", c->hidden, q, c->o_bias);
 	add_norm(l, unit, p, "norm2", c);
-	if (c->gated)
-		add_linear(l, unit, p, "gate_proj", c->inter, c->hidden, c->mlp_bias);
-	add_linear(l, unit, p, "up_proj", c->inter, c->hidden, c->mlp_bias);
-	add_linear(l, unit, p, "down_proj", c->hidden, c->inter, c->mlp_bias);
+	if (n_experts)
+		add_experts(l, unit, p, c, n_experts);
+	else
+		add_mlp(l, unit, p, c);
 }
 
 static void add_vision(struct list *l, const struct vq_config *c)
@@ -95,7 +118,7 @@ static void add_vision(struct list *l, const struct vq_config *c)
 	if (v->pre_norm)
 		add_norm(l, 0, "vision.", "pre_norm", &v->layer);
 	for (i = 0; i < v->n_layers; i++)
-		add_layer(l, i, "vision", i, &v->layer);
+		add_layer(l, i, "vision", i, &v->layer, 0);
 	for (i = 0; i < c->projector.n_linears; i++)
 		add_linear(l, unit, "projector.", i == 0 ? "0" : "1", c->projector.out,
 			   i == 0 ? c->projector.in : c->projector.out, c->projector.bias);
@@ -109,7 +132,7 @@ static void add_decoder(struct list *l, const struct vq_config *c)
 
 	add(l, unit, 0, 2, table, "decoder.", "embed.weight");
 	for (i = 0; i < d->n_layers; i++)
-		add_layer(l, unit + i, "decoder", i, &d->layer);
+		add_layer(l, unit + i, "decoder", i, &d->layer, d->moe.n_experts[i]);
 	add_norm(l, last, "decoder.", "norm", &d->layer);
 	if (!d->tied)
 		add(l, last, 0, 2, table, "decoder.", "head.weight");
@@ -118,9 +141,12 @@ static void add_decoder(struct list *l, const struct vq_config *c)
 int vq_names_list(const struct vq_config *c, struct vq_name **out, size_t *n, struct vq_err *err)
 {
 	struct list l = {0};
+	uint32_t i;
 
-	/* At most 18 tensors a layer, and a dozen around the layers. */
+	/* At most 18 tensors a layer, 6 an expert, and a dozen around the layers. */
 	l.room = 18 * ((size_t)(c->has_vision ? c->vision.n_layers : 0) + c->decoder.n_layers) + 16;
+	for (i = 0; i < c->decoder.n_layers; i++)
+		l.room += 6u * c->decoder.moe.n_experts[i];
 	l.v = vq_calloc(l.room, sizeof(*l.v), err);
 	if (!l.v)
 		return VQ_E_SYS;
@@ -154,7 +180,7 @@ void vq_names_from_layer(struct vq_name *name, const uint32_t *kept)
 /* --- what checkpoints call them --- */
 
 #define MAX_SPELLINGS 6
-#define SPELLING_ROOM 128
+#define SPELLING_ROOM 160
 
 struct spellings {
 	char s[MAX_SPELLINGS][SPELLING_ROOM];
@@ -250,10 +276,47 @@ static const char *translate(const struct pair *table, const char *ours, size_t 
 	return NULL;
 }
 
+/* What stands behind a layer's number: "norm1.weight" -> "layer_norm1.weight".  Experts are called as their backbone calls
+ * its MLP, below DeepSpeed's modules: "experts.E.up_proj.weight" -> "PREFIX.E.up_proj.weight". */
+static int spell_in_layer(const struct part *p, const char *what, char *buf, size_t room)
+{
+	static const char experts[] = "experts.", mlp[] = "mlp.", router[] = "router.weight";
+	static const char deepspeed[] = "mlp.deepspeed_moe.";
+	const char *leaf, *theirs;
+	int digits = 0;
+
+	if (strcmp(what, router) == 0) {
+		snprintf(buf, room, "%sgate.wg.weight", deepspeed);
+		return 1;
+	}
+	if (strncmp(what, experts, sizeof(experts) - 1) == 0) {
+		what += sizeof(experts) - 1;
+		digits = (int)strspn(what, "0123456789");
+		if (digits == 0 || what[digits] != '.')
+			return 0;
+	}
+	leaf = strchr(digits ? what + digits + 1 : what, '.');
+	if (!leaf)
+		return 0;
+	if (!digits) {
+		theirs = translate(p->layer, what, (size_t)(leaf - what));
+		if (theirs)
+			snprintf(buf, room, "%s%s", theirs, leaf);
+		return theirs != NULL;
+	}
+	theirs = translate(p->layer, what + digits + 1, (size_t)(leaf - what) - (size_t)digits - 1);
+	if (!theirs || strncmp(theirs, mlp, sizeof(mlp) - 1) != 0)
+		return 0;
+	snprintf(buf, room, "%sexperts.deepspeed_experts.%.*s.%s%s", deepspeed, digits, what,
+		 theirs + sizeof(mlp) - 1, leaf);
+	return 1;
+}
+
 /* "layers.N.norm1.weight" -> "encoder.layers.N.layer_norm1.weight" into buf; 0 when it is no such name. */
 static int spell_layer(const struct part *p, const char *rest, char *buf, size_t room)
 {
-	const char *number = rest + 7, *what, *leaf, *theirs;
+	const char *number = rest + 7;
+	char inner[96];
 	size_t digits;
 
 	if (!p->layer || strncmp(rest, "layers.", 7) != 0)
@@ -261,18 +324,15 @@ static int spell_layer(const struct part *p, const char *rest, char *buf, size_t
 	digits = strspn(number, "0123456789");
 	if (digits == 0 || number[digits] != '.')
 		return 0;
-	what = number + digits + 1;
-	leaf = strchr(what, '.');
-	theirs = leaf ? translate(p->layer, what, (size_t)(leaf - what)) : NULL;
-	if (!theirs)
+	if (!spell_in_layer(p, number + digits + 1, inner, sizeof(inner)))
 		return 0;
-	snprintf(buf, room, "%s%.*s.%s%s", p->layers, (int)digits, number, theirs, leaf);
+	snprintf(buf, room, "%s%.*s.%s", p->layers, (int)digits, number, inner);
 	return 1;
 }
 
 static void spell(struct spellings *out, const char *name)
 {
-	char suffix[96];
+	char suffix[120];
 	size_t i, k;
 
 	out->n = 0;
@@ -337,13 +397,22 @@ int vq_names_spell(const char *canonical, unsigned i, char *buf, size_t room)
 	return 1;
 }
 
-int vq_names_has(const struct vq_ckpt *k, const char *canonical)
+int vq_names_has_as(const struct vq_ckpt *k, const char *canonical, char *buf, size_t room)
 {
 	struct spellings sp;
 	const char *name, *where;
 
 	spell_for(&sp, k, canonical);
-	return look_up(k, &sp, &name, &where) != NULL;
+	if (!look_up(k, &sp, &name, &where))
+		return 0;
+	if (buf)
+		snprintf(buf, room, "%s", name);
+	return 1;
+}
+
+int vq_names_has(const struct vq_ckpt *k, const char *canonical)
+{
+	return vq_names_has_as(k, canonical, NULL, 0);
 }
 
 static int missing(const struct vq_ckpt *k, const char *canonical, const struct spellings *sp,

@@ -8,6 +8,9 @@
  *   decoder.embed.weight [vocab, d]   decoder.norm.weight [d]   decoder.head.weight [vocab, d]
  *   decoder.layers.N.{norm1,norm2}.weight
  *   decoder.layers.N.{q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj}.weight
+ * A layer with experts has, in the place of gate_proj, up_proj and down_proj,
+ *   decoder.layers.N.router.weight [n_experts, d]     float32 in use; never quantized
+ *   decoder.layers.N.experts.E.{gate_proj,up_proj,down_proj}.weight
  *
  * A weight is [out, in], row-major.  Order of execution, which is the order in a stream: vision embeddings with the
  * first vision layer, layers, projector, decoder embedding with the first decoder layer, layers, norm and head with
@@ -48,8 +51,10 @@ VQ_MUST_CHECK int vq_names_find(const struct vq_config *c, const struct vq_ckpt 
  * 0 and leaves buf when there is none. */
 int vq_names_spell(const char *canonical, unsigned i, char *buf, size_t room);
 
-/* 1 when the checkpoint has a tensor under some spelling of the canonical name. */
+/* 1 when the checkpoint has a tensor under some spelling of the canonical name; that spelling goes to buf unless it is
+ * NULL. */
 int vq_names_has(const struct vq_ckpt *k, const char *canonical);
+int vq_names_has_as(const struct vq_ckpt *k, const char *canonical, char *buf, size_t room);
 
 /* VQ_E_DATA naming the tensor and the index of its first NaN or infinity.  where: the file.  Reads the
  * whole tensor once, eight bytes at a time; integer types pass. */

@@ -18,9 +18,12 @@ static void each_layer(struct vq_layer *layers, uint32_t n, set_fn set, enum vq_
 {
 	uint32_t i, k;
 
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n; i++) {
 		for (k = 0; k < VQ_N_LINEARS; k++)
 			set(&layers[i].lin[k], way);
+		for (k = 0; k < layers[i].n_experts * VQ_EXPERT_LINEARS; k++)
+			set(&layers[i].experts[k], way);
+	}
 }
 
 static void each_linear(struct vq_model *m, set_fn set, enum vq_gemm_way way)

@@ -52,22 +52,28 @@ static float relative(const float *got, const float *want, size_t n)
 	return s > 0 ? (float)(d / s) : 0;
 }
 
-/* One stage with the linears of its slot rounded. */
+/* One stage with the linears of its place rounded; the experts of l are its own. */
 static int stage(struct vq_layer *l, struct vq_layer_run *r, uint32_t bits, struct vq_err *err)
 {
 	float *own[VQ_N_LINEARS] = {NULL};
-	struct vq_layer keep = *l;
-	uint32_t i;
+	struct vq_linear keep[VQ_N_LINEARS], *at[VQ_N_LINEARS];
+	uint32_t i, n = 0;
 	int rc = VQ_OK;
 
-	for (i = 0; i < VQ_N_LINEARS && rc >= 0; i++)
-		if (vq_lin_slot((enum vq_lin)i) == r->slot)
-			rc = round_linear(&l->lin[i], bits, &own[i], err);
+	for (i = 0; i < VQ_N_LINEARS && rc >= 0; i++) {
+		if (vq_lin_slot((enum vq_lin)i) != r->slot)
+			continue;
+		at[n] = vq_layer_linear(l, (enum vq_lin)i, r->expert);
+		keep[n] = *at[n];
+		rc = round_linear(at[n], bits, &own[n], err);
+		n++;
+	}
 	if (rc >= 0)
 		rc = vq_layer_next(r, err);
-	*l = keep;
-	for (i = 0; i < VQ_N_LINEARS; i++)
+	for (i = 0; i < n; i++) {
+		*at[i] = keep[i];
 		vq_free(own[i]);
+	}
 	return rc;
 }
 
@@ -77,18 +83,24 @@ int vq_calib_layer_error(const struct vq_layer *layer, const float *in, const fl
 	struct vq_layer l = *layer;
 	struct vq_layer_run r = {0};
 	size_t n = (size_t)b->start[b->n_seqs] * l.cfg->hidden;
+	size_t n_own = (size_t)l.n_experts * VQ_EXPERT_LINEARS;
 	float *h = vq_alloc_f32(n, err);
-	int rc, i;
+	int rc = VQ_E_SYS;
 
-	if (!h)
-		return VQ_E_SYS;
+	l.experts = h ? vq_alloc(n_own, sizeof(*l.experts), err) : NULL;
+	if (!l.experts)
+		goto out;
+	if (n_own)
+		memcpy(l.experts, layer->experts, n_own * sizeof(*l.experts));
 	memcpy(h, in, n * sizeof(float));
 	rc = vq_layer_begin(&r, &l, h, b, NULL, err);
-	for (i = 0; i < VQ_N_SLOTS && rc >= 0; i++)
+	while (rc >= 0 && r.slot < VQ_N_SLOTS)
 		rc = stage(&l, &r, bits, err);
 	if (rc >= 0)
 		*error = relative(h, out, n);
 	vq_layer_end(&r);
+out:
+	vq_free(l.experts);
 	vq_free(h);
 	return rc;
 }

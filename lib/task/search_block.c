@@ -61,7 +61,8 @@ static int layer_places(struct vq_sblock *b, uint32_t unit, struct vq_place *p, 
 	for (slot = 0; rc == VQ_OK && slot < VQ_N_SLOTS; slot++, p++) {
 		const struct vq_linear *l[3];
 		enum vq_lin which[3];
-		uint32_t n = vq_layer_slot_linears(full, (enum vq_slot)slot, l, which);
+		uint32_t n = vq_layer_place_linears(
+			full, (struct vq_layer_place){(enum vq_slot)slot, 0}, l, which);
 
 		p->unit = unit;
 		p->slot = (uint32_t)slot;

@@ -322,7 +322,8 @@ static void stages_give_what_the_whole_layer_gives(void **state)
 	assert_int_equal(vq_layer_forward(&l, a, &batch, NULL, &err), VQ_OK);
 	assert_int_equal(vq_layer_begin(&r, &l, b, &batch, NULL, &err), VQ_OK);
 	for (i = 0; i < VQ_N_SLOTS; i++) {
-		uint32_t n = vq_layer_slot_linears(&l, r.slot, lin, which);
+		uint32_t n =
+			vq_layer_place_linears(&l, (struct vq_layer_place){r.slot, 0}, lin, which);
 
 		assert_int_equal(r.slot, i);
 		assert_int_equal(r.x_width, widths[i]);

@@ -153,7 +153,9 @@ static void folding_leaves_what_a_layer_computes(void **state)
 
 			if (!vq_fold_can(&l, (enum vq_slot)slot, i < 2))
 				continue;
-			assert_true(vq_layer_slot_linears(&l, (enum vq_slot)slot, lin, which) > 0);
+			assert_true(vq_layer_place_linears(
+					    &l, (struct vq_layer_place){(enum vq_slot)slot, 0}, lin,
+					    which) > 0);
 			f.s[slot] = random_floats(lin[0]->n_in, 40 + (uint64_t)slot, 0, 1);
 			for (j = 0; j < lin[0]->n_in; j++)
 				f.s[slot][j] = expf(f.s[slot][j]);
@@ -295,7 +297,9 @@ static void losses_of(const struct reference *r, const struct vq_layer *l, int s
 	float *target = vq_alloc_f32(n_y, NULL), *y = vq_alloc_f32(n_y, NULL), *x, *w[3];
 	const struct vq_linear *lin[3];
 	enum vq_lin which[3];
-	uint32_t n_lin = vq_layer_slot_linears(l, (enum vq_slot)slot, lin, which), k, t, ratio;
+	uint32_t n_lin = vq_layer_place_linears(l, (struct vq_layer_place){(enum vq_slot)slot, 0},
+						lin, which),
+		 k, t, ratio;
 	uint32_t n = lin[0]->n_in;
 	double *s = vq_alloc(n, sizeof(*s), NULL);
 

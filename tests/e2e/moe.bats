@@ -1,0 +1,153 @@
+#!/usr/bin/env bats
+# Mixture-of-experts decoders (MoE-LLaVA): random experts in mini-llava, beside PyTorch and through the pipe.
+load common
+
+PY=/usr/bin/python3
+QUESTIONS=$BATS_TEST_DIRNAME/../../pipelines/demo/mini-sqa
+
+# moe NAME [options]: the demo's model with experts, its tower in ./clip-mini.
+moe() {
+	need_program "$PY"
+	"$PY" -c 'import numpy' 2>/dev/null || skip "python3-numpy is not installed"
+	"$PY" "$ROOT/tests/e2e/moe_model.py" "$DEMO/mini-llava" "$@"
+}
+
+infer() {
+	vqlm-infer -q --template llava-hf -d "$QUESTIONS/llava_test_CQM-A.json" "$@"
+}
+
+# beside MODEL QUESTIONS REFERENCE_OPTIONS... -- INFER_OPTIONS...: logits against PyTorch's forward.
+beside() {
+	local model=$1 n=$2 opts=()
+	shift 2
+	while [ "$1" != -- ]; do
+		opts+=("$1")
+		shift
+	done
+	"$PY" -c 'import torch' 2>/dev/null || skip "python3-torch is not installed"
+	infer -t 2 --float32 --kv 32 -m "$model" --limit "$n" --logits got.vqs "${@:2}" >/dev/null
+	"$PY" "$ROOT/tests/e2e/moe_reference.py" "$DEMO/mini-llava" "$model" "$QUESTIONS" got.vqs "${opts[@]}" >figures
+	figure "$model ${opts[*]}: $(jq -c '[.n, .pictures, .largest]' figures) questions, pictures, largest difference"
+	jq -e ".n == $n and .pictures > 0 and .n > .pictures and .largest < 1e-4 and .letters == 0" figures
+}
+
+answers() {
+	infer "$@" | jq -c 'select(.text) | [.question_id, .text]'
+}
+
+# refused TEXT... -- ARGS...: vqlm-calib gives status 3, says all of it and writes nothing.
+refused() {
+	local texts=() t
+	while [ "$1" != -- ]; do
+		texts+=("$1")
+		shift
+	done
+	run -3 --separate-stderr vqlm-calib -n 0 "${@:2}"
+	[ -z "$output" ]
+	for t in "${texts[@]}"; do
+		[[ "$stderr" == "vqlm-calib: "*"$t"* ]] || { echo "$stderr"; false; }
+	done
+}
+
+@test "logits are PyTorch's: two experts a row, dense layers between, pictures and text" {
+	moe m
+	beside m 16 --
+	jq -e '.counts | keys == ["0", "2", "4"] and all(.[]; length == 4 and all(.[]; . > 0))' figures
+}
+
+@test "logits are PyTorch's: one expert a row, its probability the gate; experts that differ in number" {
+	moe m --top-k 1 --layers 1,2,4 --experts 3,4,2
+	beside m 16 --
+	jq -e '.counts | map_values(length) == {"1": 3, "2": 4, "4": 2}' figures
+}
+
+@test "the same logits with 1 to 4 threads, and from a stream" {
+	moe m
+	infer -t 1 -m m --limit 6 --logits want.vqs >/dev/null
+	for t in 2 3 4; do
+		infer -t $t -m m --limit 6 --logits got.vqs >/dev/null
+		cmp want.vqs got.vqs
+	done
+	vqlm-calib -q -n 0 -m m >m.vqs
+	infer -m m.vqs --limit 6 --logits got.vqs >/dev/null
+	cmp <(vqlm-ls --cat 'logits/*' want.vqs) <(vqlm-ls --cat 'logits/*' got.vqs)
+	vqlm-ls --cat config m.vqs | jq -e '.decoder.moe == {"capacity_factor": 2.0, "min_capacity": 0, "n_experts": [4, 0, 4, 0, 4], "top_k": 2}'
+}
+
+@test "rounded to 8 bits, packed and run: the letters of full precision; routers stay float" {
+	moe m
+	vqlm-calib -q -n 0 -m m | vqlm-search -q --method rtn -w 8 -a 8 | vqlm-pack -q -o m.vqm
+	answers -m m --limit 24 >want
+	answers -m m.vqm --limit 24 >got
+	[ "$(wc -l <want)" -eq 24 ]
+	n=$(diff want got | grep -c '^>' || true)
+	figure "of 24 letters $n differ at 8 bits"
+	[ "$n" -le 1 ]
+	vqlm-ls --json m.vqm >list
+	jq -s -e '[.[] | select(.name? // "" | test("router.weight$"))] | length == 3' list
+	tar xOf m.vqm decoder.layers.0.router.weight.json | jq -e '.layout == "plain" and .dtype == "f32" and .shape == [4, 256]'
+	tar xOf m.vqm decoder.layers.4.experts.3.down_proj.weight.json | jq -e '.layout == "r32k4" and .shape == [256, 640]'
+}
+
+@test "which layers have experts: a list, or a mode" {
+	moe m --set moe_layers_idx=null
+	want() {
+		vqlm-calib -q -n 0 -m m | vqlm-ls --cat config - | jq -e -c ".decoder.moe.n_experts == $1"
+	}
+	want '[4,0,4,0,4]'
+	rm -r m
+	moe m --layers 2,3,4 --set moe_layers_idx=null --set 'moe_mode="second_half"'
+	want '[0,0,4,4,4]'
+	rm -r m
+	moe m --layers 0,1 --set moe_layers_idx=null --set 'moe_mode="first_half"' --set 'num_experts=4'
+	want '[4,4,0,0,0]'
+}
+
+@test "a configuration that is not that of the weights is refused with key, tensor, both numbers and what to do" {
+	moe m --tensors 3
+	refused "m/config.json: moe: 'num_experts': want 4 for layer 0, the checkpoint has 3" \
+		"model.layers.0.mlp.deepspeed_moe.experts.deepspeed_experts.2.up_proj.weight" "take the config.json that belongs" -- -m m
+	rm -r m
+	moe m --tensors 5
+	refused "'num_experts': want 4 for layer 0, the checkpoint has 5" "deepspeed_experts.4.up_proj.weight" -- -m m
+	rm -r m
+	moe m --set 'moe_layers_idx=[0,1,2,4]'
+	refused "m/config.json: moe: 'num_experts': want one number of 2..64, or a list of 4, got [4,4,4]" -- -m m
+	rm -r m
+	moe m --set 'moe_layers_idx=[0,1,2,4]' --set num_experts=4
+	refused "'num_experts': want 4 for layer 1, the checkpoint has 0" "model.layers.1.mlp.deepspeed_moe" -- -m m
+	rm -r m
+	moe m --set 'moe_layers_idx=[0,2]' --set num_experts=4
+	refused "'moe_layers_idx': layer 4 is not among them, but the checkpoint has 4 experts of it" -- -m m
+	rm -r m
+	moe m --set moe_enable=false
+	refused "'moe_layers_idx': layer 0 is not among them" -- -m m
+}
+
+@test "bad values of the moe dictionary" {
+	moe m
+	cp m/config.json plain.json
+	bad() {
+		jq "$1" plain.json >m/config.json
+		refused "m/config.json: " "$2" -- -m m
+	}
+	bad '.moe.use_residual = true' "moe: 'use_residual': residual experts are not supported"
+	bad '.moe = 3' "'moe': want an object, got 3"
+	bad '.moe.top_k_experts = 3' "'top_k_experts'"
+	bad '.moe.top_k_experts = "2"' "'top_k_experts'"
+	bad '.moe.num_experts = [4,4,1]' "'num_experts': want one number of 2..64, or a list of 3"
+	bad '.moe.num_experts = 1e9' "'num_experts'"
+	bad '.moe.num_experts = [4,4,70000]' "'num_experts'"
+	bad '.moe.num_experts = {}' "'num_experts'"
+	bad 'del(.moe.num_experts)' "'num_experts'"
+	bad '.moe.moe_layers_idx = [0,2,5]' "'moe_layers_idx': want different layers of 0..4, got 5"
+	bad '.moe.moe_layers_idx = [0,2,2]' "'moe_layers_idx': want different layers of 0..4, got 2"
+	bad '.moe.moe_layers_idx = [-1]' "'moe_layers_idx'"
+	bad '.moe.moe_layers_idx = "all"' "'moe_layers_idx'"
+	bad '.moe.moe_layers_idx = []' "'moe_layers_idx'"
+	bad '.moe.moe_mode = "odd"' "'moe_mode'"
+	bad '.moe.eval_capacity_factor = 0' "'eval_capacity_factor'"
+	bad '.moe.eval_capacity_factor = 1e300' "'eval_capacity_factor'"
+	bad '.moe.min_capacity = -1' "'min_capacity'"
+	bad '.moe.moe_enable = 1' "'moe_enable'"
+}
