@@ -11,7 +11,7 @@ DESTDIR  ?=
 # and the compiler may not fuse a*b+c, so that results do not depend on the machine.
 WARN     := -Wall -Wextra -Wpointer-arith -Wwrite-strings -Wstrict-prototypes -Wmissing-prototypes -Wvla
 VQ_FLAGS := -std=c11 -D_GNU_SOURCE -DVQ_VERSION='"$(VERSION)"' -fopenmp -ffp-contract=off -Ilib $(WARN)
-LIBS     := -lzstd -larchive -lopenblas -ljansson -ljpeg -lpng -lutf8proc -lxxhash -lnettle -lm
+LIBS     := -lzstd -larchive -lopenblas -ljansson -ljpeg -lpng -lutf8proc -lpcre2-8 -lxxhash -lnettle -lm
 
 LIB_SRC  := $(sort $(wildcard lib/*/*.c))
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o)

@@ -7,7 +7,7 @@ set -euo pipefail
 root=$(realpath -m "$1")
 tools="gcc-aarch64-linux-gnu qemu-user"
 libraries="libc6-dev libgomp1 libzstd-dev libarchive-dev libopenblas-openmp-dev libjansson-dev libjpeg62-turbo-dev
-	libpng-dev libutf8proc-dev libxxhash-dev nettle-dev libcmocka-dev"
+	libpng-dev libutf8proc-dev libpcre2-dev libxxhash-dev nettle-dev libcmocka-dev"
 
 command -v apt-get >/dev/null || {
 	echo "arm64: this is not a Debian system; install an aarch64 cross compiler, qemu-aarch64 and these for arm64: $libraries" >&2

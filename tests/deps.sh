@@ -4,7 +4,7 @@
 set -euo pipefail
 
 build="gcc make libc6-dev libzstd-dev libarchive-dev libopenblas-openmp-dev libjansson-dev
-	libjpeg62-turbo-dev libpng-dev libutf8proc-dev libxxhash-dev nettle-dev"
+	libjpeg62-turbo-dev libpng-dev libutf8proc-dev libpcre2-dev libxxhash-dev nettle-dev"
 test="bats libcmocka-dev mandoc shellcheck clang-format zstd jq xxd gnuplot-nox"
 
 missing=

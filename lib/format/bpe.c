@@ -124,11 +124,12 @@ static void split(struct bpe *b, size_t n)
 		if (id < 0 && t->merges && t->byte_fallback)
 			for (i = 0; i < c; i++)
 				put_symbol(b, at + i, 1, t->byte_id[(uint8_t)b->word[at + i]], 0);
-		else
-			put_symbol(b, at, c, id, 0);
+		else if (id >= 0 || t->unk >= 0 || t->byte_fallback)
+			put_symbol(b, at, c, id, 0); /* else gone, as with the authors */
 		at += c;
 	}
-	b->s[b->n - 1].next = -1;
+	if (b->n)
+		b->s[b->n - 1].next = -1;
 }
 
 static void merge(struct bpe *b)
@@ -158,7 +159,7 @@ static int emit(const struct bpe *b, struct vq_ids *ids, struct vq_err *err)
 	uint32_t k;
 	int rc = VQ_OK, unknown = 0;
 
-	for (i = 0; i >= 0 && rc == VQ_OK; i = b->s[i].next) {
+	for (i = b->n ? 0 : -1; i >= 0 && rc == VQ_OK; i = b->s[i].next) {
 		const struct symbol *s = &b->s[i];
 
 		if (s->id >= 0) {

@@ -52,6 +52,11 @@ int vq_gguf_vocab(struct vq_gguf *g, const struct vq_tokenizer *t, uint32_t n, i
 	char hole[32];
 	uint32_t i;
 
+	if (rc == VQ_OK && t->pretoken)
+		rc = vq_fail(err, VQ_E_DATA,
+			     "%s: GGUF files of models with byte-level BPE are not written; export "
+			     "to another format",
+			     label);
 	if (rc == VQ_OK && t->size > n)
 		rc = vq_fail(err, VQ_E_DATA, "%s: the tokenizer has %u ids, the embedding %u rows",
 			     label, t->size, n);

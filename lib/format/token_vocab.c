@@ -1,14 +1,10 @@
-/* The vocabulary of a tokenizer: tokens by id and by content, merges by pair, tokens found in running
- * text. */
+/* The vocabulary of a tokenizer: tokens by id and by content, merges by pair. */
 #include "format/token_vocab.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
 #include "base/mem.h"
-
-#define MAX_MATCHES 16384 /* added tokens; real vocabularies have up to about a thousand */
 
 static uint32_t slot_of(const struct vq_tokenizer *t, const char *text, size_t n)
 {
@@ -76,12 +72,16 @@ static int byte_value(const char *text, size_t n)
 }
 
 /* What the token looks like in a text. */
-static void set_out(struct vq_piece *p)
+static void set_out(struct vq_piece *p, int byte_level)
 {
 	size_t i, o = 0;
 
 	if (p->type == VQ_PIECE_BYTE) {
 		p->out[o++] = (char)byte_value(p->text, p->n);
+	} else if (byte_level && !p->special && p->type == VQ_PIECE_NORMAL) {
+		o = vq_bytes_unmap(p->text, p->n, p->out);
+	} else if (byte_level && !p->special) {
+		memcpy(p->out, p->text, o = p->n);
 	} else if (!p->special) {
 		for (i = 0; i < p->n;) {
 			if (p->n - i >= 3 && memcmp(p->text + i, VQ_SPACE, 3) == 0) {
@@ -138,7 +138,7 @@ int vq_vocab_put(struct vq_tokenizer *t, int64_t id, const char *text, size_t n,
 		p->type = (uint8_t)type;
 	p->score = score;
 	p->special |= type == VQ_PIECE_CONTROL || type == VQ_PIECE_UNKNOWN;
-	set_out(p);
+	set_out(p, t->pretoken != NULL);
 	return VQ_OK;
 }
 
@@ -201,68 +201,4 @@ int vq_vocab_merge(struct vq_tokenizer *t, uint32_t rank, const char *a, size_t 
 	m = &t->merges[pair_slot(t, left, right)];
 	*m = (struct vq_merge){.left = left, .right = right, .id = id, .rank = rank};
 	return VQ_OK;
-}
-
-int vq_matcher_put(struct vq_matcher *m, struct vq_match what, struct vq_err *err)
-{
-	uint32_t i;
-
-	for (i = 0; i < m->n; i++)
-		if (m->m[i].id == what.id) {
-			m->m[i] = what;
-			return VQ_OK;
-		}
-	if (m->n == MAX_MATCHES)
-		return vq_fail(err, VQ_E_DATA, "want at most %d added tokens", MAX_MATCHES);
-	if (m->n == m->room) {
-		uint32_t room = m->room ? 2 * m->room : 16;
-
-		if (vq_grow((void **)&m->m, m->room, room, sizeof(*m->m), err) < 0)
-			return VQ_E_SYS;
-		m->room = room;
-	}
-	m->m[m->n++] = what;
-	return VQ_OK;
-}
-
-static int compare(const void *a, const void *b, void *vocab)
-{
-	const struct vq_tokenizer *t = vocab;
-	const struct vq_piece *p = &t->pieces[((const struct vq_match *)a)->id];
-	const struct vq_piece *q = &t->pieces[((const struct vq_match *)b)->id];
-
-	if (p->text[0] != q->text[0])
-		return (uint8_t)p->text[0] - (uint8_t)q->text[0];
-	if (p->n != q->n)
-		return p->n > q->n ? -1 : 1;
-	return memcmp(p->text, q->text, p->n);
-}
-
-void vq_matcher_sort(struct vq_matcher *m, const struct vq_tokenizer *t)
-{
-	uint32_t i = 0, b;
-
-	if (m->n)
-		qsort_r(m->m, m->n, sizeof(*m->m), compare, (void *)(uintptr_t)t);
-	for (b = 0; b < 256; b++) {
-		m->first[b] = i;
-		while (i < m->n && (uint8_t)t->pieces[m->m[i].id].text[0] == b)
-			i++;
-	}
-	m->first[256] = m->n;
-}
-
-const struct vq_match *vq_matcher_at(const struct vq_matcher *m, const struct vq_tokenizer *t,
-				     const char *text, size_t n, size_t at)
-{
-	uint8_t b = (uint8_t)text[at];
-	uint32_t i;
-
-	for (i = m->first[b]; i < m->first[b + 1]; i++) {
-		const struct vq_piece *p = &t->pieces[m->m[i].id];
-
-		if (p->n <= n - at && memcmp(p->text, text + at, p->n) == 0)
-			return &m->m[i];
-	}
-	return NULL;
 }

@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 
+#include "format/pretoken.h"
 #include "format/tokenizer.h"
 
 #define VQ_TOKEN_MAX_ID    ((1u << 20) - 1)
@@ -59,6 +60,10 @@ struct vq_tokenizer {
 		merges; /* tokenizer.json: open addressing over pairs; NULL for pieces with scores */
 	uint32_t n_merges;
 	struct vq_matcher added, user;
+	struct vq_matcher
+		normalized; /* added tokens that are looked for once the text is normalised */
+	struct vq_pretoken *pretoken; /* byte-level BPE; NULL: SentencePiece's way */
+	int nfc;
 	enum vq_prefix prefix;
 	int prefix_if_missing; /* Metaspace: no second one */
 	int escape_space;      /* spaces become U+2581 */
@@ -90,22 +95,41 @@ void vq_matcher_sort(struct vq_matcher *m, const struct vq_tokenizer *t);
 /* The longest match at text[at..n): its entry, or NULL. */
 const struct vq_match *vq_matcher_at(const struct vq_matcher *m, const struct vq_tokenizer *t,
 				     const char *text, size_t n, size_t at);
+/* The next match of an added token at or after `done`, which is where the last one ended: its entry and the span
+ * [*from, *to) that it takes, white space that it strips included; NULL and the end of the text when there is none. */
+const struct vq_match *vq_matcher_next(const struct vq_matcher *a, const struct vq_tokenizer *t,
+				       const char *text, size_t n, size_t done, size_t *from,
+				       size_t *to);
 
 /* The readers. */
 VQ_MUST_CHECK int vq_tokenizer_read_spm(struct vq_tokenizer *t, const char *data, size_t n,
 					const char *label, struct vq_err *err);
 VQ_MUST_CHECK int vq_tokenizer_read_json(struct vq_tokenizer *t, const char *data, size_t n,
 					 const char *label, struct vq_err *err);
+/* Byte-level BPE's part of tokenizer.json: the normalizer, and the pre-tokenizer into t->pretoken.  Before the vocabulary
+ * is read. */
+VQ_MUST_CHECK int vq_tokenizer_read_bytes(struct vq_tokenizer *t, const json_t *root,
+					  const char *label, struct vq_err *err);
+/* Whether tokenizer.json is byte-level BPE's. */
+int vq_tokenizer_is_bytes(const json_t *root);
 /* One entry of "added_tokens" or "added_tokens_decoder". */
 VQ_MUST_CHECK int vq_tokenizer_add(struct vq_tokenizer *t, int64_t id, const json_t *entry,
 				   const char *label, struct vq_err *err);
 
-/* Tokens of one normalised word (▁ for spaces, valid UTF-8), appended to *ids. */
+/* Byte-level vocabularies write a byte as one character: 33..126, 161..172 and 174..255 as they are, the others as U+0100 and
+ * on.  out: room for 2 n bytes (map), for n (unmap); bytes written.  What holds another character stays as it is. */
+size_t vq_bytes_map(const char *bytes, size_t n, char *out);
+size_t vq_bytes_unmap(const char *text, size_t n, char *out);
+
+/* Tokens of one normalised word (▁ for spaces, or mapped bytes; valid UTF-8), appended to *ids. */
 struct vq_ids {
 	int32_t *v;
 	size_t n, room;
 };
 VQ_MUST_CHECK int vq_ids_put(struct vq_ids *ids, int32_t id, struct vq_err *err);
+/* Tokens of text[0..n), which holds none of t->added, by byte-level BPE. */
+VQ_MUST_CHECK int vq_bytes_encode(const struct vq_tokenizer *t, const char *text, size_t n,
+				  struct vq_ids *ids, struct vq_err *err);
 VQ_MUST_CHECK int vq_bpe_encode(const struct vq_tokenizer *t, const char *word, size_t n,
 				struct vq_ids *ids, struct vq_err *err);
 

@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 #include "base/json.h"
 #include "base/mem.h"
@@ -27,6 +26,8 @@ void vq_tokenizer_free(struct vq_tokenizer *t)
 	vq_free(t->merges);
 	vq_free(t->added.m);
 	vq_free(t->user.m);
+	vq_free(t->normalized.m);
+	vq_pretoken_free(t->pretoken);
 	vq_free(t);
 }
 
@@ -63,7 +64,9 @@ static int read_config(struct vq_tokenizer *t, json_t *j, const char *label, str
 		if (rc < 0)
 			return rc;
 	}
-	read_name(t, j, "bos_token", &t->bos);
+	/* The tokenizers library puts what the post-processor says, whatever name the configuration has for it. */
+	if (!t->pretoken)
+		read_name(t, j, "bos_token", &t->bos);
 	read_name(t, j, "eos_token", &t->eos);
 	if (vq_json_bool(j, "legacy", 1, &legacy, label, err) < 0)
 		return VQ_E_DATA;
@@ -126,7 +129,7 @@ static int check(struct vq_tokenizer *t, const char *label, struct vq_err *err)
 		t->eos = -1;
 	if (t->unk < 0 || (uint32_t)t->unk >= t->size || !t->pieces[t->unk].text)
 		t->unk = -1;
-	if (!t->byte_fallback && t->unk < 0)
+	if (!t->byte_fallback && t->unk < 0 && !t->pretoken)
 		return vq_fail(err, VQ_E_DATA, "%s: neither byte fallback nor an unknown token",
 			       label);
 	return VQ_OK;
@@ -160,6 +163,7 @@ int vq_tokenizer_new(struct vq_tokenizer **out, const char *data, size_t n, cons
 	}
 	vq_matcher_sort(&t->added, t);
 	vq_matcher_sort(&t->user, t);
+	vq_matcher_sort(&t->normalized, t);
 	*out = t;
 	return VQ_OK;
 }
@@ -217,6 +221,8 @@ static int encode_stretch(const struct vq_tokenizer *t, const char *text, size_t
 
 	if (from == to)
 		return VQ_OK;
+	if (t->pretoken)
+		return vq_bytes_encode(t, text + from, to - from, ids, err);
 	normalise(t, text + from, to - from,
 		  t->prefix == VQ_PREFIX_ALWAYS || (t->prefix == VQ_PREFIX_FIRST && from == 0), &b);
 	if (b.failed)
@@ -228,65 +234,6 @@ static int encode_stretch(const struct vq_tokenizer *t, const char *text, size_t
 	}
 	vq_str_free(&b);
 	return rc;
-}
-
-static int is_space(char c)
-{
-	return c == ' ' || (c >= '\t' && c <= '\r');
-}
-
-/* Is the character that ends (back) or begins at text[at] one of a word, as \w? */
-static int is_word(const char *text, size_t n, size_t at, int back)
-{
-	uint32_t cp;
-
-	if (back) {
-		if (at == 0)
-			return 0;
-		for (at--; at > 0 && ((uint8_t)text[at] & 0xc0) == 0x80; at--)
-			;
-	}
-	if (at >= n || vq_utf8_next(text + at, n - at, &cp) < 1)
-		return 0;
-	switch (utf8proc_category((utf8proc_int32_t)cp)) {
-	case UTF8PROC_CATEGORY_LU:
-	case UTF8PROC_CATEGORY_LL:
-	case UTF8PROC_CATEGORY_LT:
-	case UTF8PROC_CATEGORY_LM:
-	case UTF8PROC_CATEGORY_LO:
-	case UTF8PROC_CATEGORY_MN:
-	case UTF8PROC_CATEGORY_MC:
-	case UTF8PROC_CATEGORY_ME:
-	case UTF8PROC_CATEGORY_ND:
-	case UTF8PROC_CATEGORY_NL:
-	case UTF8PROC_CATEGORY_PC: return 1;
-	default: return 0;
-	}
-}
-
-/* The next added token at or after `at`: its entry and the span [*from, *to) that it takes, white space
- * that it strips included.  `done`: what lies before belongs to earlier tokens. */
-static const struct vq_match *next_added(const struct vq_tokenizer *t, const char *text, size_t n,
-					 size_t done, size_t *from, size_t *to)
-{
-	size_t at;
-
-	for (at = done; at < n; at++) {
-		const struct vq_match *m = vq_matcher_at(&t->added, t, text, n, at);
-		size_t end = m ? at + t->pieces[m->id].n : at;
-
-		if (!m || (m->single_word && (is_word(text, n, at, 1) || is_word(text, n, end, 0))))
-			continue;
-		while (m->lstrip && at > done && is_space(text[at - 1]))
-			at--;
-		while (m->rstrip && end < n && is_space(text[end]))
-			end++;
-		*from = at;
-		*to = end;
-		return m;
-	}
-	*from = *to = n;
-	return NULL;
 }
 
 int vq_tokenizer_encode(const struct vq_tokenizer *t, const char *text, size_t n, int bos,
@@ -304,7 +251,7 @@ int vq_tokenizer_encode(const struct vq_tokenizer *t, const char *text, size_t n
 	if (rc == VQ_OK && bos && t->bos >= 0)
 		rc = vq_ids_put(&v, t->bos, err);
 	while (rc == VQ_OK && at < n) {
-		const struct vq_match *m = next_added(t, text, n, at, &from, &to);
+		const struct vq_match *m = vq_matcher_next(&t->added, t, text, n, at, &from, &to);
 
 		rc = encode_stretch(t, text, at, from, &v, err);
 		if (rc == VQ_OK && m)
@@ -320,7 +267,8 @@ int vq_tokenizer_encode(const struct vq_tokenizer *t, const char *text, size_t n
 	return VQ_OK;
 }
 
-/* Moves whole characters from the held bytes to out; at the end of a text also what is cut. */
+/* Moves whole characters from the held bytes to out; at the end of a text also what is cut.  Bytes that are no character
+ * give a U+FFFD each with SentencePiece, and one for all that begin a character with byte-level BPE. */
 static void flush(struct vq_token_stream *s, int at_end, struct vq_str *out)
 {
 	uint32_t i = 0;
@@ -330,6 +278,12 @@ static void flush(struct vq_token_stream *s, int at_end, struct vq_str *out)
 
 		if (c == VQ_UTF8_PARTIAL && !at_end)
 			break;
+		if (c < 1 && s->bytes && s->n_held - i > 1) {
+			/* All but the last byte were good so far; that one is looked at again. */
+			i = at_end ? s->n_held : s->n_held - 1;
+			vq_str_puts(out, "\xef\xbf\xbd");
+			continue;
+		}
 		if (c < 1 || s->held[i] == '\0') /* no zero byte either: texts end in one */
 			vq_str_puts(out, "\xef\xbf\xbd");
 		else
@@ -350,6 +304,7 @@ void vq_token_stream_push(struct vq_token_stream *s, const struct vq_tokenizer *
 		return;
 	i = !s->started && p[0] == ' ' && t->prefix != VQ_PREFIX_NEVER ? 1 : 0;
 	s->started = 1;
+	s->bytes = t->pretoken != NULL;
 	for (; i < n; i++) {
 		s->held[s->n_held++] = p[i];
 		flush(s, 0, out);

@@ -1,5 +1,5 @@
-/* Tokenizers: SentencePiece BPE with byte fallback, from tokenizer.json or tokenizer.model, with added
- * tokens. */
+/* Tokenizers, with added tokens: SentencePiece BPE with byte fallback, from tokenizer.json or tokenizer.model, and
+ * byte-level BPE from tokenizer.json. */
 #ifndef VQ_FORMAT_TOKENIZER_H
 #define VQ_FORMAT_TOKENIZER_H
 
@@ -12,8 +12,9 @@ struct vq_tokenizer;
 
 /* From the bytes of tokenizer.json or tokenizer.model (told apart by their first byte).  added_json: the
  * bytes of tokenizer_config.json, or of added_tokens.json, or NULL: added tokens that the first lacks, the
- * names of the beginning and end tokens, and for tokenizer.model whether it is used the legacy way.
- * Other kinds (byte-level BPE, Unigram, WordPiece) are VQ_E_DATA naming the kind. */
+ * names of the beginning and end tokens, and for tokenizer.model whether it is used the legacy way.  A byte-level
+ * tokenizer has a beginning token only where its post-processor puts one.
+ * Other kinds (Unigram, WordPiece) are VQ_E_DATA naming the kind. */
 VQ_MUST_CHECK int vq_tokenizer_new(struct vq_tokenizer **out, const char *data, size_t n,
 				   const char *label, const char *added_json, size_t added_n,
 				   struct vq_err *err);
@@ -22,7 +23,8 @@ void vq_tokenizer_free(struct vq_tokenizer *t);
 /* Token ids of UTF-8 text; a byte that is no UTF-8 counts as U+FFFD.  Added tokens are split out first,
  * the longest first; each stretch between them gets its own dummy prefix (the legacy behaviour of LLaMA
  * tokenizers, which llava-hf keeps) unless the file says otherwise.  bos: put the beginning token first,
- * when there is one.  *ids is given.  O(n log n). */
+ * when there is one.  *ids is given.  O(n log n); a byte-level tokenizer's pattern that backtracks without end is
+ * VQ_E_DATA. */
 VQ_MUST_CHECK int vq_tokenizer_encode(const struct vq_tokenizer *t, const char *text, size_t n,
 				      int bos, int32_t **ids, size_t *n_ids, struct vq_err *err);
 
@@ -32,7 +34,7 @@ char *vq_tokenizer_decode(const struct vq_tokenizer *t, const int32_t *ids, size
 			  struct vq_err *err);
 
 /* Bytes of one token as it stands in a text ("▁A" -> " A", "<0x0A>" -> "\n", special -> ""), for printing
- * tokens as they come.  Borrowed; *n its length. */
+ * tokens as they come; of a byte-level token perhaps part of a character.  Borrowed; *n its length. */
 const char *vq_tokenizer_piece(const struct vq_tokenizer *t, int32_t id, size_t *n);
 
 /* The same text as it comes: zero-initialise, push each token, end.  A character that is still incomplete
@@ -41,6 +43,7 @@ struct vq_token_stream {
 	char held[4];
 	uint32_t n_held;
 	int started; /* the first piece has gone out */
+	int bytes;   /* the tokenizer is byte-level */
 };
 
 void vq_token_stream_push(struct vq_token_stream *s, const struct vq_tokenizer *t, int32_t id,

@@ -1,5 +1,5 @@
-/* tokenizer.json of the tokenizers library, where it is SentencePiece-style BPE: model BPE, spaces as U+2581
- * by a Prepend + Replace normalizer or a Metaspace pre-tokenizer, byte fallback. */
+/* tokenizer.json of the tokenizers library, where it is BPE: SentencePiece-style, spaces as U+2581 by a Prepend + Replace
+ * normalizer or a Metaspace pre-tokenizer, byte fallback; or byte-level (tokenizer_bytes.c). */
 #include <string.h>
 
 #include "base/json.h"
@@ -19,10 +19,9 @@ static int is_string(const json_t *v, const char *want)
 
 static int unsupported(const char *label, const char *what, const json_t *o, struct vq_err *err)
 {
-	const char *type = type_of(o);
-
-	return vq_fail(err, VQ_E_DATA, "%s: want SentencePiece-style BPE, got %s '%.64s'%s", label,
-		       what, type, strcmp(type, "ByteLevel") == 0 ? " (byte-level BPE)" : "");
+	return vq_fail(err, VQ_E_DATA,
+		       "%s: want SentencePiece-style or byte-level BPE, got %s '%.64s'", label,
+		       what, type_of(o));
 }
 
 static int read_normalizer(struct vq_tokenizer *t, const json_t *o, int depth, const char *label,
@@ -158,13 +157,14 @@ int vq_tokenizer_add(struct vq_tokenizer *t, int64_t id, const json_t *entry, co
 {
 	struct vq_match m = {0};
 	const char *text;
-	int special, lstrip, rstrip, word, own, rc;
+	int special, lstrip, rstrip, word, normalized, own, rc;
 
 	if (vq_json_str(entry, "content", NULL, &text, label, err) < 0 ||
 	    vq_json_bool(entry, "special", 0, &special, label, err) < 0 ||
 	    vq_json_bool(entry, "lstrip", 0, &lstrip, label, err) < 0 ||
 	    vq_json_bool(entry, "rstrip", 0, &rstrip, label, err) < 0 ||
-	    vq_json_bool(entry, "single_word", 0, &word, label, err) < 0)
+	    vq_json_bool(entry, "single_word", 0, &word, label, err) < 0 ||
+	    vq_json_bool(entry, "normalized", !special, &normalized, label, err) < 0)
 		return VQ_E_DATA;
 	if (!text || !*text)
 		return vq_fail(err, VQ_E_DATA, "%s: added token %lld has no content", label,
@@ -179,7 +179,7 @@ int vq_tokenizer_add(struct vq_tokenizer *t, int64_t id, const json_t *entry, co
 	m.lstrip = (uint8_t)lstrip;
 	m.rstrip = (uint8_t)rstrip;
 	m.single_word = (uint8_t)word;
-	return vq_matcher_put(&t->added, m, err);
+	return vq_matcher_put(t->pretoken && normalized ? &t->normalized : &t->added, m, err);
 }
 
 /* The beginning token that the post-processor puts first, by name; NULL when it puts none. */
@@ -203,15 +203,19 @@ int vq_tokenizer_read_json(struct vq_tokenizer *t, const char *data, size_t n, c
 	json_t *root = vq_json_parse(data, n, label, err), *added, *e;
 	const char *bos;
 	size_t i;
-	int rc;
+	int bytes, rc = VQ_OK;
 
 	if (!root)
 		return VQ_E_DATA;
 	t->prefix = VQ_PREFIX_NEVER;
-	rc = read_model(t, json_object_get(root, "model"), label, err);
+	bytes = vq_tokenizer_is_bytes(root);
+	if (bytes)
+		rc = vq_tokenizer_read_bytes(t, root, label, err);
 	if (rc == VQ_OK)
+		rc = read_model(t, json_object_get(root, "model"), label, err);
+	if (rc == VQ_OK && !bytes)
 		rc = read_normalizer(t, json_object_get(root, "normalizer"), 0, label, err);
-	if (rc == VQ_OK)
+	if (rc == VQ_OK && !bytes)
 		rc = read_pre_tokenizer(t, json_object_get(root, "pre_tokenizer"), label, err);
 	added = json_object_get(root, "added_tokens");
 	for (i = 0; i < json_array_size(added) && rc == VQ_OK; i++) {
@@ -223,7 +227,10 @@ int vq_tokenizer_read_json(struct vq_tokenizer *t, const char *data, size_t n, c
 			rc = vq_fail(err, VQ_E_DATA, "%s: added token %zu has no id", label, i);
 	}
 	bos = template_bos(root);
-	t->bos = bos ? vq_vocab_find(t, bos, strlen(bos)) : vq_vocab_find(t, "<s>", 3);
+	if (bos)
+		t->bos = vq_vocab_find(t, bos, strlen(bos));
+	else if (!bytes)
+		t->bos = vq_vocab_find(t, "<s>", 3);
 	t->eos = vq_vocab_find(t, "</s>", 4);
 	json_decref(root);
 	return rc;

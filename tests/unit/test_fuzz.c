@@ -187,7 +187,18 @@ static void tokenizers(void **state)
 				    "\"unk_token\": \"a\", \"vocab\": {\"a\": 0, \"b\": 1, \"ab\": "
 				    "2}, \"merges\": [\"a b\"]}}";
 
+	static const char bytes[] =
+		"{\"added_tokens\": [{\"id\": 3, \"content\": \"<i>\", \"lstrip\": true, "
+		"\"normalized\": true}], \"normalizer\": {\"type\": \"NFC\"}, "
+		"\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": "
+		"\"Split\", \"pattern\": {\"Regex\": \"(?:a+)+=|\\\\p{L}\"}, \"behavior\": "
+		"\"Contiguous\"}, {\"type\": \"ByteLevel\"}]}, \"model\": {\"type\": \"BPE\", "
+		"\"vocab\": {\"\u0120\": 0, \"I\": 1, \"\u0120I\": 2}, "
+		"\"merges\": [[\"\u0120\", \"I\"]]}}";
+
 	(void)state;
+	replay(fuzz_tokenizer, "bytes", (const uint8_t *)bytes, sizeof(bytes) - 1, 3000);
+	replay_file(fuzz_tokenizer, "tests/data/tokenizer/good-cuts.json", SIZE_MAX, 100);
 	replay_file(fuzz_tokenizer, "pipelines/demo/mini-llava/tokenizer.model", SIZE_MAX, 150);
 	replay_file(fuzz_tokenizer, "pipelines/demo/mini-llava/tokenizer.json", SIZE_MAX, 100);
 	replay(fuzz_tokenizer, "small", (const uint8_t *)small, sizeof(small) - 1, 3000);

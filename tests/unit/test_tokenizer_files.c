@@ -226,9 +226,6 @@ static void unsupported_and_bad_tokenizers_are_refused_with_the_reason(void **st
 		 "\"merges\": []}}",
 		 "without the token <0x00>"},
 		{"{\"model\": {\"type\": \"BPE\", \"unk_token\": \"a\", \"vocab\": {\"a\": 0}, "
-		 "\"merges\": []}, \"pre_tokenizer\": {\"type\": \"ByteLevel\"}}",
-		 "pre-tokenizer 'ByteLevel' (byte-level BPE)"},
-		{"{\"model\": {\"type\": \"BPE\", \"unk_token\": \"a\", \"vocab\": {\"a\": 0}, "
 		 "\"merges\": []}, \"normalizer\": {\"type\": \"NFKC\"}}",
 		 "normalizer 'NFKC'"},
 		{"{\"model\": {\"type\": \"BPE\", \"unk_token\": \"a\", \"vocab\": {\"a\": 0}, "
