@@ -19,8 +19,9 @@ struct walk {
 	size_t room;
 	const uint8_t *data; /* the archive, or */
 	size_t n;
-	struct vq_spool *spool; /* where its files go */
-	const char *label;
+	struct vq_spool *spool;  /* where its files go */
+	int check;               /* data are read and compared with their checksums */
+	const char *label, *now; /* now: the file at hand, or NULL */
 	struct vq_err *err;
 };
 
@@ -44,8 +45,11 @@ static int bad(const struct walk *w, struct archive *a)
 {
 	if (w->err && w->err->code != VQ_OK) /* of reading */
 		return w->err->code;
-	return vq_fail(w->err, VQ_E_DATA, "%s: cut or damaged archive, after '%.80s': %s", w->label,
-		       w->m->n ? w->m->v[w->m->n - 1].name : "its beginning",
+	return vq_fail(w->err, VQ_E_DATA, "%s: cut or damaged archive, %s '%.80s': %s", w->label,
+		       w->now ? "in" : "after",
+		       w->now    ? w->now
+		       : w->m->n ? w->m->v[w->m->n - 1].name
+				 : "its beginning",
 		       archive_error_string(a) ? archive_error_string(a) : "no more is known");
 }
 
@@ -117,6 +121,28 @@ static int locate(const struct walk *w, struct archive *a, const char *name, str
 	return rc;
 }
 
+/* Nothing must follow a file's data: libarchive looks at a ZIP's checksum when it finds their end. */
+static int at_end(const struct walk *w, struct archive *a)
+{
+	uint8_t more;
+
+	return archive_read_data(a, &more, 1) == 0 ? VQ_OK : bad(w, a);
+}
+
+/* Reads the data of a file for their checksum. */
+static int check_data(const struct walk *w, struct archive *a)
+{
+	const void *p;
+	size_t n;
+	int64_t at;
+	int s;
+
+	do
+		s = archive_read_data_block(a, &p, &n, &at);
+	while (s == ARCHIVE_OK);
+	return s == ARCHIVE_EOF ? VQ_OK : bad(w, a);
+}
+
 /* The data of a file into the spool. */
 static int unpack(const struct walk *w, struct archive *a, struct vq_member *m)
 {
@@ -131,7 +157,7 @@ static int unpack(const struct walk *w, struct archive *a, struct vq_member *m)
 			return bad(w, a);
 		got += (size_t)k;
 	}
-	return rc;
+	return rc == VQ_OK ? at_end(w, a) : rc;
 }
 
 static int add(struct walk *w, struct archive *a, struct archive_entry *e)
@@ -155,7 +181,10 @@ static int add(struct walk *w, struct archive *a, struct archive_entry *e)
 	if (rc < 0)
 		return rc;
 	m.n = (size_t)archive_entry_size(e);
+	w->now = name;
 	rc = w->spool ? unpack(w, a, &m) : locate(w, a, full, &m);
+	if (rc == VQ_OK && w->check)
+		rc = check_data(w, a);
 	if (rc == VQ_OK && w->m->n == MAX_MEMBERS)
 		rc = vq_fail(w->err, VQ_E_DATA, "%s: want at most %zu members", w->label,
 			     MAX_MEMBERS);
@@ -167,6 +196,7 @@ static int add(struct walk *w, struct archive *a, struct archive_entry *e)
 	if (!m.name)
 		return VQ_E_SYS;
 	w->m->v[w->m->n++] = m;
+	w->now = NULL;
 	return VQ_OK;
 }
 
@@ -213,23 +243,36 @@ static int walk_all(struct walk *w, struct archive *a)
 	return rc < 0 ? rc : check_all(w);
 }
 
-int vq_members_read(struct vq_members *m, const uint8_t *data, size_t n, const char *label,
-		    struct vq_err *err)
+static int read_mapped(struct vq_members *m, struct walk w)
 {
-	struct walk w = {.m = m, .data = data, .n = n, .label = label, .err = err};
 	struct archive *a = archive_read_new();
 	int rc;
 
 	memset(m, 0, sizeof(*m));
 	if (!a)
-		return vq_fail(err, VQ_E_SYS, "memory: cannot read an archive");
+		return vq_fail(w.err, VQ_E_SYS, "memory: cannot read an archive");
 	archive_read_support_format_tar(a);
 	archive_read_support_format_zip_seekable(a);
-	rc = archive_read_open_memory(a, data, n) == ARCHIVE_OK ? walk_all(&w, a) : bad(&w, a);
+	rc = archive_read_open_memory(a, w.data, w.n) == ARCHIVE_OK ? walk_all(&w, a) : bad(&w, a);
 	archive_read_free(a);
 	if (rc < 0)
 		vq_members_free(m);
 	return rc;
+}
+
+int vq_members_read(struct vq_members *m, const uint8_t *data, size_t n, const char *label,
+		    struct vq_err *err)
+{
+	return read_mapped(m,
+			   (struct walk){.m = m, .data = data, .n = n, .label = label, .err = err});
+}
+
+int vq_members_check(struct vq_members *m, const uint8_t *data, size_t n, const char *label,
+		     struct vq_err *err)
+{
+	return read_mapped(
+		m, (struct walk){
+			   .m = m, .data = data, .n = n, .check = 1, .label = label, .err = err});
 }
 
 /* Bytes for libarchive: those read already, then the descriptor's. */

@@ -25,7 +25,12 @@ struct vq_members {
  * vq_members_free. */
 VQ_MUST_CHECK int vq_members_read(struct vq_members *m, const uint8_t *data, size_t n,
 				  const char *label, struct vq_err *err);
-/* The same of an archive that is compressed, or comes through a pipe: its files go to the spool, where `at` is theirs.
+/* The same, and every file's data against the checksum that a ZIP has of them (a tar has none).  The others here that map
+ * do not look at it: it would take a pass over all of a checkpoint, and torch.save may be told to write none. */
+VQ_MUST_CHECK int vq_members_check(struct vq_members *m, const uint8_t *data, size_t n,
+				   const char *label, struct vq_err *err);
+/* The same of an archive that is compressed, or comes through a pipe: its files, whose checksums are looked at, go to the
+ * spool, where `at` is theirs.
  * head: what was read of fd already, n bytes. */
 VQ_MUST_CHECK int vq_members_unpack(struct vq_members *m, struct vq_spool *s, int fd,
 				    const void *head, size_t n, const char *label,

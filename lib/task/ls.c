@@ -3,9 +3,11 @@
 
 #include <fnmatch.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/io.h"
 #include "base/mem.h"
+#include "format/members.h"
 #include "format/vqm.h"
 #include "stream/frame.h"
 #include "stream/reader.h"
@@ -89,7 +91,15 @@ static int check_payload(struct vq_reader *r, struct vq_err *err)
 	return rc;
 }
 
-/* A payload as it is; JSON and other bytes as a line. */
+/* The JSON of a stream ("config", "search/block/0-3") is a line; a file that travels in it ("tokenizer.model", whatever
+ * is in it) has its own bytes and no more. */
+static int is_line(const struct vq_record *rec, const char *p)
+{
+	return rec->dtype == VQ_BYTES && rec->raw_bytes && (*p == '{' || *p == '[') &&
+	       p[rec->raw_bytes - 1] != '\n' && !strchr(rec->name, '.');
+}
+
+/* A payload as it is. */
 static int cat_payload(const struct vq_ls *o, struct vq_reader *r, const struct vq_record *rec,
 		       FILE *out, uint64_t *n, struct vq_err *err)
 {
@@ -102,7 +112,7 @@ static int cat_payload(const struct vq_ls *o, struct vq_reader *r, const struct 
 	if (rc < 0)
 		return rc;
 	fwrite(p, 1, rec->raw_bytes, out);
-	if (rec->dtype == VQ_BYTES)
+	if (is_line(rec, p))
 		fputc('\n', out);
 	vq_free(p);
 	++*n;
@@ -185,19 +195,67 @@ static int ls_vqm(const struct vq_ls *o, int fd, const char *label, const void *
 	return rc;
 }
 
+/* --- ZIP: PyTorch's files, archives of a model --- */
+
+static int print_member(const struct vq_ls *o, const struct vq_member *m, FILE *out,
+			struct vq_err *err)
+{
+	if (o->json)
+		return print_json(
+			json_pack("{s:s, s:I, s:o}", "name", m->name, "size", (json_int_t)m->n,
+				  "offset",
+				  m->packed ? json_null() : json_integer((json_int_t)m->at)),
+			out, err);
+	if (m->packed)
+		fprintf(out, "%12zu %14s  %s\n", m->n, "compressed", m->name);
+	else
+		fprintf(out, "%12zu %14zu  %s\n", m->n, m->at, m->name);
+	return VQ_OK;
+}
+
+static int ls_zip(const struct vq_ls *o, int fd, const char *label, FILE *out, struct vq_err *err)
+{
+	struct vq_members m = {0};
+	struct vq_map map = {0};
+	struct stat st;
+	unsigned long long total = 0;
+	size_t i;
+	int rc;
+
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return vq_fail(err, VQ_E_DATA, "%s: want a ZIP as a plain file, not through a pipe",
+			       label);
+	rc = vq_map_fd(&map, fd, (size_t)st.st_size, 0, label, err);
+	if (rc == VQ_OK)
+		rc = o->check ? vq_members_check(&m, map.data, map.n, label, err)
+			      : vq_members_read(&m, map.data, map.n, label, err);
+	for (i = 0; rc == VQ_OK && i < m.n; i++) {
+		total += m.v[i].n;
+		if (!o->check)
+			rc = print_member(o, &m.v[i], out, err);
+	}
+	if (rc == VQ_OK && o->check)
+		fprintf(out, "%s: ZIP ok: %zu files, %llu bytes\n", label, m.n, total);
+	vq_members_free(&m);
+	vq_map_close(&map);
+	return rc;
+}
+
 int vq_ls_run(const struct vq_ls *o, int fd, const char *label, FILE *out, struct vq_err *err)
 {
 	uint8_t head[512];
 	size_t n = 0;
 	int rc = vq_read_upto(fd, head, sizeof(head), &n, label, err);
+	int zip = n >= 4 && memcmp(head, "PK\3\4", 4) == 0;
 
 	if (rc < 0)
 		return rc;
-	if (vq_vqm_is_tar(head, n) && o->cat)
-		return vq_fail(
-			err, VQ_E_DATA,
-			"%s: want a tensor stream, got a packed model; tar xO reads its members",
-			label);
+	if ((zip || vq_vqm_is_tar(head, n)) && o->cat)
+		return vq_fail(err, VQ_E_DATA,
+			       "%s: want a tensor stream, got a %s reads its members", label,
+			       zip ? "ZIP; unzip -p" : "packed model; tar xO");
+	if (zip)
+		return ls_zip(o, fd, label, out, err);
 	if (vq_vqm_is_tar(head, n))
 		return ls_vqm(o, fd, label, head, n, out, err);
 	if (n >= 4 && vq_get_u32(head) != VQ_SKIP_MAGIC)

@@ -135,6 +135,33 @@ refused() {
 	refused gate_proj.weight '[512, 128]' '[256, 128]'
 }
 
+@test "a projector, a tower and a vocabulary of another model are refused (3) with tensor and shapes" {
+	checkpoint
+	cp m/config.json c.json
+	cp m/model.safetensors whole
+	edit m/model.safetensors '."multi_modal_projector.linear_2.weight".shape = [64, 256]'
+	refused model.safetensors multi_modal_projector.linear_2.weight '[128, 128]' '[64, 256]' 'not of one model'
+	cp whole m/model.safetensors
+	jq '.text_config.hidden_size = 256 | .text_config.head_dim = 32' c.json >m/config.json
+	refused model.safetensors multi_modal_projector.linear_1.weight '[256, 64]' '[128, 64]' 'not of one model'
+	jq '.vision_config.hidden_size = 128' c.json >m/config.json
+	refused model.safetensors class_embedding '[128]' '[64]' 'not of one model'
+	jq '.text_config.vocab_size = 1000' c.json >m/config.json
+	refused model.safetensors embed_tokens.weight '[1000, 128]' '[1024, 128]' 'not of one model'
+}
+
+@test "a tokenizer with more tokens than the embedding has rows is refused (3) and both counts are said" {
+	checkpoint
+	jq '.added_tokens += [{id: 1200, content: "<x>", special: true, single_word: false, lstrip: false, rstrip: false, normalized: false}]' \
+		m/tokenizer.json >t.json
+	mv t.json m/tokenizer.json
+	for w in "vqlm-calib -n 1 -d $DEMO/mini-sqa/llava_train_calib_CQM-A.json" "vqlm-infer -d $DEMO/mini-sqa/llava_test_CQM-A.json"; do
+		run -3 --separate-stderr bash -c "$w -q -m m >out"
+		[[ "$stderr" == *"m/tokenizer.json: has 1201 tokens with the added ones, but the embedding 1024 rows"*"not of one model" ]]
+		[ "${#stderr_lines[@]}" -eq 1 ]
+	done
+}
+
 @test "a missing shard is named (3)" {
 	shards
 	rm m/model-00002-of-00002.safetensors

@@ -122,6 +122,50 @@ answers() {
 	refused s "want the name of a file beside the index"
 }
 
+@test "a file of a big-endian machine is refused with the remedy" {
+	layout m
+	"$PY" - <<-'E'
+		import zipfile
+		with zipfile.ZipFile('m/pytorch_model.bin', 'a') as z:
+		    z.writestr('pytorch_model/byteorder', 'big')
+	E
+	refused m "pytorch_model.bin: 'pytorch_model/byteorder': want byte order 'little'; save the model again on a little-endian machine"
+	layout n
+	"$PY" -c "import zipfile; zipfile.ZipFile('n/pytorch_model.bin', 'a').writestr('pytorch_model/byteorder', 'little')"
+	same n
+}
+
+@test "a ZIP's checksums: looked at where its files are unpacked; where they are mapped, by vqlm-ls --check" {
+	layout m --shards 2
+	zip -q0r stored.zip m
+	zip -qr packed.zip m
+	run -0 vqlm-ls -c stored.zip packed.zip m/pytorch_model-00001-of-00002.bin
+	[[ "${lines[0]}" == "stored.zip: ZIP ok: 12 files, "*" bytes" ]]
+	[[ "${lines[1]}" == "packed.zip: ZIP ok: 12 files, "*" bytes" ]]
+	[[ "${lines[2]}" == "m/pytorch_model-00001-of-00002.bin: ZIP ok: "* ]]
+	run -0 vqlm-ls stored.zip
+	[ "$(awk '$3 == "m/tokenizer.model" {print $1}' <<<"$output")" -eq "$(stat -c %s m/tokenizer.model)" ]
+	[ "$(vqlm-ls --json packed.zip | jq -c 'select(.name == "m/config.json") | .offset')" = null ]
+	# The middle of the file is numbers of a weight; one of them changes.
+	printf X | dd of=stored.zip bs=1 seek=3000001 conv=notrunc status=none
+	vqlm-calib -q -n 0 -m stored.zip -o x.vqs
+	run -3 --separate-stderr vqlm-ls -c stored.zip
+	[ -z "$output" ]
+	[[ "$stderr" == "vqlm-ls: stored.zip: cut or damaged archive, in 'm/pytorch_model-00001-of-00002.bin': "*CRC* ]]
+	"$PY" - <<-'E'
+		import struct, zipfile
+		i = zipfile.ZipFile('packed.zip').getinfo('m/pytorch_model-00002-of-00002.bin')
+		data = open('packed.zip', 'rb').read()
+		assert data.count(struct.pack('<I', i.CRC)) == 2
+		open('packed.zip', 'wb').write(data.replace(struct.pack('<I', i.CRC), struct.pack('<I', i.CRC ^ 1)))
+	E
+	refused packed.zip "cut or damaged archive, in 'm/pytorch_model-00002-of-00002.bin': ZIP bad CRC"
+	run -3 --separate-stderr vqlm-ls packed.zip --cat config
+	[[ "$stderr" == *"got a ZIP; unzip -p reads its members" ]]
+	run -3 --separate-stderr bash -c 'cat packed.zip | vqlm-ls'
+	[[ "$stderr" == "vqlm-ls: stdin: want a ZIP as a plain file, not through a pipe" ]]
+}
+
 @test "archives of a folder are models: mapped, or unpacked where they are compressed" {
 	layout m --shards 2
 	tar cf a.tar m
@@ -147,6 +191,12 @@ answers() {
 	refused out.tar "'../config.json': want a path that stays inside the archive"
 	tar cPf abs.tar "$PWD/m"
 	refused abs.tar "want a path that stays inside the archive"
+	zip -q0r out.zip m
+	"$PY" -c "import zipfile; zipfile.ZipFile('out.zip', 'a').writestr('m/../../x.bin', 'x')"
+	refused out.zip "'m/../../x.bin': want a path that stays inside the archive"
+	layout back
+	"$PY" -c "import zipfile; zipfile.ZipFile('back/pytorch_model.bin', 'a').writestr('..\\\\x', 'x')"
+	refused back "want a path that stays inside the archive"
 	tar cf none.tar m/tokenizer.model
 	refused none.tar "no config.json in the archive"
 	cp -r m n

@@ -160,6 +160,15 @@ answers() { vqlm-infer -q -m "$1" -d q.json | grep -c question_id; }
 	mv tokenizer.model s
 	run -0 vqlm-prune -q -m s/stories260K.bin --text text.txt --samples 1 --tokens 4 --table
 	[ "$output" = "$want" ]
+	/usr/bin/python3 - "$DATA/stories260k/stories260K.bin" <<-'E' >s/stories260K.bin
+		import struct, sys
+		b = open(sys.argv[1], 'rb').read()
+		n = len(b) // 4
+		sys.stdout.buffer.write(struct.pack('>%dI' % n, *struct.unpack('<%dI' % n, b)))
+	E
+	run -3 --separate-stderr vqlm-calib -q -m s/stories260K.bin -n 0
+	[ -z "$output" ]
+	[[ "$stderr" == "vqlm-calib: s/stories260K.bin: want "*"a checkpoint of llama2.c; got a file of another kind" ]]
 	head -c 100000 "$DATA/stories260k/stories260K.bin" >s/stories260K.bin
 	refused "s/stories260K.bin: as a checkpoint of llama2.c (version 0) its header wants $(stat -c %s "$DATA/stories260k/stories260K.bin") bytes, got 100000"
 }

@@ -55,6 +55,15 @@ stream() {
 	[ -z "$output" ]
 }
 
+@test "--cat gives the files of a stream back byte for byte, and nothing after them" {
+	vqlm-calib -q -m "$DEMO/mini-llava" -n 0 -o m.vqs
+	local f
+	for f in tokenizer.model tokenizer.json tokenizer_config.json added_tokens.json; do
+		vqlm-ls --cat "$f" m.vqs | cmp "$DEMO/mini-llava/$f" -
+	done
+	[ "$(vqlm-ls --cat config m.vqs | wc -l)" -eq 1 ]
+}
+
 @test "segments in a row are one stream, and kinds from the future are listed" {
 	stream two
 	stream unknown-kind
