@@ -12,7 +12,7 @@
 #include "base/str.h"
 #include "format/checkpoint_back.h"
 
-static const struct vq_ckpt_back *const backs[] = {&vq_ckpt_folder, &vq_ckpt_stream,
+static const struct vq_ckpt_back *const backs[] = {&vq_ckpt_folder, &vq_ckpt_stream, &vq_ckpt_gguf,
 						   &vq_ckpt_llama2c};
 
 #define N_BACKS (sizeof(backs) / sizeof(backs[0]))

@@ -1,6 +1,6 @@
 /* A checkpoint as its owner has it: named tensors (mapped, never copied whole) and side files.
  * It is a folder with config.json and safetensors or PyTorch files, single or sharded; one of these PyTorch files, for the
- * folder around it; an archive of such a folder (format/tree.h); a model stream; or a
+ * folder around it; an archive of such a folder (format/tree.h); a model stream; a GGUF file; or a
  * checkpoint of llama2.c.  "-" is an archive or a stream on
  * standard input.  What is compressed is unpacked into a file without a name (base/spool.h).  It knows no model: which
  * names mean what is model/names.h. */

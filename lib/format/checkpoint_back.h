@@ -59,6 +59,7 @@ struct vq_ckpt_back {
 
 extern const struct vq_ckpt_back vq_ckpt_folder;  /* config.json and weights, or an archive */
 extern const struct vq_ckpt_back vq_ckpt_stream;  /* a model stream */
+extern const struct vq_ckpt_back vq_ckpt_gguf;    /* a GGUF file, or the shards of one */
 extern const struct vq_ckpt_back vq_ckpt_llama2c; /* llama2.c's export, version 0 */
 
 #endif

@@ -12,78 +12,9 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "base/str.h"
-#include "format/token_vocab.h"
+#include "format/spm_write.h"
 
 #define FILE_LIMIT ((size_t)256 << 20)
-
-/* --- protocol buffers: what sentencepiece_model.proto calls the fields --- */
-
-static void put_varint(struct vq_str *b, uint64_t v)
-{
-	for (; v >= 0x80; v >>= 7)
-		vq_str_add(b, &(char){(char)(v | 0x80)}, 1);
-	vq_str_add(b, &(char){(char)v}, 1);
-}
-
-static void put_number(struct vq_str *b, uint32_t field, uint64_t v)
-{
-	put_varint(b, field << 3);
-	put_varint(b, v);
-}
-
-static void put_message(struct vq_str *b, uint32_t field, const char *p, size_t n)
-{
-	put_varint(b, field << 3 | 2);
-	put_varint(b, n);
-	vq_str_add(b, p, n);
-}
-
-/* SentencePiece {piece = 1, score = 2, type = 3}, field 1 of ModelProto. */
-static void put_piece(struct vq_str *model, const struct vq_str *piece, float score,
-		      enum vq_piece_type type)
-{
-	struct vq_str m = {0};
-
-	put_message(&m, 1, piece->s ? piece->s : "", piece->n);
-	put_varint(&m, 2 << 3 | 5);
-	vq_str_add(&m, (const char *)&score, sizeof(score));
-	put_number(&m, 3, type);
-	model->failed |= m.failed;
-	put_message(model, 1, m.s ? m.s : "", m.n);
-	vq_str_free(&m);
-}
-
-/* TrainerSpec {model_type = 3 (2: BPE), byte_fallback = 35, unk_id = 40, bos_id = 41, eos_id = 42}, field 2. */
-static void put_trainer(struct vq_str *model)
-{
-	struct vq_str m = {0};
-
-	put_number(&m, 3, 2);
-	put_number(&m, 35, 1);
-	put_number(&m, 40, 0);
-	put_number(&m, 41, VQ_LLAMA2C_BOS);
-	put_number(&m, 42, VQ_LLAMA2C_EOS);
-	model->failed |= m.failed;
-	put_message(model, 2, m.s ? m.s : "", m.n);
-	vq_str_free(&m);
-}
-
-/* NormalizerSpec {name = 1, add_dummy_prefix = 3, remove_extra_whitespaces = 4, escape_whitespaces = 5}, field 3. */
-static void put_normalizer(struct vq_str *model)
-{
-	static const char name[] = "identity";
-	struct vq_str m = {0};
-
-	put_message(&m, 1, name, sizeof(name) - 1);
-	put_number(&m, 3, 1);
-	put_number(&m, 4, 0);
-	put_number(&m, 5, 1);
-	model->failed |= m.failed;
-	put_message(model, 3, m.s ? m.s : "", m.n);
-	vq_str_free(&m);
-}
-
-/* --- the file --- */
 
 static enum vq_piece_type type_of(uint32_t id, const char *s, size_t n)
 {
@@ -131,7 +62,7 @@ static int convert(struct vq_str *model, const char *data, size_t n, uint32_t vo
 		type = type_of(id, data + at, (size_t)bytes);
 		spell(&piece, type, data + at, (size_t)bytes);
 		model->failed |= piece.failed;
-		put_piece(model, &piece, score, type);
+		vq_spm_piece(model, piece.s ? piece.s : "", piece.n, score, type);
 		vq_str_free(&piece);
 		at += (size_t)bytes;
 	}
@@ -140,8 +71,11 @@ static int convert(struct vq_str *model, const char *data, size_t n, uint32_t vo
 			       "%s: want the %u tokens of a tokenizer of llama2.c, got %s after "
 			       "token %u",
 			       path, vocab, id < vocab ? "the end" : "more bytes", id);
-	put_trainer(model);
-	put_normalizer(model);
+	vq_spm_end(model, &(struct vq_spm_spec){.byte_fallback = 1,
+						.dummy_prefix = 1,
+						.unk = 0,
+						.bos = VQ_LLAMA2C_BOS,
+						.eos = VQ_LLAMA2C_EOS});
 	return model->failed ? vq_fail(err, VQ_E_SYS, "memory: cannot have a tokenizer") : VQ_OK;
 }
 
