@@ -17,7 +17,7 @@ static json_t *token(int32_t id)
 	return id < 0 ? json_null() : json_integer(id);
 }
 
-static json_t *decoder_json(const struct vq_config *c)
+static json_t *decoder_json(const struct vq_config *c, uint32_t vocab)
 {
 	const struct vq_decoder_config *d = &c->decoder;
 	const struct vq_layer_config *l = &d->layer;
@@ -26,7 +26,7 @@ static json_t *decoder_json(const struct vq_config *c)
 		"{s:[s], s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:f, s:f, s:i, "
 		"s:b, s:b, s:b, s:o, s:o, s:o, s:b}",
 		"architectures", "LlamaForCausalLM", "model_type", "llama", "torch_dtype",
-		"float16", "vocab_size", (int)d->vocab, "hidden_size", (int)l->hidden,
+		"float16", "vocab_size", (int)vocab, "hidden_size", (int)l->hidden,
 		"intermediate_size", (int)l->inter, "num_hidden_layers", (int)d->n_layers,
 		"num_attention_heads", (int)l->n_heads, "num_key_value_heads", (int)l->n_kv_heads,
 		"head_dim", (int)l->head_dim, "hidden_act", act_name(l->act), "rms_norm_eps",
@@ -51,10 +51,19 @@ static json_t *vision_json(const struct vq_config *c)
 			 (int)l->hidden);
 }
 
+/* Rows of the embedding, with those of new tokens. */
+static uint32_t vocab_of(const struct vq_export *x)
+{
+	uint32_t n = x->config.decoder.vocab;
+
+	return x->image_token >= (int32_t)n ? (uint32_t)x->image_token + 1 : n;
+}
+
 static json_t *config_json(const struct vq_export *x, json_t *quant)
 {
 	const struct vq_config *c = &x->config;
-	json_t *j = decoder_json(c);
+	uint32_t vocab = vocab_of(x);
+	json_t *j = decoder_json(c, vocab);
 
 	if (!c->has_vision) {
 		json_object_set(j, "quantization_config", quant);
@@ -64,8 +73,8 @@ static json_t *config_json(const struct vq_export *x, json_t *quant)
 			 "s:o, s:O}",
 			 "architectures", "LlavaForConditionalGeneration", "model_type", "llava",
 			 "torch_dtype", "float16", "ignore_index", -100, "image_token_index",
-			 (int)c->image_token, "pad_token_id", token(c->pad), "vocab_size",
-			 (int)c->decoder.vocab, "projector_hidden_act", act_name(c->projector.act),
+			 (int)x->image_token, "pad_token_id", token(c->pad), "vocab_size",
+			 (int)vocab, "projector_hidden_act", act_name(c->projector.act),
 			 "vision_feature_layer", -1, "vision_feature_select_strategy",
 			 c->vision.keep_class ? "full" : "default", "image_seq_length",
 			 (int)c->n_image_tokens, "multimodal_projector_bias", c->projector.bias,

@@ -30,6 +30,7 @@ struct vq_export_item {
 	uint32_t nf;             /* bits of NF codes, or 0 */
 	struct vq_agrid act;     /* bits 16: its input is float; ranges are not loaded */
 	enum vq_ggml_type block; /* GGUF */
+	uint32_t n_more;         /* copies of the first row behind the last, for new tokens */
 };
 
 struct vq_export {
@@ -41,7 +42,9 @@ struct vq_export {
 	struct vq_name *names;
 	struct vq_export_item *items; /* [n], as names */
 	size_t n;
-	uint32_t group; /* inputs a group in the file, 0: the row */
+	uint32_t group;      /* inputs a group in the file, 0: the row */
+	int32_t image_token; /* as the folder has it */
+	int new_token;       /* the tokenizer does not know it */
 	struct vq_folder folder;
 };
 
@@ -115,6 +118,11 @@ char *vq_export_nf_state(const struct vq_export_tensor *t, struct vq_err *err);
 /* config.json and the files around it, quantization included (export_config.c, export_quant.c). */
 VQ_MUST_CHECK int vq_export_config(struct vq_export *x, struct vq_err *err);
 json_t *vq_export_quant_config(const struct vq_export *x, struct vq_err *err); /* given */
+
+/* Settles x->image_token, new_token and the items' n_more; writes tokenizer_config.json with the new token
+ * (export_image.c). */
+VQ_MUST_CHECK int vq_export_image(struct vq_export *x, struct vq_err *err);
+VQ_MUST_CHECK int vq_export_image_tokenizer(struct vq_export *x, struct vq_err *err);
 
 /* Tokenizer, preprocessor, vqlm.json, README.md (export_side.c). */
 VQ_MUST_CHECK int vq_export_side(struct vq_export *x, struct vq_err *err);

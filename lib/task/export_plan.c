@@ -281,6 +281,8 @@ int vq_export_plan(struct vq_export *x, struct vq_err *err)
 		rc = plan_one(x, &x->items[i], &x->names[i], err);
 	if (rc == VQ_OK)
 		rc = check_same(x, err);
+	if (rc == VQ_OK)
+		rc = vq_export_image(x, err);
 	return rc < 0 ? rc : choose_group(x, err);
 }
 

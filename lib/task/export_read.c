@@ -273,8 +273,8 @@ static int find_floats(const struct vq_export_read *r, const struct vq_export_it
 {
 	const struct vq_tensor *t = vq_ckpt_find(r->ckpt, name, NULL);
 
-	if (!t || t->n_dims != i->name->n_dims ||
-	    memcmp(t->dims, i->name->dims, t->n_dims * sizeof(t->dims[0])) != 0 ||
+	if (!t || t->n_dims != i->name->n_dims || t->dims[0] != i->name->dims[0] + i->n_more ||
+	    memcmp(t->dims + 1, i->name->dims + 1, (t->n_dims - 1) * sizeof(t->dims[0])) != 0 ||
 	    (t->dtype != VQ_F16 &&
 	     (i->as == VQ_AS_HALF || (t->dtype != VQ_F32 && t->dtype != VQ_BF16))))
 		return vq_fail(err, VQ_E_NO, "verify: '%s' is missing or of another type or shape",

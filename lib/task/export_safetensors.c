@@ -161,6 +161,7 @@ static int add_codes(struct out *o, const struct vq_export_item *i, const char *
 static int add_item(struct out *o, const struct vq_export_item *i, struct vq_err *err)
 {
 	struct vq_export_tensor t;
+	uint64_t dims[VQ_MAX_DIMS];
 	char name[NAME_ROOM];
 	enum vq_dtype type;
 	int rc;
@@ -175,7 +176,9 @@ static int add_item(struct out *o, const struct vq_export_item *i, struct vq_err
 		return rc;
 	type = i->as == VQ_AS_HALF ? VQ_F16 : t.t.dtype;
 	vq_export_close(&t);
-	return add(o, i, VQ_PART_FLOATS, name, type, i->name->n_dims, i->name->dims, err);
+	memcpy(dims, i->name->dims, i->name->n_dims * sizeof(dims[0]));
+	dims[0] += i->n_more;
+	return add(o, i, VQ_PART_FLOATS, name, type, i->name->n_dims, dims, err);
 }
 
 /* The norm behind CLIP's last layer: readers that build all of CLIP want it, and no feature comes through it. */
@@ -231,7 +234,9 @@ static int make_list(struct out *o, struct vq_err *err)
 
 /* --- the files --- */
 
-static int write_half(struct vq_export_tensor *t, int fd, const char *label, struct vq_err *err)
+/* Rows 0.. n_out. */
+static int write_half(struct vq_export_tensor *t, uint32_t n_out, int fd, const char *label,
+		      struct vq_err *err)
 {
 	const struct vq_packed *p = &t->p;
 	size_t n = (size_t)VQ_PANEL * p->n_in;
@@ -240,14 +245,28 @@ static int write_half(struct vq_export_tensor *t, int fd, const char *label, str
 	int rc = half ? VQ_OK : VQ_E_SYS;
 	uint32_t r, k;
 
-	for (r = 0; rc == VQ_OK && r < p->n_out; r += VQ_PANEL) {
-		k = p->n_out - r < VQ_PANEL ? p->n_out - r : VQ_PANEL;
+	for (r = 0; rc == VQ_OK && r < n_out; r += VQ_PANEL) {
+		k = n_out - r < VQ_PANEL ? n_out - r : VQ_PANEL;
 		vq_packed_rows(p, r, k, p->n_in, rows);
 		vq_f32_to_f16_n(half, rows, (size_t)k * p->n_in);
 		rc = vq_write_full(fd, half, (size_t)k * p->n_in * sizeof(*half), label, err);
 	}
 	vq_free(half);
 	vq_free(rows);
+	return rc;
+}
+
+static int write_floats(const struct vq_export_item *i, struct vq_export_tensor *t, int fd,
+			const char *label, struct vq_err *err)
+{
+	const size_t row = i->n_in * vq_dtype_size(t->t.dtype);
+	uint32_t k;
+	int rc = t->t.data ? vq_write_full(fd, t->t.data, i->n_out * row, label, err)
+			   : write_half(t, i->n_out, fd, label, err);
+
+	for (k = 0; rc == VQ_OK && k < i->n_more; k++)
+		rc = t->t.data ? vq_write_full(fd, t->t.data, row, label, err)
+			       : write_half(t, 1, fd, label, err);
 	return rc;
 }
 
@@ -269,10 +288,8 @@ static int write_piece(struct out *o, size_t at, int fd, const char *label, stru
 		if (rc == VQ_OK)
 			rc = vq_write_full(fd, data, bytes, label, err);
 		vq_free(data);
-	} else if (rc == VQ_OK && t.t.data) {
-		rc = vq_write_full(fd, t.t.data, bytes, label, err);
 	} else if (rc == VQ_OK) {
-		rc = write_half(&t, fd, label, err);
+		rc = write_floats(p->item, &t, fd, label, err);
 	}
 	vq_export_close(&t);
 	return rc;

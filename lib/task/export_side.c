@@ -58,10 +58,10 @@ static int put_tokenizer(struct vq_export *x, struct vq_err *err)
 	for (i = 0; rc == VQ_OK && i < sizeof(names) / sizeof(names[0]); i++) {
 		const struct vq_vqm_member *m = vq_vqm_find(x->v, names[i]);
 
-		if (m)
+		if (m && !(x->new_token && strcmp(names[i], "tokenizer_config.json") == 0))
 			rc = vq_export_put(x, names[i], m->data, m->n, err);
 	}
-	return rc;
+	return rc == VQ_OK && x->new_token ? vq_export_image_tokenizer(x, err) : rc;
 }
 
 /* --- vqlm.json --- */

@@ -209,3 +209,41 @@ one_sample() {
 	run -2 --separate-stderr infer -m m --aspect round
 	[[ "$stderr" == "vqlm-infer: --aspect wants one of"* ]]
 }
+
+# exported N ROWS: the folder out has <image> as token N, and ROWS rows, those after the model's 1024 the first one again.
+exported() {
+	jq -e --argjson n "$1" --argjson rows "$2" '.image_token_index == $n and .vocab_size == $rows and .text_config.vocab_size == $rows' out/config.json
+	jq -e --arg n "$1" '.added_tokens_decoder[$n] | .content == "<image>" and .special' out/tokenizer_config.json
+	"$PY" - "$2" <<-'E'
+		import json, struct, sys
+		import numpy as np
+		b = open('out/model.safetensors', 'rb').read()
+		n = struct.unpack('<Q', b[:8])[0]
+		h = json.loads(b[8:8 + n])
+		for k in ('language_model.model.embed_tokens.weight', 'language_model.lm_head.weight'):
+		    a, e = h[k]['data_offsets']
+		    w = np.frombuffer(b[8 + n + a:8 + n + e], np.float16).reshape(h[k]['shape'])
+		    assert len(w) == int(sys.argv[1]) and (w[1024:] == w[0]).all() and len(np.unique(w[:1024], axis=0)) > 1000
+	E
+}
+
+@test "an export has a token and a row for pictures, which this layout has not" {
+	flat m
+	pack() { vqlm-calib -q -n 0 -m m | vqlm-search -q --method rtn -w 4 -a 16 | vqlm-pack -q -o m.vqm "$@"; }
+	pack
+	# The tokenizer has 1022 tokens: rows are spare.
+	run -0 vqlm-export --verify --to awq -o out m.vqm
+	exported 1022 1024
+	# None is.
+	echo '{"<pad>": 1022, "<more>": 1023}' >m/added_tokens.json
+	pack
+	run -0 vqlm-export --verify --force --to awq -o out m.vqm
+	exported 1024 1025
+	cmp m/added_tokens.json out/added_tokens.json
+	pack --head 8
+	run -0 vqlm-export --verify --force --to gptq --gptq-format v2 --acts-as drop -o out m.vqm
+	exported 1024 1025
+	# llama.cpp puts features where they belong without a token for them.
+	run -0 vqlm-export --verify --force --to gguf --acts-as drop -o out m.vqm
+	[ ! -e out/tokenizer_config.json ]
+}
