@@ -94,25 +94,25 @@ static int add_back(const struct vq_linear *l, const float *g, size_t n, float *
 static void rotate(const struct vq_layer_config *c, uint32_t heads, uint32_t n, uint32_t k,
 		   const float *table, float *x)
 {
-	uint32_t half = c->head_dim / 2;
+	uint32_t half = vq_rotary_dim(c) / 2;
 	long long i, total = (long long)n * k;
 
 #pragma omp parallel for schedule(static)
 	for (i = 0; i < total; i++)
-		vq_rotary(x + (size_t)i * heads * c->head_dim, heads, c->head_dim,
-			  table + (size_t)(i % n) * half, table + ((size_t)n + i % n) * half);
+		vq_layer_turn(c, x + (size_t)i * heads * c->head_dim, heads,
+			      table + (size_t)(i % n) * half, table + ((size_t)n + i % n) * half);
 }
 
-/* cos and sin [2, n, head_dim / 2]; the adjoint of a rotation is the rotation back: sin negated. */
+/* cos and sin [2, n, vq_rotary_dim / 2]; the adjoint of a rotation is the rotation back: sin negated. */
 static float *rotation_table(const struct vq_layer_config *c, uint32_t n, int backward,
 			     struct vq_err *err)
 {
-	size_t half = c->head_dim / 2, i;
+	size_t half = vq_rotary_dim(c) / 2, i;
 	float *t = rows(n, 2 * (uint32_t)half, err);
 
 	if (!t)
 		return NULL;
-	vq_rotary_table(t, t + n * half, 0, n, c->head_dim, c->rope_theta);
+	vq_rotary_table(t, t + n * half, 0, n, vq_rotary_dim(c), c->rope_theta);
 	for (i = 0; backward && i < n * half; i++)
 		t[n * half + i] = -t[n * half + i];
 	return t;
@@ -161,8 +161,19 @@ out:
 	return rc;
 }
 
+/* What the MLP's first linears read. */
+static void mlp_input(const struct vq_layer *l, const float *h, const struct trace *t, uint32_t n,
+		      float *x)
+{
+	if (l->cfg->parallel)
+		vq_layer_norm(l->cfg, h, n, l->norm1_w, l->norm1_b, x);
+	else
+		vq_layer_norm(l->cfg, t->mid, n, l->norm2_w, l->norm2_b, x);
+}
+
 /* value and slope of the MLP's middle. */
-static int forward_mlp(const struct vq_layer *l, uint32_t n, struct trace *t, struct vq_err *err)
+static int forward_mlp(const struct vq_layer *l, const float *h, uint32_t n, struct trace *t,
+		       struct vq_err *err)
 {
 	const struct vq_layer_config *c = l->cfg;
 	size_t count = (size_t)n * c->inter, i;
@@ -171,7 +182,7 @@ static int forward_mlp(const struct vq_layer *l, uint32_t n, struct trace *t, st
 
 	if (!x || !up)
 		goto out;
-	vq_layer_norm(c, t->mid, n, l->norm2_w, l->norm2_b, x);
+	mlp_input(l, h, t, n, x);
 	rc = vq_linear_apply((const struct vq_linear *[]){&l->lin[VQ_LIN_UP], &l->lin[VQ_LIN_GATE]},
 			     c->gated ? 2 : 1, x, n, (float *[]){up, t->value}, err);
 	if (rc < 0)
@@ -211,7 +222,7 @@ static int trace_new(struct trace *t, const struct vq_layer *l, const float *h, 
 	if (!t->q || !t->k || !t->v || !t->mid || !t->slope || !t->value || (sink && !t->act))
 		return VQ_E_SYS;
 	rc = forward_attention(l, h, n, t, err);
-	return rc < 0 ? rc : forward_mlp(l, n, t, err);
+	return rc < 0 ? rc : forward_mlp(l, h, n, t, err);
 }
 
 /* Cotangents of the outputs of linears that share an input. */
@@ -232,10 +243,9 @@ static int give_linears(const struct vq_layer_sink *s, const struct slot_grad *p
 	return rc;
 }
 
-/* Linears behind a norm, and the norm itself: in [n, hidden] is its input, gx the cotangent of its output. */
-static int give_norm(const struct vq_layer *l, const struct vq_layer_sink *s, int second,
-		     const struct slot_grad *p, const float *in, const float *gx, uint32_t n,
-		     struct vq_err *err)
+/* Linears that read norm1's output, or norm2's (second): what that norm reads is in [n, hidden]. */
+static int give_behind(const struct vq_layer *l, const struct vq_layer_sink *s, int second,
+		       const struct slot_grad *p, const float *in, uint32_t n, struct vq_err *err)
 {
 	float *x = rows(n, l->cfg->hidden, err);
 	int rc;
@@ -245,25 +255,35 @@ static int give_norm(const struct vq_layer *l, const struct vq_layer_sink *s, in
 	vq_layer_norm(l->cfg, in, n, second ? l->norm2_w : l->norm1_w,
 		      second ? l->norm2_b : l->norm1_b, x);
 	rc = give_linears(s, p, x, n, err);
-	if (rc >= 0 && s->norm)
-		rc = s->norm(s->ctx, second, in, gx, n, err);
 	vq_free(x);
 	return rc;
 }
 
-/* g of the output -> g of mid, for k cotangents. */
-static int back_mlp(const struct vq_layer *l, const struct trace *t, uint32_t n, float *g,
-		    uint32_t k, struct vq_err *err)
+/* Through the norm whose output has the cotangents gx: adds to g.  in [n, hidden] is its input. */
+static int back_norm(const struct vq_layer *l, const struct vq_layer_sink *s, int second,
+		     const float *in, uint32_t n, float *gx, float *g, uint32_t k,
+		     struct vq_err *err)
+{
+	int rc = s && s->norm ? s->norm(s->ctx, second, in, gx, n, err) : VQ_OK;
+
+	if (rc >= 0)
+		add_norm_adjoint(l->cfg, in, second ? l->norm2_w : l->norm1_w, n, k, gx, g);
+	return rc;
+}
+
+/* g of the output -> gx of what up and gate read, for k cotangents. */
+static int back_mlp(const struct vq_layer *l, const struct trace *t, const float *h, uint32_t n,
+		    const float *g, float *gx, uint32_t k, struct vq_err *err)
 {
 	const struct vq_layer_config *c = l->cfg;
 	uint32_t r = n * k;
 	size_t one = (size_t)n * c->inter, count = (size_t)r * c->inter;
 	float *ga = rows(r, c->inter, err), *gate = rows(c->gated ? r : 0, c->inter, err);
-	float *gx = rows(r, c->hidden, err), *tmp = rows(c->gated ? r : 0, c->hidden, err);
+	float *tmp = rows(c->gated ? r : 0, c->hidden, err);
 	int rc = VQ_E_SYS;
 	long long i;
 
-	if (!ga || !gate || !gx || !tmp)
+	if (!ga || !gate || !tmp)
 		goto out;
 	rc = back(&l->lin[VQ_LIN_DOWN], g, r, ga, err);
 	if (rc >= 0 && t->sink)
@@ -286,33 +306,30 @@ static int back_mlp(const struct vq_layer *l, const struct trace *t, uint32_t n,
 	if (rc >= 0 && c->gated)
 		rc = add_back(&l->lin[VQ_LIN_GATE], gate, r, tmp, gx, err);
 	if (rc >= 0 && t->sink)
-		rc = give_norm(
-			l, t->sink, 1,
+		rc = give_behind(
+			l, t->sink, !c->parallel,
 			&(struct slot_grad){c->gated ? 2 : 1, {VQ_LIN_UP, VQ_LIN_GATE}, {ga, gate}},
-			t->mid, gx, n, err);
-	if (rc >= 0)
-		add_norm_adjoint(c, t->mid, l->norm2_w, n, k, gx, g);
+			c->parallel ? h : t->mid, n, err);
 out:
 	vq_free(ga);
 	vq_free(gate);
-	vq_free(gx);
 	vq_free(tmp);
 	return rc;
 }
 
-/* g of mid -> g of h. */
+/* g of the attention's output -> gx of what q, k and v read. */
 static int back_attention(const struct vq_layer *l, const struct trace *t, const float *h,
-			  uint32_t n, float *g, uint32_t k, struct vq_err *err)
+			  uint32_t n, const float *g, float *gx, uint32_t k, struct vq_err *err)
 {
 	const struct vq_layer_config *c = l->cfg;
 	uint32_t r = n * k, q_width = l->lin[VQ_LIN_Q].n_out, kv_width = l->lin[VQ_LIN_K].n_out;
 	float *ga = rows(r, q_width, err), *gq = rows(r, q_width, err),
 	      *gk = rows(r, kv_width, err);
-	float *gv = rows(r, kv_width, err), *gx = rows(r, c->hidden, err), *table = NULL;
+	float *gv = rows(r, kv_width, err), *table = NULL;
 	float *tmp = rows(r, c->hidden, err);
 	int rc = VQ_E_SYS;
 
-	if (!ga || !gq || !gk || !gv || !gx || !tmp)
+	if (!ga || !gq || !gk || !gv || !tmp)
 		goto out;
 	rc = back(&l->lin[VQ_LIN_O], g, r, ga, err);
 	if (rc >= 0 && t->sink)
@@ -337,19 +354,43 @@ static int back_attention(const struct vq_layer *l, const struct trace *t, const
 	if (rc >= 0)
 		rc = add_back(&l->lin[VQ_LIN_V], gv, r, tmp, gx, err);
 	if (rc >= 0 && t->sink)
-		rc = give_norm(l, t->sink, 0,
-			       &(struct slot_grad){3, {VQ_LIN_Q, VQ_LIN_K, VQ_LIN_V}, {gq, gk, gv}},
-			       h, gx, n, err);
-	if (rc >= 0)
-		add_norm_adjoint(c, h, l->norm1_w, n, k, gx, g);
+		rc = give_behind(
+			l, t->sink, 0,
+			&(struct slot_grad){3, {VQ_LIN_Q, VQ_LIN_K, VQ_LIN_V}, {gq, gk, gv}}, h, n,
+			err);
 out:
 	vq_free(ga);
 	vq_free(gq);
 	vq_free(gk);
 	vq_free(gv);
-	vq_free(gx);
 	vq_free(tmp);
 	vq_free(table);
+	return rc;
+}
+
+/* k cotangents g [k, n, hidden] of the output, in place.  A parallel layer has one norm, which both of its halves read. */
+static int back_layer(const struct vq_layer *l, const struct trace *t, const float *h, uint32_t n,
+		      float *g, uint32_t k, struct vq_err *err)
+{
+	uint32_t hidden = l->cfg->hidden;
+	float *gx = rows(n * k, hidden, err), *both = NULL;
+	int rc = gx ? back_mlp(l, t, h, n, g, gx, k, err) : VQ_E_SYS;
+
+	if (rc >= 0 && l->cfg->parallel) {
+		both = gx;
+		gx = rows(n * k, hidden, err);
+		rc = gx ? VQ_OK : VQ_E_SYS;
+	} else if (rc >= 0) {
+		rc = back_norm(l, t->sink, 1, t->mid, n, gx, g, k, err);
+	}
+	if (rc >= 0)
+		rc = back_attention(l, t, h, n, g, gx, k, err);
+	if (rc >= 0 && both)
+		vq_add(gx, both, (size_t)n * k * hidden);
+	if (rc >= 0)
+		rc = back_norm(l, t->sink, 0, h, n, gx, g, k, err);
+	vq_free(gx);
+	vq_free(both);
 	return rc;
 }
 
@@ -362,11 +403,8 @@ int vq_layer_adjoint(const struct vq_layer *l, const float *h, uint32_t n, float
 
 	for (i = 0; i < k && rc >= 0; i += step) {
 		uint32_t m = k - i < step ? k - i : step;
-		float *gi = g + (size_t)i * n * l->cfg->hidden;
 
-		rc = back_mlp(l, &t, n, gi, m, err);
-		if (rc >= 0)
-			rc = back_attention(l, &t, h, n, gi, m, err);
+		rc = back_layer(l, &t, h, n, g + (size_t)i * n * l->cfg->hidden, m, err);
 	}
 	trace_free(&t);
 	return rc;

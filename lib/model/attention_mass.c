@@ -31,7 +31,7 @@ static float *rows_of(size_t n_rows, uint32_t width, struct vq_err *err)
 static int rotate(const struct mass *m, struct vq_err *err)
 {
 	const struct vq_layer_config *c = m->c;
-	uint32_t half = c->head_dim / 2, most = 0, s;
+	uint32_t half = vq_rotary_dim(c) / 2, most = 0, s;
 	float *table;
 
 	for (s = 0; s < m->b->n_seqs; s++)
@@ -40,7 +40,7 @@ static int rotate(const struct mass *m, struct vq_err *err)
 	table = rows_of(most, c->head_dim, err);
 	if (!table)
 		return VQ_E_SYS;
-	vq_rotary_table(table, table + (size_t)most * half, 0, most, c->head_dim, c->rope_theta);
+	vq_rotary_table(table, table + (size_t)most * half, 0, most, 2 * half, c->rope_theta);
 	for (s = 0; s < m->b->n_seqs; s++) {
 		uint32_t first = m->b->start[s];
 		long long i, end = m->b->start[s + 1];
@@ -50,10 +50,10 @@ static int rotate(const struct mass *m, struct vq_err *err)
 			const float *cs = table + (size_t)(i - first) * half;
 			const float *sn = cs + (size_t)most * half;
 
-			vq_rotary(m->q + (size_t)i * c->n_heads * c->head_dim, c->n_heads,
-				  c->head_dim, cs, sn);
-			vq_rotary(m->k + (size_t)i * c->n_kv_heads * c->head_dim, c->n_kv_heads,
-				  c->head_dim, cs, sn);
+			vq_layer_turn(c, m->q + (size_t)i * c->n_heads * c->head_dim, c->n_heads,
+				      cs, sn);
+			vq_layer_turn(c, m->k + (size_t)i * c->n_kv_heads * c->head_dim,
+				      c->n_kv_heads, cs, sn);
 		}
 	}
 	vq_free(table);

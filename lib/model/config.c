@@ -1,7 +1,35 @@
 /* The shape of a model: units, and the checks that hold wherever a configuration came from. */
 #include "model/config.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #include "model/config_limits.h"
+
+int vq_config_arch(struct vq_config *c, const char *arch)
+{
+	static const char *const names[] = {
+		[VQ_FAMILY_LLAMA] = "llama",
+		[VQ_FAMILY_STABLELM] = "stablelm",
+		[VQ_FAMILY_PHI] = "phi",
+		[VQ_FAMILY_QWEN] = "qwen",
+	};
+	int behind = strncmp(arch, "llava_", 6) == 0;
+	const char *family = behind ? arch + 6 : arch;
+	size_t i;
+
+	if (strcmp(arch, "llava") == 0)
+		family = names[VQ_FAMILY_LLAMA];
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(family, names[i]) == 0 && !(behind && i == VQ_FAMILY_LLAMA))
+			break;
+	if (i == sizeof(names) / sizeof(names[0]))
+		return VQ_E_DATA;
+	c->family = (enum vq_family)i;
+	c->has_vision = strncmp(arch, "llava", 5) == 0;
+	snprintf(c->arch, sizeof(c->arch), "%s", arch);
+	return VQ_OK;
+}
 
 uint32_t vq_config_n_units(const struct vq_config *c)
 {
@@ -34,6 +62,12 @@ static int check_layer(const struct vq_layer_config *l, const char *label, const
 			       "%s: %s: rotary embedding wants an even head_dim and rope_theta >= "
 			       "1, got %u and %g",
 			       label, part, l->head_dim, (double)l->rope_theta);
+	if (l->rotary_dim % 2 != 0 || l->rotary_dim > l->head_dim)
+		return vq_fail(
+			err, VQ_E_DATA,
+			"%s: %s: want an even part of a head's %u numbers that turns (rotary "
+			"embedding), got %u",
+			label, part, l->head_dim, l->rotary_dim);
 	return VQ_OK;
 }
 

@@ -10,7 +10,8 @@
 enum vq_norm { VQ_NORM_LAYER, VQ_NORM_RMS };
 enum vq_act_fn { VQ_ACT_SILU, VQ_ACT_QUICK_GELU, VQ_ACT_GELU_ERF, VQ_ACT_GELU_TANH };
 
-/* A transformer layer: x += o(attention(norm1 x)); x += down(act(...norm2 x)). */
+/* A transformer layer: x += o(attention(norm1 x)); x += down(act(...norm2 x)).  A parallel one has no norm2:
+ * x += o(attention(y)) + down(act(...y)), y = norm1 x. */
 struct vq_layer_config {
 	uint32_t hidden, inter;
 	uint32_t n_heads, n_kv_heads, head_dim;
@@ -20,7 +21,9 @@ struct vq_layer_config {
 	int gated; /* down(act(gate x) * up x); else down(act(up x)) */
 	int causal;
 	int qkv_bias, o_bias, mlp_bias;
-	float rope_theta; /* 0: no rotary embedding */
+	float rope_theta;    /* 0: no rotary embedding */
+	uint32_t rotary_dim; /* so many numbers of a head turn, the rest pass; 0: all of head_dim */
+	int parallel;
 };
 
 struct vq_vision_config {
@@ -48,15 +51,21 @@ struct vq_moe_config {
 	uint8_t n_experts[VQ_LIMIT_LAYERS]; /* of each layer; 0: dense */
 };
 
+/* Whose names a checkpoint's decoder has; what it computes is in the switches. */
+enum vq_family { VQ_FAMILY_LLAMA, VQ_FAMILY_STABLELM, VQ_FAMILY_PHI, VQ_FAMILY_QWEN };
+
 struct vq_decoder_config {
 	struct vq_layer_config layer;
 	struct vq_moe_config moe;
 	uint32_t n_layers, vocab, max_position;
 	int tied; /* lm_head is the embedding */
+	int head_bias;
 };
 
 struct vq_config {
-	char arch[32]; /* "llava", "llama" */
+	char arch
+		[32]; /* "llama", "stablelm", "phi", "qwen"; with a tower "llava", "llava_stablelm", ... */
+	enum vq_family family;
 	int has_vision;
 	struct vq_vision_config vision;
 	struct vq_projector_config projector;
@@ -67,6 +76,15 @@ struct vq_config {
 	struct vq_preproc preproc;
 	const struct vq_chat *chat;
 };
+
+/* Numbers of a head that turn with the position. */
+static inline uint32_t vq_rotary_dim(const struct vq_layer_config *c)
+{
+	return c->rotary_dim ? c->rotary_dim : c->head_dim;
+}
+
+/* Sets arch, family and has_vision by the name of an architecture; an unknown name: VQ_E_DATA. */
+VQ_MUST_CHECK int vq_config_arch(struct vq_config *c, const char *arch);
 
 /* Units: vision layers 0..V-1, the projector V, decoder layers V+1...  A model without vision has only
  * decoder layers, from 0. */

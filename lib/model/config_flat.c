@@ -212,9 +212,9 @@ int vq_config_flat(struct vq_config *c, const struct vq_side *s, const char *tem
 	if (rc == VQ_OK)
 		rc = vq_parts_dtype(s->config, label, err);
 	if (rc == VQ_OK)
-		rc = vq_parts_decoder(&c->decoder, s->config, label, err);
+		rc = vq_parts_decoder(c, s->config, label, err);
 	if (rc == VQ_OK)
-		rc = vq_moe_from(&c->decoder, s->k, s->config, label, err);
+		rc = vq_moe_from(&c->decoder, c->family, s->k, s->config, label, err);
 	if (rc == VQ_OK)
 		rc = vision(c, s, label, err);
 	if (rc == VQ_OK)

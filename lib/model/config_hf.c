@@ -1,7 +1,6 @@
-/* A configuration from a Hugging Face folder: llava-hf or plain LLaMA;
- * config_flat.c has the layout of the LLaVA authors.  Absent keys have the
- * defaults of transformers' LlavaConfig, LlamaConfig and CLIPVisionConfig; both
- * spellings of keys that version 5 renamed are taken. */
+/* A configuration from a Hugging Face folder: llava-hf or a plain decoder; config_family.c has the decoders that are not
+ * LLaMA's, config_flat.c the layout of the LLaVA authors.  Absent keys have the defaults of transformers' LlavaConfig,
+ * LlamaConfig and CLIPVisionConfig; both spellings of keys that version 5 renamed are taken. */
 #include "model/config.h"
 
 #include <stdio.h>
@@ -15,13 +14,13 @@
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
-static const struct vq_word acts[] = {{"silu", VQ_ACT_SILU},
-				      {"swish", VQ_ACT_SILU},
-				      {"quick_gelu", VQ_ACT_QUICK_GELU},
-				      {"gelu", VQ_ACT_GELU_ERF},
-				      {"gelu_new", VQ_ACT_GELU_TANH},
-				      {"gelu_pytorch_tanh", VQ_ACT_GELU_TANH},
-				      {0}};
+const struct vq_word vq_parts_acts[] = {{"silu", VQ_ACT_SILU},
+					{"swish", VQ_ACT_SILU},
+					{"quick_gelu", VQ_ACT_QUICK_GELU},
+					{"gelu", VQ_ACT_GELU_ERF},
+					{"gelu_new", VQ_ACT_GELU_TANH},
+					{"gelu_pytorch_tanh", VQ_ACT_GELU_TANH},
+					{0}};
 
 /* The defaults of LlamaConfig. */
 #define D(m) offsetof(struct vq_decoder_config, m)
@@ -36,7 +35,7 @@ static const struct vq_field llama_fields[] = {
 	{"max_position_embeddings", VQ_FIELD_U32, D(max_position), 1, VQ_LIMIT_POSITION, 2048,
 	 NULL},
 	{"rms_norm_eps", VQ_FIELD_F32, D(layer.eps), VQ_LIMIT_EPS_LO, 1, 1e-6, NULL},
-	{"hidden_act", VQ_FIELD_WORD, D(layer.act), 0, 0, VQ_ACT_SILU, acts},
+	{"hidden_act", VQ_FIELD_WORD, D(layer.act), 0, 0, VQ_ACT_SILU, vq_parts_acts},
 	{"attention_bias", VQ_FIELD_BOOL, D(layer.qkv_bias), 0, 0, 0, NULL},
 	{"mlp_bias", VQ_FIELD_BOOL, D(layer.mlp_bias), 0, 0, 0, NULL},
 	{"rope_theta", VQ_FIELD_F32, D(layer.rope_theta), 1, VQ_LIMIT_THETA, 10000, NULL},
@@ -59,7 +58,7 @@ static const struct vq_field clip_fields[] = {
 	{"patch_size", VQ_FIELD_U32, V(v.patch_size), 1, VQ_LIMIT_IMAGE, 32, NULL},
 	{"num_channels", VQ_FIELD_U32, V(channels), 3, 3, 3, NULL},
 	{"layer_norm_eps", VQ_FIELD_F32, V(v.layer.eps), VQ_LIMIT_EPS_LO, 1, 1e-5, NULL},
-	{"hidden_act", VQ_FIELD_WORD, V(v.layer.act), 0, 0, VQ_ACT_QUICK_GELU, acts},
+	{"hidden_act", VQ_FIELD_WORD, V(v.layer.act), 0, 0, VQ_ACT_QUICK_GELU, vq_parts_acts},
 };
 #undef V
 
@@ -117,8 +116,15 @@ static int check_rope(const json_t *o, const char *key, const char *label, struc
 			       v, err);
 }
 
-int vq_parts_decoder(struct vq_decoder_config *d, const json_t *o, const char *label,
-		     struct vq_err *err)
+int vq_parts_rope(const json_t *o, const char *label, struct vq_err *err)
+{
+	int rc = check_rope(o, "rope_scaling", label, err);
+
+	return rc < 0 ? rc : check_rope(o, "rope_parameters", label, err);
+}
+
+static int llama_decoder(struct vq_decoder_config *d, const json_t *o, const char *label,
+			 struct vq_err *err)
 {
 	const json_t *rope = json_object_get(o, "rope_parameters");
 	const struct vq_field *theta = &llama_fields[COUNT(llama_fields) - 1];
@@ -128,9 +134,7 @@ int vq_parts_decoder(struct vq_decoder_config *d, const json_t *o, const char *l
 	if (rc == VQ_OK)
 		rc = vq_parts_dtype(o, label, err);
 	if (rc == VQ_OK)
-		rc = check_rope(o, "rope_scaling", label, err);
-	if (rc == VQ_OK)
-		rc = check_rope(o, "rope_parameters", label, err);
+		rc = vq_parts_rope(o, label, err);
 	if (rc == VQ_OK && json_object_get(rope, "rope_theta"))
 		rc = vq_fields_read(theta, 1, d, rope, label, err);
 	if (rc < 0)
@@ -150,6 +154,12 @@ int vq_parts_decoder(struct vq_decoder_config *d, const json_t *o, const char *l
 	l->causal = 1;
 	l->o_bias = l->qkv_bias; /* LlamaAttention: attention_bias is for all four */
 	return VQ_OK;
+}
+
+int vq_parts_decoder(struct vq_config *c, const json_t *o, const char *label, struct vq_err *err)
+{
+	return c->family == VQ_FAMILY_LLAMA ? llama_decoder(&c->decoder, o, label, err)
+					    : vq_family_decoder(c, o, label, err);
 }
 
 /* The index into hidden_states of vision_feature_layer, which is the number of
@@ -217,7 +227,7 @@ static int projector_from(struct vq_config *c, const json_t *top, const char *la
 {
 	static const struct vq_field fields[] = {
 		{"projector_hidden_act", VQ_FIELD_WORD, offsetof(struct vq_projector_config, act),
-		 0, 0, VQ_ACT_GELU_ERF, acts},
+		 0, 0, VQ_ACT_GELU_ERF, vq_parts_acts},
 		{"multimodal_projector_bias", VQ_FIELD_BOOL,
 		 offsetof(struct vq_projector_config, bias), 0, 0, 1, NULL},
 	};
@@ -278,8 +288,9 @@ static int architecture(struct vq_config *c, int *flat, const json_t *o, const c
 {
 	static const char supported[] =
 		"llava (LlavaForConditionalGeneration, in llava-hf layout, or "
-		"LlavaLlamaForCausalLM), moe_llava_llama (MoELLaVALlamaForCausalLM) or llama "
-		"(LlamaForCausalLM)";
+		"LlavaLlamaForCausalLM), moe_llava_llama (MoELLaVALlamaForCausalLM), llama "
+		"(LlamaForCausalLM), stablelm (StableLmForCausalLM), phi (PhiForCausalLM) or qwen "
+		"(QWenLMHeadModel)";
 	static const struct {
 		const char *type, *arch, *ours;
 		int flat;
@@ -292,6 +303,11 @@ static int architecture(struct vq_config *c, int *flat, const json_t *o, const c
 		{"moe_llava_llama", "MoELLaVALlamaForCausalLM", "llava", 1},
 		{"moe_llava_llama", "EvalMoELLaVALlamaForCausalLM", "llava", 1},
 		{"llama", "LlamaForCausalLM", "llama", 0},
+		{"stablelm", "StableLmForCausalLM", "stablelm", 0},
+		{"stablelm_epoch", "StableLMEpochForCausalLM", "stablelm", 0},
+		{"stablelm_epoch", "StableLmForCausalLM", "stablelm", 0},
+		{"phi", "PhiForCausalLM", "phi", 0},
+		{"qwen", "QWenLMHeadModel", "qwen", 0},
 	};
 	const char *type = vq_side_str(o, "model_type"), *arch;
 	const json_t *v = json_object_get(o, "architectures");
@@ -305,9 +321,9 @@ static int architecture(struct vq_config *c, int *flat, const json_t *o, const c
 		any_type = 1;
 		if (v && !json_is_null(v) && (!arch || strcmp(arch, known[i].arch) != 0))
 			continue;
-		c->has_vision = strcmp(known[i].ours, "llava") == 0;
+		if (vq_config_arch(c, known[i].ours) < 0)
+			break;
 		*flat = known[i].flat || (c->has_vision && json_object_get(o, "mm_vision_tower"));
-		snprintf(c->arch, sizeof(c->arch), "%s", known[i].ours);
 		return VQ_OK;
 	}
 	return any_type ? vq_field_refuse(label, "architectures", supported, v, err)
@@ -361,7 +377,7 @@ static int parts_from(struct vq_config *c, const struct vq_side *s, const char *
 	else if (rc == VQ_OK)
 		text = json_incref((json_t *)(uintptr_t)top);
 	if (rc == VQ_OK)
-		rc = vq_parts_decoder(&c->decoder, text, text_label, err);
+		rc = vq_parts_decoder(c, text, text_label, err);
 	if (rc == VQ_OK && c->has_vision)
 		rc = nested(&vision, top, "vision_config", "clip_vision_model", clip_l_336, label,
 			    err);

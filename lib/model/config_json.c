@@ -28,6 +28,15 @@
 	{                                                              \
 		k, VQ_FIELD_WORD, offsetof(s, m), 0, 0, VQ_REQUIRED, w \
 	}
+/* Of models that came later: absent where it is 0. */
+#define LATER_U32(s, k, m, hi)                                  \
+	{                                                       \
+		k, VQ_FIELD_U32, offsetof(s, m), 0, hi, 0, NULL \
+	}
+#define LATER_BOOL(s, k, m)                                     \
+	{                                                       \
+		k, VQ_FIELD_BOOL, offsetof(s, m), 0, 0, 0, NULL \
+	}
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 static const struct vq_word norms[] = {{"layer", VQ_NORM_LAYER}, {"rms", VQ_NORM_RMS}, {0}};
@@ -53,6 +62,8 @@ static const struct vq_field layer_fields[] = {
 	BOOL(L, "o_bias", o_bias),
 	BOOL(L, "mlp_bias", mlp_bias),
 	F32(L, "rope_theta", rope_theta, 0, VQ_LIMIT_THETA),
+	LATER_U32(L, "rotary_dim", rotary_dim, VQ_LIMIT_HEAD_DIM),
+	LATER_BOOL(L, "parallel", parallel),
 };
 #undef L
 
@@ -83,6 +94,7 @@ static const struct vq_field decoder_fields[] = {
 	U32(D, "vocab", vocab, 1, VQ_LIMIT_VOCAB),
 	U32(D, "max_position", max_position, 1, VQ_LIMIT_POSITION),
 	BOOL(D, "tied", tied),
+	LATER_BOOL(D, "head_bias", head_bias),
 };
 #undef D
 
@@ -96,6 +108,20 @@ static const struct vq_field config_fields[] = {
 };
 #undef C
 
+/* Models without a later switch keep the bytes that they had before it. */
+static void leave_out_later(json_t *o, const struct vq_field *f, size_t n)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		const json_t *v = json_object_get(o, f[i].key);
+
+		if (f[i].dflt == 0 &&
+		    (json_is_false(v) || (json_is_integer(v) && !json_integer_value(v))))
+			json_object_del(o, f[i].key);
+	}
+}
+
 /* o[key] = an object with the fields of base, and of its layer when there is one. */
 static int write_part(json_t *o, const char *key, const struct vq_field *f, size_t n,
 		      const void *base, const struct vq_layer_config *layer, struct vq_err *err)
@@ -103,8 +129,11 @@ static int write_part(json_t *o, const char *key, const struct vq_field *f, size
 	json_t *part = json_object(), *l = layer ? json_object() : NULL;
 	int rc = vq_fields_write(f, n, base, part, err);
 
+	leave_out_later(part, f, n);
+
 	if (rc == VQ_OK && layer) {
 		rc = vq_fields_write(layer_fields, COUNT(layer_fields), layer, l, err);
+		leave_out_later(l, layer_fields, COUNT(layer_fields));
 		json_object_set(part, "layer", l);
 	}
 	if (rc == VQ_OK)
@@ -190,11 +219,11 @@ int vq_config_parse(struct vq_config *out, const json_t *j, const char *label, s
 	int rc;
 
 	memset(&c, 0, sizeof(c));
-	if (!json_is_string(arch) || (strcmp(json_string_value(arch), "llava") != 0 &&
-				      strcmp(json_string_value(arch), "llama") != 0))
-		return vq_field_refuse(label, "arch", "llava or llama", arch, err);
-	snprintf(c.arch, sizeof(c.arch), "%s", json_string_value(arch));
-	c.has_vision = strcmp(c.arch, "llava") == 0;
+	if (!json_is_string(arch) || vq_config_arch(&c, json_string_value(arch)) < 0)
+		return vq_field_refuse(label, "arch",
+				       "llama, stablelm, phi or qwen, or llava, llava_stablelm, "
+				       "llava_phi or llava_qwen",
+				       arch, err);
 	c.chat = json_is_string(chat) ? vq_chat_by_name(json_string_value(chat)) : NULL;
 	if (!c.chat)
 		return vq_field_refuse(label, "chat", vq_chat_names(), chat, err);

@@ -106,7 +106,8 @@ static int how_many(struct vq_moe_config *m, const uint8_t *chosen, uint32_t n_l
 }
 
 /* The experts of layer i in the checkpoint; the name of the last one's tensor goes to name. */
-static uint32_t experts_there(const struct vq_ckpt *k, uint32_t i, char *name, size_t room)
+static uint32_t experts_there(const struct vq_ckpt *k, enum vq_family family, uint32_t i,
+			      char *name, size_t room)
 {
 	char canonical[64];
 	uint32_t e;
@@ -114,20 +115,21 @@ static uint32_t experts_there(const struct vq_ckpt *k, uint32_t i, char *name, s
 	for (e = 0; e <= VQ_LIMIT_EXPERTS; e++) {
 		snprintf(canonical, sizeof(canonical),
 			 "decoder.layers.%u.experts.%u.up_proj.weight", i, e);
-		if (!vq_names_has_as(k, canonical, name, room))
+		if (!vq_names_has_as(k, family, canonical, name, room))
 			break;
 	}
 	return e;
 }
 
-static int check_tensors(const struct vq_decoder_config *d, const struct vq_ckpt *k,
-			 const char *label, struct vq_err *err)
+static int check_tensors(const struct vq_decoder_config *d, enum vq_family family,
+			 const struct vq_ckpt *k, const char *label, struct vq_err *err)
 {
 	char name[160];
 	uint32_t i;
 
 	for (i = 0; i < d->n_layers; i++) {
-		uint32_t want = d->moe.n_experts[i], got = experts_there(k, i, name, sizeof(name));
+		uint32_t want = d->moe.n_experts[i],
+			 got = experts_there(k, family, i, name, sizeof(name));
 
 		if (got == want)
 			continue;
@@ -149,8 +151,8 @@ static int check_tensors(const struct vq_decoder_config *d, const struct vq_ckpt
 	return VQ_OK;
 }
 
-int vq_moe_from(struct vq_decoder_config *d, const struct vq_ckpt *k, const json_t *config,
-		const char *label, struct vq_err *err)
+int vq_moe_from(struct vq_decoder_config *d, enum vq_family family, const struct vq_ckpt *k,
+		const json_t *config, const char *label, struct vq_err *err)
 {
 	const json_t *moe = json_object_get(config, "moe");
 	uint8_t chosen[VQ_LIMIT_LAYERS];
@@ -158,7 +160,7 @@ int vq_moe_from(struct vq_decoder_config *d, const struct vq_ckpt *k, const json
 	char where[560];
 
 	if (!moe || json_is_null(moe))
-		return check_tensors(d, k, label, err);
+		return check_tensors(d, family, k, label, err);
 	if (!json_is_object(moe))
 		return vq_field_refuse(label, "moe", "an object", moe, err);
 	snprintf(where, sizeof(where), "%s: moe", label);
@@ -175,7 +177,7 @@ int vq_moe_from(struct vq_decoder_config *d, const struct vq_ckpt *k, const json
 		rc = which_layers(chosen, d->n_layers, moe, where, err);
 	if (rc == VQ_OK && on)
 		rc = how_many(&d->moe, chosen, d->n_layers, moe, where, err);
-	return rc < 0 ? rc : check_tensors(d, k, label, err);
+	return rc < 0 ? rc : check_tensors(d, family, k, label, err);
 }
 
 /* --- ours --- */

@@ -9,9 +9,17 @@
 /* Refuses a type that is not computed with, and a quantization. */
 VQ_MUST_CHECK int vq_parts_dtype(const json_t *o, const char *label, struct vq_err *err);
 
-/* LlamaConfig. */
-VQ_MUST_CHECK int vq_parts_decoder(struct vq_decoder_config *d, const json_t *o, const char *label,
+/* The words of activation functions. */
+extern const struct vq_word vq_parts_acts[];
+
+/* Refuses rotary embeddings that are scaled: "rope_scaling", "rope_parameters". */
+VQ_MUST_CHECK int vq_parts_rope(const json_t *o, const char *label, struct vq_err *err);
+
+/* c->decoder by the configuration of c->family: LlamaConfig, or those of config_family.c. */
+VQ_MUST_CHECK int vq_parts_decoder(struct vq_config *c, const json_t *o, const char *label,
 				   struct vq_err *err);
+VQ_MUST_CHECK int vq_family_decoder(struct vq_config *c, const json_t *o, const char *label,
+				    struct vq_err *err);
 
 /* How a layout says which of the tower's hidden states are the features. */
 struct vq_feature_keys {

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "kernel/ops.h"
 #include "model/model.h"
 
 /* One row of a packed embedding.  The scales of a mapped file have not been looked at before. */
@@ -167,19 +166,20 @@ int vq_decoder_last(const struct vq_model *m, float *h, const struct vq_batch *b
 int vq_decoder_logits(const struct vq_model *m, const float *h, const uint32_t *rows,
 		      uint32_t n_rows, float *logits, struct vq_err *err)
 {
-	uint32_t d = m->cfg.decoder.layer.hidden, i;
+	const struct vq_layer_config *c = &m->cfg.decoder.layer;
+	uint32_t d = c->hidden, i;
 	float *x = vq_alloc((size_t)n_rows * d, sizeof(float), err);
 	int rc;
 
 	if (!x)
 		return VQ_E_SYS;
-	if (!m->decoder.norm) {
+	if (!m->decoder.norm || (c->norm == VQ_NORM_LAYER && !m->decoder.norm_b)) {
 		vq_free(x);
 		return vq_fail(err, VQ_E_DATA, "the decoder's final norm is missing");
 	}
 	for (i = 0; i < n_rows; i++)
-		vq_rmsnorm(h + (size_t)rows[i] * d, 1, d, m->decoder.norm, m->cfg.decoder.layer.eps,
-			   x + (size_t)i * d);
+		vq_layer_norm(c, h + (size_t)rows[i] * d, 1, m->decoder.norm, m->decoder.norm_b,
+			      x + (size_t)i * d);
 	rc = vq_linear_one(&m->decoder.head, x, n_rows, logits, err);
 	vq_free(x);
 	return rc;

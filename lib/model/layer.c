@@ -128,6 +128,19 @@ void vq_layer_norm(const struct vq_layer_config *c, const float *h, size_t n, co
 		vq_layernorm(h, n, c->hidden, w, b, c->eps, out);
 }
 
+void vq_layer_turn(const struct vq_layer_config *c, float *x, uint32_t n_heads, const float *cos,
+		   const float *sin)
+{
+	uint32_t turning = vq_rotary_dim(c), i;
+
+	if (turning == c->head_dim) {
+		vq_rotary(x, n_heads, turning, cos, sin);
+		return;
+	}
+	for (i = 0; i < n_heads; i++)
+		vq_rotary(x + (size_t)i * c->head_dim, 1, turning, cos, sin);
+}
+
 void vq_layer_activate(enum vq_act_fn f, const float *x, const float *mul, size_t n, float *out)
 {
 	switch (f) {
@@ -143,6 +156,15 @@ void vq_layer_set_x(struct vq_layer_run *r, float *x, uint32_t width)
 	vq_free(r->x);
 	r->x = x;
 	r->x_width = width;
+}
+
+static int has_norms(const struct vq_layer *l)
+{
+	int second = !l->cfg->parallel;
+
+	if (!l->norm1_w || (second && !l->norm2_w))
+		return 0;
+	return l->cfg->norm == VQ_NORM_RMS || (l->norm1_b && (!second || l->norm2_b));
 }
 
 static int check_cache(const struct vq_kv_layer *kv, const struct vq_batch *b, struct vq_err *err)
@@ -182,8 +204,7 @@ int vq_layer_begin(struct vq_layer_run *r, const struct vq_layer *l, float *h,
 	r->h = h;
 	r->slot = VQ_SLOT_QKV;
 	r->n_rows = b->start[b->n_seqs];
-	if (!l->norm1_w || !l->norm2_w ||
-	    (l->cfg->norm == VQ_NORM_LAYER && (!l->norm1_b || !l->norm2_b)))
+	if (!has_norms(l))
 		return vq_fail(err, VQ_E_DATA, "a layer has no norm weights");
 	if (kv && check_cache(kv, b, err) < 0)
 		return VQ_E_DATA;
@@ -232,22 +253,23 @@ static uint32_t positions_met(const struct vq_layer_run *r)
 }
 
 struct rotating {
+	const struct vq_layer_config *c;
 	const struct vq_turns *turns;
 	const uint32_t *at; /* position of each row */
 	float *x;
-	uint32_t n_heads, head_dim;
+	uint32_t n_heads;
 };
 
 static void rotate_rows(void *ctx, size_t first, size_t end)
 {
 	const struct rotating *r = ctx;
-	uint32_t half = r->head_dim / 2;
+	uint32_t half = vq_rotary_dim(r->c) / 2;
 	size_t i;
 
 	for (i = first; i < end; i++)
-		vq_rotary(r->x + i * r->n_heads * r->head_dim, r->n_heads, r->head_dim,
-			  r->turns->c + (size_t)r->at[i] * half,
-			  r->turns->s + (size_t)r->at[i] * half);
+		vq_layer_turn(r->c, r->x + i * r->n_heads * r->c->head_dim, r->n_heads,
+			      r->turns->c + (size_t)r->at[i] * half,
+			      r->turns->s + (size_t)r->at[i] * half);
 }
 
 /* Turns x, n_heads heads a row, by the position of each row; at holds a number for each of them. */
@@ -255,7 +277,7 @@ static void rotate(const struct vq_layer_config *c, const struct vq_turns *t,
 		   const struct vq_batch *b, const uint32_t *past, uint32_t *at, float *x,
 		   uint32_t n_heads)
 {
-	struct rotating r = {t, at, x, n_heads, c->head_dim};
+	struct rotating r = {c, t, at, x, n_heads};
 	uint32_t s, n;
 
 	for (s = 0, n = 0; s < b->n_seqs; s++)
@@ -270,7 +292,7 @@ static int rotate_both(const struct vq_layer_run *r, const struct vq_queries *as
 	const struct vq_layer_config *c = r->layer->cfg;
 	uint32_t n = r->batch->n_seqs, *past = vq_alloc(n + r->n_rows, sizeof(*past), err), s;
 	struct vq_turns own = {0}, *t = r->kv ? r->kv->turns : &own;
-	int rc = past ? vq_turns_make(t, positions_met(r), c->head_dim, c->rope_theta, err)
+	int rc = past ? vq_turns_make(t, positions_met(r), vq_rotary_dim(c), c->rope_theta, err)
 		      : VQ_E_SYS;
 
 	if (rc >= 0) {
@@ -308,14 +330,14 @@ static int attend(struct vq_layer_run *r, float *q, float *k, float *v, struct v
 	return rc;
 }
 
-/* Row `width` wide of the end of each sequence. */
+/* Row `width` wide of the end of each sequence; out = x is fine. */
 static void last_rows(const struct vq_batch *b, const float *x, uint32_t width, float *out)
 {
 	uint32_t s;
 
 	for (s = 0; s < b->n_seqs; s++)
-		memcpy(out + (size_t)s * width, x + (size_t)(b->start[s + 1] - 1) * width,
-		       width * sizeof(float));
+		memmove(out + (size_t)s * width, x + (size_t)(b->start[s + 1] - 1) * width,
+			width * sizeof(float));
 }
 
 static int project(const struct vq_layer_run *r, float *q, float *k, float *v, struct vq_err *err)
@@ -351,10 +373,16 @@ static int stage_qkv(struct vq_layer_run *r, struct vq_err *err)
 	if (!q || !k || !v)
 		goto out;
 	rc = project(r, q, k, v, err);
+	if (rc >= 0 && r->layer->cfg->parallel) {
+		r->kept = r->x;
+		r->x = NULL;
+	}
 	if (rc >= 0)
 		rc = attend(r, q, k, v, err);
 	if (rc >= 0 && r->last) {
 		last_rows(r->batch, r->h, r->layer->cfg->hidden, r->last);
+		if (r->kept)
+			last_rows(r->batch, r->kept, r->layer->cfg->hidden, r->kept);
 		r->h = r->last;
 		r->n_rows = r->batch->n_seqs;
 	}
@@ -379,10 +407,12 @@ static int stage_o(struct vq_layer_run *r, struct vq_err *err)
 
 	if (rc < 0)
 		return rc;
-	x = rows_of(r, l->cfg->hidden, err);
+	x = r->kept ? r->kept : rows_of(r, l->cfg->hidden, err);
 	if (!x)
 		return VQ_E_SYS;
-	vq_layer_norm(l->cfg, r->h, r->n_rows, l->norm2_w, l->norm2_b, x);
+	if (!r->kept)
+		vq_layer_norm(l->cfg, r->h, r->n_rows, l->norm2_w, l->norm2_b, x);
+	r->kept = NULL;
 	if (l->n_experts)
 		return vq_layer_route(r, x, err);
 	vq_layer_set_x(r, x, l->cfg->hidden);
@@ -456,10 +486,12 @@ int vq_layer_fork(struct vq_layer_run *to, const struct vq_layer_run *r, float *
 
 	*to = *r;
 	to->h = h;
-	to->x = to->wide = to->mid = NULL;
+	to->x = to->wide = to->mid = to->kept = NULL;
 	to->choice = NULL;
 	to->route = (struct vq_route){0};
 	rc = copy(&to->x, r->x, sparse ? r->route.n_rows : r->n_rows, r->x_width, err);
+	if (rc >= 0)
+		rc = copy(&to->kept, r->kept, r->n_rows, r->layer->cfg->hidden, err);
 	if (rc < 0 || !sparse)
 		return rc;
 	rc = vq_route_copy(&to->route, &r->route, err);
@@ -483,6 +515,7 @@ void vq_layer_end(struct vq_layer_run *r)
 	vq_free(r->mid);
 	vq_free(r->choice);
 	vq_route_free(&r->route);
+	vq_free(r->kept);
 	memset(r, 0, sizeof(*r));
 }
 

@@ -5,6 +5,7 @@
  *   SLOT_O     x = attention(q, k, v)             -> o,      h += o
  *   SLOT_UP    x = norm2(h)                       -> up, gate
  *   SLOT_DOWN  x = act(gate) * up, or act(up)     -> down,   h += down
+ * A parallel layer's SLOT_UP has x = norm1(h) of the layer's input, which SLOT_QKV read too.
  *
  * A sparse layer has experts in the place of one MLP (route.h): up, gate and down of each, and the rows of x gathered by
  * expert in the last two slots.  A place is a slot, or there an expert's part of it; places run in the order
@@ -36,8 +37,8 @@ enum vq_slot vq_lin_slot(enum vq_lin l);
 
 struct vq_layer {
 	const struct vq_layer_config *cfg;
-	const float *norm1_w, *norm1_b, *norm2_w,
-		*norm2_b; /* [hidden]; _b NULL for RMSNorm; borrowed */
+	/* [hidden]; _b NULL for RMSNorm, norm2 in a parallel layer; borrowed */
+	const float *norm1_w, *norm1_b, *norm2_w, *norm2_b;
 	struct vq_linear
 		lin[VQ_N_LINEARS]; /* gate has n_out 0 when the MLP is not gated; so have up, gate
 					     * and down of a sparse layer */
@@ -85,6 +86,7 @@ struct vq_layer_run {
 	struct vq_route route;    /* what x has the rows of */
 	float *wide;              /* [n_rows, hidden] norm2(h) until SLOT_UP has run */
 	float *mid;               /* x of SLOT_DOWN as far as it has been made */
+	float *kept; /* parallel: norm1(h) [n_rows, hidden], from SLOT_QKV to SLOT_UP; owned; else NULL */
 };
 
 /* Input of the place at hand, and the number of its rows. */
@@ -94,11 +96,16 @@ const float *vq_layer_input(const struct vq_layer_run *r, size_t *n_rows);
 void vq_layer_norm(const struct vq_layer_config *c, const float *h, size_t n, const float *w,
 		   const float *b, float *out);
 
+/* Turns one row of n_heads heads in place: the first numbers of each by cos and sin [vq_rotary_dim / 2]. */
+void vq_layer_turn(const struct vq_layer_config *c, float *x, uint32_t n_heads, const float *cos,
+		   const float *sin);
+
 /* l, h, b and kv are kept until vq_layer_end.  The new tokens of sequence i follow the kv->n[i] that the cache
  * holds (and the kv->shared[i] that it takes from the sequence before): their keys and values are written
  * there, kv->n is not advanced (all layers share it).  A full
  * cache or more sequences than it has: VQ_E_DATA.  Callers pass chunks of at most some thousand rows: a
- * run takes about rows * (2 inter + 4 hidden) floats while a stage runs, and x between stages. */
+ * run takes about rows * (2 inter + 4 hidden) floats while a stage runs, and x between stages; a parallel
+ * layer's rows * hidden more as far as SLOT_UP. */
 VQ_MUST_CHECK int vq_layer_begin(struct vq_layer_run *r, const struct vq_layer *l, float *h,
 				 const struct vq_batch *b, struct vq_kv_layer *kv,
 				 struct vq_err *err);

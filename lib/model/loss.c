@@ -100,7 +100,7 @@ static void norm_back(const struct vq_model *m, const float *h, const uint32_t *
 	uint32_t i, d = c->hidden;
 
 	for (i = 0; i < n; i++) {
-		vq_norm_adjoint(VQ_NORM_RMS, c->eps, d, h + (size_t)at[i] * d, m->decoder.norm,
+		vq_norm_adjoint(c->norm, c->eps, d, h + (size_t)at[i] * d, m->decoder.norm,
 				gx + (size_t)i * d);
 		memcpy(g + (size_t)at[i] * d, gx + (size_t)i * d,
 		       d * sizeof(float)); /* g may be h */

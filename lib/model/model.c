@@ -79,7 +79,8 @@ static int layer_field(struct place *p, struct vq_layer *l, uint32_t unit, const
 	for (i = 0; i < 4; i++)
 		if (strcmp(rest, norms[i].name) == 0) {
 			*p = vector(unit, norms[i].field, l->cfg->hidden);
-			return l->cfg->norm == VQ_NORM_LAYER || i % 2 == 0;
+			return (l->cfg->norm == VQ_NORM_LAYER || i % 2 == 0) &&
+			       (!l->cfg->parallel || i < 2);
 		}
 	if (l->n_experts && strcmp(rest, "router.weight") == 0) {
 		*p = (struct place){.unit = unit,
@@ -146,6 +147,12 @@ static int decoder_field(struct place *p, struct vq_model *m, const char *name)
 		*p = vector(last, &m->decoder.norm, c->layer.hidden);
 		return 1;
 	}
+	if (strcmp(name, "norm.bias") == 0 && c->layer.norm == VQ_NORM_LAYER) {
+		*p = vector(last, &m->decoder.norm_b, c->layer.hidden);
+		return 1;
+	}
+	if (strcmp(name, "head.bias") == 0 && !c->head_bias)
+		return 0;
 	if (strcmp(name, "embed.weight") == 0) {
 		*p = (struct place){
 			.unit = first, .embed = 1, .rows = c->vocab, .cols = c->layer.hidden};
@@ -420,7 +427,7 @@ void vq_model_unbind(struct vq_model *m, uint32_t unit)
 		m->decoder.embed_packed = NULL;
 	}
 	if (unit == first + c->decoder.n_layers - 1) {
-		m->decoder.norm = NULL;
+		m->decoder.norm = m->decoder.norm_b = NULL;
 		m->decoder.head.w = m->decoder.head.bias = NULL;
 		m->decoder.head.packed = NULL;
 	}

@@ -22,7 +22,7 @@ struct vq_decoder {
 	enum vq_dtype embed_type;
 	const void *embed;                    /* [vocab, d]; NULL when embed_packed is set */
 	const struct vq_packed *embed_packed; /* [vocab, d] borrowed; NULL for floating point */
-	const float *norm;                    /* [d] */
+	const float *norm, *norm_b;           /* [d]; _b NULL for RMSNorm */
 	struct vq_linear head;                /* [vocab, d] */
 	struct vq_layer *layers;
 	struct vq_linear *experts; /* of all sparse layers, in order; owned */

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "kernel/round.h"
 #include "base/str.h"
+#include "model/names_spell.h"
 
 /* --- the list --- */
 
@@ -97,7 +98,8 @@ static void add_layer(struct list *l, uint32_t unit, const char *part, uint32_t 
 	add_linear(l, unit, p, "k_proj", kv, c->hidden, c->qkv_bias);
 	add_linear(l, unit, p, "v_proj", kv, c->hidden, c->qkv_bias);
 	add_linear(l, unit, p, "o_proj", c->hidden, q, c->o_bias);
-	add_norm(l, unit, p, "norm2", c);
+	if (!c->parallel)
+		add_norm(l, unit, p, "norm2", c);
 	if (n_experts)
 		add_experts(l, unit, p, c, n_experts);
 	else
@@ -136,6 +138,8 @@ static void add_decoder(struct list *l, const struct vq_config *c)
 	add_norm(l, last, "decoder.", "norm", &d->layer);
 	if (!d->tied)
 		add(l, last, 0, 2, table, "decoder.", "head.weight");
+	if (d->head_bias)
+		add_vector(l, last, "decoder.", "head.bias", d->vocab);
 }
 
 int vq_names_list(const struct vq_config *c, struct vq_name **out, size_t *n, struct vq_err *err)
@@ -177,200 +181,21 @@ void vq_names_from_layer(struct vq_name *name, const uint32_t *kept)
 	snprintf(name->name, sizeof(name->name), "%s%u%.40s", layer_prefix, kept[i], rest);
 }
 
-/* --- what checkpoints call them --- */
-
-#define MAX_SPELLINGS 6
-#define SPELLING_ROOM 160
-
-struct spellings {
-	char s[MAX_SPELLINGS][SPELLING_ROOM];
-	size_t n;
-};
-
-struct pair {
-	const char *ours, *theirs;
-};
-
-static const struct pair vision_top[] = {
-	{"class_embed", "embeddings.class_embedding"},
-	{"patch_embed.weight", "embeddings.patch_embedding.weight"},
-	{"position_embed", "embeddings.position_embedding.weight"},
-	{"pre_norm.weight", "pre_layrnorm.weight"}, /* sic */
-	{"pre_norm.bias", "pre_layrnorm.bias"},
-	{0},
-};
-static const struct pair vision_layer[] = {
-	{"norm1", "layer_norm1"},
-	{"norm2", "layer_norm2"},
-	{"q_proj", "self_attn.q_proj"},
-	{"k_proj", "self_attn.k_proj"},
-	{"v_proj", "self_attn.v_proj"},
-	{"o_proj", "self_attn.out_proj"},
-	{"up_proj", "mlp.fc1"},
-	{"down_proj", "mlp.fc2"},
-	{0},
-};
-static const struct pair decoder_top[] = {
-	{"embed.weight", "embed_tokens.weight"},
-	{"norm.weight", "norm.weight"},
-	{0},
-};
-static const struct pair decoder_layer[] = {
-	{"norm1", "input_layernorm"},   {"norm2", "post_attention_layernorm"},
-	{"q_proj", "self_attn.q_proj"}, {"k_proj", "self_attn.k_proj"},
-	{"v_proj", "self_attn.v_proj"}, {"o_proj", "self_attn.o_proj"},
-	{"gate_proj", "mlp.gate_proj"}, {"up_proj", "mlp.up_proj"},
-	{"down_proj", "mlp.down_proj"}, {0},
-};
-static const struct pair projector_top[] = {
-	{"0.weight", "linear_1.weight"},
-	{"0.bias", "linear_1.bias"},
-	{"1.weight", "linear_2.weight"},
-	{"1.bias", "linear_2.bias"},
-	{0},
-};
-/* The LLaVA authors': a sequence with the activation at 1, or one linear. */
-static const struct pair projector_flat[] = {
-	{"0.weight", "0.weight"},
-	{"0.bias", "0.bias"},
-	{"1.weight", "2.weight"},
-	{"1.bias", "2.bias"},
-	{0},
-};
-static const struct pair projector_one[] = {{"0.weight", "weight"}, {"0.bias", "bias"}, {0}};
-
-/* The old spelling first, then that of transformers 4.52 and later, then plain
- * LLaMA's and the LLaVA authors': a tower inside the checkpoint, then the one
- * of a CLIP folder beside it. */
-static const struct part {
-	const char *ours;
-	const struct pair *top, *layer;
-	const char *layers; /* what stands before a layer's number */
-	const char *prefixes[MAX_SPELLINGS];
-} parts[] = {
-	{"vision.",
-	 vision_top,
-	 vision_layer,
-	 "encoder.layers.",
-	 {"vision_tower.vision_model.", "model.vision_tower.vision_model.",
-	  "model.vision_tower.vision_tower.vision_model.", "vision_model."}},
-	{"projector.",
-	 projector_top,
-	 NULL,
-	 NULL,
-	 {"multi_modal_projector.", "model.multi_modal_projector."}},
-	{"projector.", projector_flat, NULL, NULL, {"model.mm_projector."}},
-	{"projector.", projector_one, NULL, NULL, {"model.mm_projector."}},
-	{"decoder.",
-	 decoder_top,
-	 decoder_layer,
-	 "layers.",
-	 {"language_model.model.", "model.language_model.", "model."}},
-};
-
-static const char *translate(const struct pair *table, const char *ours, size_t n)
-{
-	for (; table && table->ours; table++)
-		if (strlen(table->ours) == n && strncmp(table->ours, ours, n) == 0)
-			return table->theirs;
-	return NULL;
-}
-
-/* What stands behind a layer's number: "norm1.weight" -> "layer_norm1.weight".  Experts are called as their backbone calls
- * its MLP, below DeepSpeed's modules: "experts.E.up_proj.weight" -> "PREFIX.E.up_proj.weight". */
-static int spell_in_layer(const struct part *p, const char *what, char *buf, size_t room)
-{
-	static const char experts[] = "experts.", mlp[] = "mlp.", router[] = "router.weight";
-	static const char deepspeed[] = "mlp.deepspeed_moe.";
-	const char *leaf, *theirs;
-	int digits = 0;
-
-	if (strcmp(what, router) == 0) {
-		snprintf(buf, room, "%sgate.wg.weight", deepspeed);
-		return 1;
-	}
-	if (strncmp(what, experts, sizeof(experts) - 1) == 0) {
-		what += sizeof(experts) - 1;
-		digits = (int)strspn(what, "0123456789");
-		if (digits == 0 || what[digits] != '.')
-			return 0;
-	}
-	leaf = strchr(digits ? what + digits + 1 : what, '.');
-	if (!leaf)
-		return 0;
-	if (!digits) {
-		theirs = translate(p->layer, what, (size_t)(leaf - what));
-		if (theirs)
-			snprintf(buf, room, "%s%s", theirs, leaf);
-		return theirs != NULL;
-	}
-	theirs = translate(p->layer, what + digits + 1, (size_t)(leaf - what) - (size_t)digits - 1);
-	if (!theirs || strncmp(theirs, mlp, sizeof(mlp) - 1) != 0)
-		return 0;
-	snprintf(buf, room, "%sexperts.deepspeed_experts.%.*s.%s%s", deepspeed, digits, what,
-		 theirs + sizeof(mlp) - 1, leaf);
-	return 1;
-}
-
-/* "layers.N.norm1.weight" -> "encoder.layers.N.layer_norm1.weight" into buf; 0 when it is no such name. */
-static int spell_layer(const struct part *p, const char *rest, char *buf, size_t room)
-{
-	const char *number = rest + 7;
-	char inner[96];
-	size_t digits;
-
-	if (!p->layer || strncmp(rest, "layers.", 7) != 0)
-		return 0;
-	digits = strspn(number, "0123456789");
-	if (digits == 0 || number[digits] != '.')
-		return 0;
-	if (!spell_in_layer(p, number + digits + 1, inner, sizeof(inner)))
-		return 0;
-	snprintf(buf, room, "%s%.*s.%s", p->layers, (int)digits, number, inner);
-	return 1;
-}
-
-static void spell(struct spellings *out, const char *name)
-{
-	char suffix[120];
-	size_t i, k;
-
-	out->n = 0;
-	if (strcmp(name, "decoder.head.weight") == 0) {
-		snprintf(out->s[0], SPELLING_ROOM, "language_model.lm_head.weight");
-		snprintf(out->s[1], SPELLING_ROOM, "lm_head.weight");
-		out->n = 2;
-		return;
-	}
-	for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-		const struct part *p = &parts[i];
-		size_t n = strlen(p->ours);
-		const char *top;
-
-		if (strncmp(name, p->ours, n) != 0)
-			continue;
-		top = translate(p->top, name + n, strlen(name + n));
-		if (top)
-			snprintf(suffix, sizeof(suffix), "%s", top);
-		else if (!spell_layer(p, name + n, suffix, sizeof(suffix)))
-			continue;
-		for (k = 0; k < MAX_SPELLINGS && p->prefixes[k]; k++)
-			snprintf(out->s[out->n++], SPELLING_ROOM, "%s%s", p->prefixes[k], suffix);
-	}
-}
+/* --- in a checkpoint --- */
 
 /* Every name that the checkpoint may have for it: a model stream has ours. */
-static void spell_for(struct spellings *out, const struct vq_ckpt *k, const char *name)
+static void spell_for(struct vq_spellings *out, const struct vq_ckpt *k, enum vq_family family,
+		      const char *name)
 {
 	if (vq_ckpt_form(k) == VQ_CKPT_HF) {
-		spell(out, name);
+		vq_spell(out, family, name);
 		return;
 	}
-	snprintf(out->s[0], SPELLING_ROOM, "%s", name);
+	snprintf(out->s[0], VQ_SPELLING_ROOM, "%s", name);
 	out->n = 1;
 }
 
-static const struct vq_tensor *look_up(const struct vq_ckpt *k, const struct spellings *sp,
+static const struct vq_tensor *look_up(const struct vq_ckpt *k, const struct vq_spellings *sp,
 				       const char **name, const char **where)
 {
 	size_t i;
@@ -388,21 +213,22 @@ static const struct vq_tensor *look_up(const struct vq_ckpt *k, const struct spe
 
 int vq_names_spell(const char *canonical, unsigned i, char *buf, size_t room)
 {
-	struct spellings sp;
+	struct vq_spellings sp;
 
-	spell(&sp, canonical);
+	vq_spell(&sp, VQ_FAMILY_LLAMA, canonical);
 	if (i >= sp.n)
 		return 0;
 	snprintf(buf, room, "%s", sp.s[i]);
 	return 1;
 }
 
-int vq_names_has_as(const struct vq_ckpt *k, const char *canonical, char *buf, size_t room)
+int vq_names_has_as(const struct vq_ckpt *k, enum vq_family family, const char *canonical,
+		    char *buf, size_t room)
 {
-	struct spellings sp;
+	struct vq_spellings sp;
 	const char *name, *where;
 
-	spell_for(&sp, k, canonical);
+	spell_for(&sp, k, family, canonical);
 	if (!look_up(k, &sp, &name, &where))
 		return 0;
 	if (buf)
@@ -412,10 +238,11 @@ int vq_names_has_as(const struct vq_ckpt *k, const char *canonical, char *buf, s
 
 int vq_names_has(const struct vq_ckpt *k, const char *canonical)
 {
-	return vq_names_has_as(k, canonical, NULL, 0);
+	/* Projector and head have the same names in every family. */
+	return vq_names_has_as(k, VQ_FAMILY_LLAMA, canonical, NULL, 0);
 }
 
-static int missing(const struct vq_ckpt *k, const char *canonical, const struct spellings *sp,
+static int missing(const struct vq_ckpt *k, const char *canonical, const struct vq_spellings *sp,
 		   struct vq_err *err)
 {
 	struct vq_str tried = {0};
@@ -429,30 +256,90 @@ static int missing(const struct vq_ckpt *k, const char *canonical, const struct 
 	return VQ_E_DATA;
 }
 
+static int other_shape(const struct vq_tensor *t, uint32_t n_dims, const uint64_t *want,
+		       const char *name, const char *where, struct vq_err *err)
+{
+	char a[96], b[192];
+
+	return vq_fail(err, VQ_E_DATA,
+		       "%s: tensor '%s': want shape %s by config.json, got %s; the two are "
+		       "not of one model",
+		       where, name, vq_shape_text(n_dims, want, a, sizeof(a)),
+		       vq_shape_text(t->n_dims, t->dims, b, sizeof(b)));
+}
+
+static int check_type(const struct vq_tensor *t, const char *name, const char *where,
+		      struct vq_err *err)
+{
+	if (t->dtype == VQ_F16 || t->dtype == VQ_BF16 || t->dtype == VQ_F32)
+		return VQ_OK;
+	return vq_fail(err, VQ_E_DATA, "%s: tensor '%s': want f16, bf16 or f32, got %s", where,
+		       name, vq_dtype_name(t->dtype));
+}
+
+/* 1 when the checkpoint has the decoder's q, k and v one below the other in one tensor, as Qwen's have: *first is the
+ * row at which this one begins. */
+static int is_fused(const struct vq_config *c, const struct vq_ckpt *k, const char *canonical,
+		    uint64_t *first)
+{
+	static const char *const parts[] = {".q_proj.", ".k_proj.", ".v_proj."};
+	const struct vq_layer_config *l = &c->decoder.layer;
+	const uint64_t q = (uint64_t)l->n_heads * l->head_dim,
+		       kv = (uint64_t)l->n_kv_heads * l->head_dim;
+	const uint64_t rows[] = {0, q, q + kv};
+	size_t i;
+
+	if (c->family != VQ_FAMILY_QWEN || vq_ckpt_form(k) != VQ_CKPT_HF ||
+	    !vq_names_in_layer(canonical))
+		return 0;
+	for (i = 0; i < 3 && !strstr(canonical, parts[i]); i++)
+		;
+	if (i < 3)
+		*first = rows[i];
+	return i < 3;
+}
+
+/* Rows first.. of a fused tensor: a view, nothing is copied. */
+static int part_of(const struct vq_config *c, const struct vq_tensor *t, const struct vq_name *want,
+		   uint64_t first, const char *name, const char *where, struct vq_tensor *out,
+		   struct vq_err *err)
+{
+	const struct vq_layer_config *l = &c->decoder.layer;
+	uint64_t all[4], row = want->n_dims > 1 ? want->dims[1] : 1;
+
+	memcpy(all, want->dims, sizeof(all));
+	all[0] = ((uint64_t)l->n_heads + 2 * (uint64_t)l->n_kv_heads) * l->head_dim;
+	if (t->n_dims != want->n_dims || memcmp(t->dims, all, t->n_dims * sizeof(t->dims[0])))
+		return other_shape(t, want->n_dims, all, name, where, err);
+	if (check_type(t, name, where, err) < 0)
+		return VQ_E_DATA;
+	*out = *t;
+	out->dims[0] = want->dims[0];
+	out->data = (const uint8_t *)t->data + first * row * vq_dtype_size(t->dtype);
+	return VQ_OK;
+}
+
 int vq_names_find(const struct vq_config *c, const struct vq_ckpt *k, const struct vq_name *want,
 		  struct vq_tensor *out, struct vq_err *err)
 {
 	const char *canonical = want->name, *name, *where;
 	const struct vq_tensor *t;
-	struct spellings sp;
-	char a[96], b[192];
+	struct vq_spellings sp;
+	uint64_t first;
 
 	if (c->decoder.tied && strcmp(canonical, "decoder.head.weight") == 0)
 		canonical = "decoder.embed.weight";
-	spell_for(&sp, k, canonical);
+	spell_for(&sp, k, c->family, canonical);
 	t = look_up(k, &sp, &name, &where);
 	if (!t)
 		return missing(k, canonical, &sp, err);
+	if (is_fused(c, k, canonical, &first))
+		return part_of(c, t, want, first, name, where, out, err);
 	if (t->n_dims != want->n_dims ||
 	    memcmp(t->dims, want->dims, t->n_dims * sizeof(t->dims[0])))
-		return vq_fail(err, VQ_E_DATA,
-			       "%s: tensor '%s': want shape %s by config.json, got %s; the two are "
-			       "not of one model",
-			       where, name, vq_shape_text(want->n_dims, want->dims, a, sizeof(a)),
-			       vq_shape_text(t->n_dims, t->dims, b, sizeof(b)));
-	if (t->dtype != VQ_F16 && t->dtype != VQ_BF16 && t->dtype != VQ_F32)
-		return vq_fail(err, VQ_E_DATA, "%s: tensor '%s': want f16, bf16 or f32, got %s",
-			       where, name, vq_dtype_name(t->dtype));
+		return other_shape(t, want->n_dims, want->dims, name, where, err);
+	if (check_type(t, name, where, err) < 0)
+		return VQ_E_DATA;
 	*out = *t;
 	return VQ_OK;
 }

@@ -6,8 +6,9 @@
  *   vision.layers.N.{q_proj,k_proj,v_proj,o_proj,up_proj,down_proj}.{weight,bias}     (fc1 is up, fc2 is down)
  *   projector.{0,1}.{weight,bias}
  *   decoder.embed.weight [vocab, d]   decoder.norm.weight [d]   decoder.head.weight [vocab, d]
- *   decoder.layers.N.{norm1,norm2}.weight
- *   decoder.layers.N.{q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj}.weight
+ *   decoder.layers.N.{norm1,norm2}.{weight,bias}    (no norm2 in a parallel layer; biases with layer norm)
+ *   decoder.layers.N.{q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj}.{weight,bias}
+ *   decoder.norm.bias, decoder.head.bias
  * A layer with experts has, in the place of gate_proj, up_proj and down_proj,
  *   decoder.layers.N.router.weight [n_experts, d]     float32 in use; never quantized
  *   decoder.layers.N.experts.E.{gate_proj,up_proj,down_proj}.weight
@@ -39,7 +40,7 @@ int vq_names_in_layer(const char *canonical);
 /* A tensor in decoder layer i gets the name that it has in layer kept[i]; any other keeps its own. */
 void vq_names_from_layer(struct vq_name *name, const uint32_t *kept);
 
-/* The checkpoint's tensor for a canonical name, its shape and type checked: VQ_E_DATA when it is missing
+/* The checkpoint's tensor for a canonical name, or its rows of a fused one, shape and type checked: VQ_E_DATA when it is missing
  * (all spellings tried are named) or has another shape.  Tied heads resolve to the embedding. */
 VQ_MUST_CHECK int vq_names_find(const struct vq_config *c, const struct vq_ckpt *k,
 				const struct vq_name *want, struct vq_tensor *out,
@@ -52,9 +53,10 @@ VQ_MUST_CHECK int vq_names_find(const struct vq_config *c, const struct vq_ckpt 
 int vq_names_spell(const char *canonical, unsigned i, char *buf, size_t room);
 
 /* 1 when the checkpoint has a tensor under some spelling of the canonical name; that spelling goes to buf unless it is
- * NULL. */
+ * NULL.  Without a family: of names that all of them share, projector and head. */
 int vq_names_has(const struct vq_ckpt *k, const char *canonical);
-int vq_names_has_as(const struct vq_ckpt *k, const char *canonical, char *buf, size_t room);
+int vq_names_has_as(const struct vq_ckpt *k, enum vq_family family, const char *canonical,
+		    char *buf, size_t room);
 
 /* VQ_E_DATA naming the tensor and the index of its first NaN or infinity.  where: the file.  Reads the
  * whole tensor once, eight bytes at a time; integer types pass. */

@@ -73,8 +73,9 @@ static uint64_t layer_work(const struct need *n)
 		 threads = (uint64_t)omp_get_max_threads();
 	uint64_t attention = c->hidden + 2 * q_width(c) + 2 * kv;
 	uint64_t mlp = c->hidden + (1 + (uint64_t)c->gated) * c->inter;
+	uint64_t kept = c->parallel ? c->hidden : 0;
 
-	return n->chunk * u64max(attention, u64max(mlp, c->inter + (uint64_t)c->hidden)) +
+	return n->chunk * (kept + u64max(attention, u64max(mlp, c->inter + (uint64_t)c->hidden))) +
 	       threads * u64max(512 * (uint64_t)u64max(c->inter, c->hidden), 64 * n->longest);
 }
 
@@ -112,6 +113,7 @@ static uint64_t adjoint_work(const struct need *n, uint32_t n_k)
 		part * (4 * q_width(c) + 2 * (uint64_t)c->hidden) + threads * 4 * t * t;
 
 	return all * c->hidden + trace + u64max(mlp, attention) +
+	       (c->parallel ? part * (uint64_t)c->hidden : 0) +
 	       threads * 256 * (uint64_t)u64max(c->inter, c->hidden);
 }
 

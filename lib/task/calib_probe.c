@@ -177,7 +177,7 @@ static int start(struct back *b, const float *h, float *g, struct vq_err *err)
 
 	if (!f)
 		return VQ_E_SYS;
-	vq_rmsnorm(last, 1, d, b->m->decoder.norm, c->eps, f);
+	vq_layer_norm(c, last, 1, b->m->decoder.norm, b->m->decoder.norm_b, f);
 	b->final_sq = 0;
 	for (k = 0; k < d; k++)
 		b->final_sq += (double)f[k] * f[k];
@@ -189,7 +189,7 @@ static int start(struct back *b, const float *h, float *g, struct vq_err *err)
 		float *row = g + ((size_t)k * n + n - 1) * d;
 
 		vq_sketch_signs(b->p->r->seed, b->i * b->p->n_k + k, d, row);
-		vq_norm_adjoint(VQ_NORM_RMS, c->eps, d, last, b->m->decoder.norm, row);
+		vq_norm_adjoint(c->norm, c->eps, d, last, b->m->decoder.norm, row);
 	}
 	return VQ_OK;
 }

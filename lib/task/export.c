@@ -57,6 +57,18 @@ static int write_folder(struct vq_export *x, struct vq_err *err)
 	return rc;
 }
 
+/* The folders and GGUF files that are written are those of LLaMA. */
+static int check_family(const struct vq_export *x, struct vq_err *err)
+{
+	if (x->config.family == VQ_FAMILY_LLAMA)
+		return VQ_OK;
+	return vq_fail(
+		err, VQ_E_DATA,
+		"%s: a decoder of the kind '%s' cannot be exported, only LLaMA's; vqlm-infer "
+		"runs the packed model",
+		x->v->label, x->config.arch);
+}
+
 int vq_export_run(const struct vq_export_opts *o, const char *path, FILE *out, struct vq_err *err)
 {
 	struct vq_vqm v;
@@ -67,6 +79,8 @@ int vq_export_run(const struct vq_export_opts *o, const char *path, FILE *out, s
 		return rc;
 	x.model = vq_vqm_model_json(&v, err);
 	rc = x.model ? vq_vqm_config(&x.config, &v, err) : VQ_E_DATA;
+	if (rc == VQ_OK)
+		rc = check_family(&x, err);
 	if (rc == VQ_OK)
 		rc = vq_export_plan(&x, err);
 	if (rc == VQ_OK)

@@ -80,12 +80,13 @@ static int linear_score(const struct vq_linear *l, float *grad, double *score, s
 	return rc;
 }
 
+/* Nothing where a parallel layer has no such norm. */
 static double norm_score(const float *w, double *grad, uint32_t n)
 {
 	double sum = 0;
 	uint32_t i;
 
-	for (i = 0; i < n; i++)
+	for (i = 0; w && i < n; i++)
 		sum += fabs((double)w[i] * grad[i]);
 	memset(grad, 0, n * sizeof(double));
 	return sum;

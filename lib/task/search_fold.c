@@ -9,7 +9,9 @@ int vq_fold_can(const struct vq_layer *l, enum vq_slot slot, int decoder)
 {
 	if (slot == VQ_SLOT_O)
 		return decoder && l->lin[VQ_LIN_V].n_out == l->lin[VQ_LIN_O].n_in;
-	return slot != VQ_SLOT_DOWN || l->cfg->gated;
+	if (slot == VQ_SLOT_DOWN)
+		return l->cfg->gated;
+	return !l->cfg->parallel;
 }
 
 struct vq_awq_weight vq_fold_weight(const struct vq_fold *f, const struct vq_layer *l,

@@ -7,7 +7,7 @@
  *   up     up, gate             norm2
  *   down   down                 rows of up; where there is no gate down has no scales
  *
- * In a vision tower, o has none either. */
+ * In a vision tower, o has none either; in a parallel layer, qkv and up, which read one norm. */
 #ifndef VQ_TASK_SEARCH_FOLD_H
 #define VQ_TASK_SEARCH_FOLD_H
 

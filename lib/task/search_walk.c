@@ -98,13 +98,15 @@ int vq_walk_next(struct vq_walk *w, struct vq_err *err)
 	return vq_layer_begin(&w->run, vq_model_layer(w->m, w->unit), w->h, w->batch, NULL, err);
 }
 
-/* A layer's run between two stages is its h, its x and the slot: nothing else has to be copied. */
+/* A layer's run between two stages is its h, its x, what a parallel one keeps, and the slot: nothing else has to be
+ * copied. */
 int vq_walk_fork(struct vq_walk *to, const struct vq_walk *w, struct vq_err *err)
 {
 	*to = *w;
 	to->h = NULL;
 	to->x = NULL;
 	to->run.x = NULL;
+	to->run.kept = NULL;
 	if (w->projector) {
 		to->x = copy(w->x, w->n_rows, w->width, err);
 		return to->x ? VQ_OK : VQ_E_SYS;
@@ -113,7 +115,10 @@ int vq_walk_fork(struct vq_walk *to, const struct vq_walk *w, struct vq_err *err
 	to->run.h = to->h;
 	if (to->h && w->run.x)
 		to->run.x = copy(w->run.x, w->n_rows, w->run.x_width, err);
-	return to->h && (to->run.x || !w->run.x) ? VQ_OK : VQ_E_SYS;
+	if (to->h && w->run.kept)
+		to->run.kept = copy(w->run.kept, w->n_rows, w->run.layer->cfg->hidden, err);
+	return to->h && (to->run.x || !w->run.x) && (to->run.kept || !w->run.kept) ? VQ_OK
+										   : VQ_E_SYS;
 }
 
 void vq_walk_end(struct vq_walk *w)

@@ -309,10 +309,15 @@ static void names_that_are_none_have_no_spelling(void **state)
 	assert_string_equal(buf, "vision_tower.vision_model.encoder.layers.12.mlp.fc1.bias");
 	assert_int_equal(vq_names_spell("vision.layers.12.up_proj.bias", 3, buf, sizeof(buf)), 1);
 	assert_string_equal(buf, "vision_model.encoder.layers.12.mlp.fc1.bias");
-	assert_int_equal(vq_names_spell("vision.layers.12.up_proj.bias", 4, buf, sizeof(buf)), 0);
+	assert_int_equal(vq_names_spell("vision.layers.12.up_proj.bias", 4, buf, sizeof(buf)), 1);
+	assert_string_equal(
+		buf, "model.image_tower.image_tower.vision_model.encoder.layers.12.mlp.fc1.bias");
+	assert_int_equal(vq_names_spell("vision.layers.12.up_proj.bias", 6, buf, sizeof(buf)), 0);
 	assert_int_equal(vq_names_spell("projector.1.weight", 2, buf, sizeof(buf)), 1);
 	assert_string_equal(buf, "model.mm_projector.2.weight");
-	assert_int_equal(vq_names_spell("projector.1.weight", 3, buf, sizeof(buf)), 0);
+	assert_int_equal(vq_names_spell("projector.1.weight", 3, buf, sizeof(buf)), 1);
+	assert_string_equal(buf, "model.mm_projector.image_spatial_proj.2.weight");
+	assert_int_equal(vq_names_spell("projector.1.weight", 5, buf, sizeof(buf)), 0);
 	assert_int_equal(vq_names_spell("projector.0.weight", 3, buf, sizeof(buf)), 1);
 	assert_string_equal(buf, "model.mm_projector.weight");
 }

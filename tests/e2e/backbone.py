@@ -1,0 +1,238 @@
+#!/usr/bin/python3
+"""Decoders other than LLaMA's, small and with random weights, and what PyTorch computes with them in float64.  The forward
+passes are written from the models' papers and published formulas.
+
+backbone.py make FAMILY DIR [--seed N] [--layers N] [--set KEY=JSON] [--drop KEY]
+    FAMILY: stablelm, stablelm_epoch, phi, qwen.  A checkpoint with the tokenizer of the demo.
+backbone.py logits DIR TOKENS OUT       of the last of the int32 tokens, float32
+backbone.py greedy DIR TOKENS N         the N tokens that follow, or fewer with the end, as JSON
+backbone.py ppl DIR TOKENS              the mean loss of the tokens after the first"""
+import argparse
+import json
+import math
+import os
+import shutil
+import sys
+
+import numpy as np
+import torch
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import layout
+
+DEMO = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'pipelines', 'demo', 'mini-llava')
+COMMON = {'vocab_size': 1024, 'num_attention_heads': 4, 'max_position_embeddings': 1024, 'bos_token_id': 1,
+          'eos_token_id': 2, 'tie_word_embeddings': False, 'torch_dtype': 'float16'}
+CONFIGS = {
+    'stablelm': {'model_type': 'stablelm', 'architectures': ['StableLmForCausalLM'], 'hidden_size': 128,
+                 'intermediate_size': 192, 'num_key_value_heads': 2, 'hidden_act': 'silu', 'layer_norm_eps': 1e-5,
+                 'rope_theta': 10000, 'partial_rotary_factor': 0.25, 'use_qkv_bias': True},
+    'stablelm_epoch': {'model_type': 'stablelm_epoch', 'architectures': ['StableLMEpochForCausalLM'], 'hidden_size': 128,
+                       'intermediate_size': 192, 'num_key_value_heads': 4, 'hidden_act': 'silu', 'norm_eps': 1e-5,
+                       'rope_theta': 10000, 'rope_pct': 0.25},
+    'phi': {'model_type': 'phi', 'architectures': ['PhiForCausalLM'], 'hidden_size': 160, 'intermediate_size': 320,
+            'hidden_act': 'gelu_new', 'layer_norm_eps': 1e-5, 'rope_theta': 10000, 'partial_rotary_factor': 0.4,
+            'qk_layernorm': False},
+    'qwen': {'model_type': 'qwen', 'architectures': ['QWenLMHeadModel'], 'hidden_size': 128, 'intermediate_size': 384,
+             'kv_channels': 32, 'layer_norm_epsilon': 1e-6, 'rotary_emb_base': 10000, 'rotary_pct': 1.0, 'no_bias': True,
+             'seq_length': 1024, 'use_dynamic_ntk': True, 'use_logn_attn': True},
+}
+
+
+# --- what a configuration says ---
+
+class Shape:
+    """The numbers of config.json that shapes and the forward pass need."""
+
+    def __init__(self, c):
+        old = 'norm_eps' in c or 'rope_pct' in c
+        c = dict(c, **c.get('rope_parameters', {}))
+        self.family = 'stablelm' if 'stablelm' in c['model_type'] else 'phi' if 'phi' in c['model_type'] else 'qwen'
+        self.d, self.layers, self.heads, self.vocab = (c[k] for k in ('hidden_size', 'num_hidden_layers',
+                                                                      'num_attention_heads', 'vocab_size'))
+        self.kv = c.get('num_key_value_heads') or self.heads
+        self.dim = c.get('kv_channels') or self.d // self.heads
+        self.inter = c['intermediate_size'] // (2 if self.family == 'qwen' else 1)
+        self.eps = c.get('layer_norm_eps') or c.get('norm_eps') or c.get('layer_norm_epsilon') or 1e-5
+        part = c.get('partial_rotary_factor', c.get('rope_pct', c.get('rotary_pct', 0.25)))
+        self.turn = int(part * self.dim)
+        self.theta = c.get('rope_theta') or c.get('rotary_emb_base') or 10000
+        self.parallel = self.family == 'phi' or bool(c.get('use_parallel_residual'))
+        self.qkv_bias = self.family != 'stablelm' or c.get('use_qkv_bias', old)
+        self.bias = self.family == 'phi' or (self.family == 'qwen' and not c['no_bias'])
+        self.tied = c.get('tie_word_embeddings', False)
+        self.eos = c['eos_token_id']
+
+    def tensors(self):
+        """Names and shapes, as the checkpoint has them."""
+        q, kv, d, f = self.heads * self.dim, self.kv * self.dim, self.d, self.inter
+        top, out = ('transformer.', {}) if self.family == 'qwen' else ('model.', {})
+
+        def linear(name, n_out, n_in, bias):
+            out[name + '.weight'] = [n_out, n_in]
+            if bias:
+                out[name + '.bias'] = [n_out]
+
+        def norm(name):
+            out[name + '.weight'] = [d]
+            if self.family != 'qwen':
+                out[name + '.bias'] = [d]
+
+        out[top + {'qwen': 'wte'}.get(self.family, 'embed_tokens') + '.weight'] = [self.vocab, d]
+        for i in range(self.layers):
+            p = '%s%s.%d.' % (top, 'h' if self.family == 'qwen' else 'layers', i)
+            if self.family == 'qwen':
+                norm(p + 'ln_1')
+                linear(p + 'attn.c_attn', q + 2 * kv, d, True)
+                linear(p + 'attn.c_proj', d, q, self.bias)
+                norm(p + 'ln_2')
+                for w in ('w1', 'w2'):
+                    linear(p + 'mlp.' + w, f, d, self.bias)
+                linear(p + 'mlp.c_proj', d, f, self.bias)
+                continue
+            norm(p + 'input_layernorm')
+            for w, n in (('q', q), ('k', kv), ('v', kv)):
+                linear('%sself_attn.%s_proj' % (p, w), n, d, self.qkv_bias)
+            linear(p + ('self_attn.dense' if self.family == 'phi' else 'self_attn.o_proj'), d, q, self.bias)
+            if not self.parallel:
+                norm(p + 'post_attention_layernorm')
+            if self.family == 'phi':
+                linear(p + 'mlp.fc1', f, d, True)
+                linear(p + 'mlp.fc2', d, f, True)
+            else:
+                for w, n, m in (('gate', f, d), ('up', f, d), ('down', d, f)):
+                    linear('%smlp.%s_proj' % (p, w), n, m, False)
+        norm(top + {'qwen': 'ln_f', 'phi': 'final_layernorm'}.get(self.family, 'norm'))
+        if not self.tied:
+            linear('lm_head', self.vocab, d, self.family == 'phi')
+        return out
+
+
+def random_weights(shapes, seed):
+    rng = np.random.RandomState(seed)
+    out = {}
+    for name, shape in shapes.items():
+        x = rng.randn(*shape)
+        if len(shape) > 1:
+            x *= 1 if 'embed' in name or 'wte' in name else 1.5 / math.sqrt(shape[1])
+        else:
+            x = x * 0.2 + (0 if name.endswith('.bias') else 1)
+        out[name] = ('F16', shape, x.astype(np.float16).tobytes())
+    return out
+
+
+def make(a):
+    os.mkdir(a.dir)
+    for f in ('tokenizer.json', 'tokenizer_config.json'):
+        shutil.copy(os.path.join(DEMO, f), a.dir)
+    c = dict(COMMON, num_hidden_layers=a.layers, **CONFIGS[a.family])
+    for pair in a.set:
+        key, value = pair.split('=', 1)
+        c[key] = json.loads(value)
+    for key in a.drop:
+        del c[key]
+    with open(os.path.join(a.dir, 'config.json'), 'w') as f:
+        json.dump(c, f, indent=1)
+    layout.write_safetensors(os.path.join(a.dir, 'model.safetensors'), random_weights(Shape(c).tensors(), a.seed))
+
+
+# --- the forward pass ---
+
+class Net:
+    def __init__(self, folder):
+        self.c = Shape(json.load(open(os.path.join(folder, 'config.json'))))
+        types = {'F16': np.float16, 'F32': np.float32}
+        raw = layout.read_safetensors(os.path.join(folder, 'model.safetensors'))
+        self.w = {k: torch.tensor(np.frombuffer(b, types[t]).astype(np.float64).reshape(shape))
+                  for k, (t, shape, b) in raw.items()}
+
+    def norm(self, name, x):
+        if self.c.family == 'qwen':
+            return x / torch.sqrt((x * x).mean(-1, keepdim=True) + self.c.eps) * self.w[name + '.weight']
+        return torch.nn.functional.layer_norm(x, (self.c.d,), self.w[name + '.weight'], self.w[name + '.bias'], self.c.eps)
+
+    def linear(self, name, x):
+        return torch.nn.functional.linear(x, self.w[name + '.weight'], self.w.get(name + '.bias'))
+
+    def rotate(self, z):
+        """z [heads, n, dim]: pairs i and i + turn / 2 of the first turn numbers."""
+        half = self.c.turn // 2
+        angle = torch.arange(z.shape[1], dtype=torch.float64)[:, None] * \
+            float(self.c.theta) ** (-2 * torch.arange(half, dtype=torch.float64) / self.c.turn)[None]
+        a, b, rest = z[..., :half], z[..., half:2 * half], z[..., 2 * half:]
+        return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin(), rest], -1)
+
+    def attention(self, p, x):
+        c, n = self.c, len(x)
+        if c.family == 'qwen':
+            q, k, v = self.linear(p + 'attn.c_attn', x).split([c.heads * c.dim, c.kv * c.dim, c.kv * c.dim], -1)
+        else:
+            q, k, v = (self.linear('%sself_attn.%s_proj' % (p, w), x) for w in 'qkv')
+        q, k, v = (z.reshape(n, -1, c.dim).transpose(0, 1) for z in (q, k, v))
+        q, k = self.rotate(q), self.rotate(k)
+        k, v = (z.repeat_interleave(c.heads // c.kv, 0) for z in (k, v))
+        mask = torch.full((n, n), float('-inf'), dtype=torch.float64).triu(1)
+        y = torch.softmax(q @ k.transpose(1, 2) / math.sqrt(c.dim) + mask, -1) @ v
+        name = {'qwen': 'attn.c_proj', 'phi': 'self_attn.dense'}.get(c.family, 'self_attn.o_proj')
+        return self.linear(p + name, y.transpose(0, 1).reshape(n, -1))
+
+    def mlp(self, p, x):
+        if self.c.family == 'phi':
+            u = self.linear(p + 'mlp.fc1', x)
+            u = 0.5 * u * (1 + torch.tanh(math.sqrt(2 / math.pi) * (u + 0.044715 * u ** 3)))
+            return self.linear(p + 'mlp.fc2', u)
+        up, gate, down = ('w1', 'w2', 'c_proj') if self.c.family == 'qwen' else ('up_proj', 'gate_proj', 'down_proj')
+        y = self.linear(p + 'mlp.' + gate, x)
+        return self.linear(p + 'mlp.' + down, self.linear(p + 'mlp.' + up, x) * y * torch.sigmoid(y))
+
+    def layer(self, i, h):
+        qwen = self.c.family == 'qwen'
+        p = ('transformer.h.%d.' if qwen else 'model.layers.%d.') % i
+        x = self.norm(p + ('ln_1' if qwen else 'input_layernorm'), h)
+        if self.c.parallel:
+            return h + self.attention(p, x) + self.mlp(p, x)
+        h = h + self.attention(p, x)
+        return h + self.mlp(p, self.norm(p + ('ln_2' if qwen else 'post_attention_layernorm'), h))
+
+    def embed(self, tokens):
+        return self.w['transformer.wte.weight' if self.c.family == 'qwen' else 'model.embed_tokens.weight'][tokens]
+
+    def head(self, h):
+        top = {'qwen': 'transformer.ln_f', 'phi': 'model.final_layernorm'}.get(self.c.family, 'model.norm')
+        x = self.norm(top, h)
+        return x @ self.embed(slice(None)).T if self.c.tied else self.linear('lm_head', x)
+
+    def logits(self, tokens):
+        h = self.embed(torch.tensor(tokens))
+        for i in range(self.c.layers):
+            h = self.layer(i, h)
+        return self.head(h)
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument('what', choices=['make', 'logits', 'greedy', 'ppl'])
+    p.add_argument('args', nargs='+')
+    p.add_argument('--seed', type=int, default=1)
+    p.add_argument('--layers', type=int, default=3)
+    p.add_argument('--set', action='append', default=[])
+    p.add_argument('--drop', action='append', default=[])
+    a = p.parse_args()
+    if a.what == 'make':
+        a.family, a.dir = a.args
+        return make(a)
+    net, tokens = Net(a.args[0]), np.fromfile(a.args[1], np.int32).tolist()
+    if a.what == 'logits':
+        net.logits(tokens)[-1].numpy().astype(np.float32).tofile(a.args[2])
+    elif a.what == 'ppl':
+        logp = torch.log_softmax(net.logits(tokens), -1)[:-1]
+        print(-float(logp.gather(1, torch.tensor(tokens)[1:, None]).mean()))
+    else:
+        out = []
+        while len(out) < int(a.args[2]) and net.c.eos not in out:
+            out.append(int(net.logits(tokens + out)[-1].argmax()))
+        print(json.dumps(out))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,116 @@
+#!/usr/bin/env bats
+# Decoders other than LLaMA's: StableLM, Phi and the first Qwen, as MoE-LLaVA has them.
+load common
+
+PY=/usr/bin/python3
+
+# make FAMILY DIR [options]: a small checkpoint with random weights.
+make_model() {
+	need_program "$PY"
+	"$PY" -c 'import torch' 2>/dev/null || skip "python3-torch is not installed"
+	"$PY" "$BATS_TEST_DIRNAME/backbone.py" make "$@"
+}
+
+torch() { "$PY" "$BATS_TEST_DIRNAME/backbone.py" "$@"; }
+
+# Questions without pictures: t.json.
+questions() {
+	jq -c '[.[] | select(has("image") | not)][:'"$1"']' "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" >t.json
+}
+
+# samples MODEL N: the prompts of t.json's N questions as I.tokens, their ids in ids.
+samples() {
+	local i
+	vqlm-calib -q -m "$1" -d t.json -n "$2" --influence-samples 0 --bits 8 -o "$T/c.vqs"
+	for ((i = 0; i < $2; i++)); do
+		vqlm-ls --cat "input/$i/tokens" c.vqs >"$i.tokens"
+	done
+	vqlm-ls --cat calib c.vqs | jq -r '.ids[]' >ids
+}
+
+# logits MODEL N: the last logits of N prompts, computed together, are PyTorch's.
+logits() {
+	local i
+	samples "$1" "$2"
+	vqlm-infer -q -m "$1" -d t.json --float32 --kv 32 --logits l.vqs --max-tokens 1 >/dev/null
+	for ((i = 0; i < $2; i++)); do
+		torch logits "$1" "$i.tokens" "$i.want"
+		vqlm-ls --cat "logits/$(sed -n "$((i + 1))p" ids)" l.vqs >"$i.got"
+	done
+	"$PY" - "$2" <<-'E'
+		import sys, numpy as np
+		worst = 0
+		for i in range(int(sys.argv[1])):
+		    a, b = (np.fromfile('%d.%s' % (i, s), np.float32).astype(float) for s in ('want', 'got'))
+		    assert a.size == b.size == 1024 and a.std() > .3
+		    worst = max(worst, np.abs(a - b).max() / np.abs(a).max())
+		print('%.1e' % worst)
+		sys.exit(not worst < 1e-4)
+	E
+}
+
+# greedy MODEL: answers of t.json's questions, one after the other with a cache, are PyTorch's without one.
+greedy() {
+	local i
+	vqlm-infer -q -m "$1" -d t.json --float32 --kv 32 --max-tokens 12 >a.jsonl
+	for i in 0 1 2; do
+		torch greedy "$1" "$i.tokens" 12 >want
+		jq -c --arg id "$(sed -n "$((i + 1))p" ids)" 'select(.question_id == $id) | .tokens' a.jsonl >got
+		[ "$(jq -c . want)" = "$(jq -c . got)" ] || { cat want got; false; }
+	done
+}
+
+@test "StableLM: logits and answers are PyTorch's" {
+	local off set
+	questions 5
+	make_model stablelm m
+	off=$(logits m 5)
+	figure "StableLM: logits off by $off"
+	greedy m
+	make_model stablelm_epoch old
+	logits old 5
+	# Its other switches: no bias, one norm for both halves, a whole head that turns.
+	make_model stablelm other --set use_qkv_bias=false --set use_parallel_residual=true --set partial_rotary_factor=1.0
+	logits other 5
+	make_model stablelm later --drop rope_theta --drop partial_rotary_factor --set tie_word_embeddings=true \
+		--set 'rope_parameters={"rope_type":"default","rope_theta":5000,"partial_rotary_factor":0.5}'
+	logits later 5
+}
+
+@test "Phi: logits and answers are PyTorch's" {
+	local off
+	questions 5
+	make_model phi m
+	off=$(logits m 5)
+	figure "Phi: logits off by $off"
+	greedy m
+}
+
+@test "Qwen: logits and answers are PyTorch's" {
+	local off
+	questions 5
+	make_model qwen m
+	off=$(logits m 5)
+	figure "Qwen: logits off by $off"
+	greedy m
+	make_model qwen other --set no_bias=false --set rotary_pct=0.5 --set rotary_emb_base=5000
+	logits other 5
+}
+
+@test "by every method through the pipe, the same bytes by threads" {
+	local family method
+	questions 6
+	for family in stablelm phi qwen; do
+		make_model $family $family
+		vqlm-calib -q -m $family -n 6 -d t.json --error-stats --checkpoint 1 | vqlm-entropy -q >plan.vqs
+		for method in rtn layerwise qvlm gptq awq best nf4; do
+			vqlm-search -q -t 1 --rows 256 --method $method -w 4 -a 8 <plan.vqs >1.vqs
+			vqlm-search -q -t 3 --rows 256 --method $method -w 4 -a 8 <plan.vqs >3.vqs
+			cmp 1.vqs 3.vqs
+			vqlm-pack -q -o m.vqm <1.vqs
+			[ "$(vqlm-infer -q -m m.vqm -d t.json | grep -c question_id)" -eq 6 ]
+		done
+		run -3 --separate-stderr vqlm-export -q --to gguf -o out m.vqm
+		[[ "$stderr" == "vqlm-export: m.vqm: a decoder of the kind '$family' cannot be exported"* ]]
+	done
+}
