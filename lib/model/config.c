@@ -14,11 +14,11 @@ int vq_config_arch(struct vq_config *c, const char *arch)
 		[VQ_FAMILY_PHI] = "phi",
 		[VQ_FAMILY_QWEN] = "qwen",
 	};
-	int behind = strncmp(arch, "llava_", 6) == 0;
+	int behind = strncmp(arch, "llava_", 6) == 0, idefics = strcmp(arch, "idefics3") == 0;
 	const char *family = behind ? arch + 6 : arch;
 	size_t i;
 
-	if (strcmp(arch, "llava") == 0)
+	if (strcmp(arch, "llava") == 0 || idefics)
 		family = names[VQ_FAMILY_LLAMA];
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (strcmp(family, names[i]) == 0 && !(behind && i == VQ_FAMILY_LLAMA))
@@ -26,7 +26,7 @@ int vq_config_arch(struct vq_config *c, const char *arch)
 	if (i == sizeof(names) / sizeof(names[0]))
 		return VQ_E_DATA;
 	c->family = (enum vq_family)i;
-	c->has_vision = strncmp(arch, "llava", 5) == 0;
+	c->has_vision = strncmp(arch, "llava", 5) == 0 || idefics;
 	snprintf(c->arch, sizeof(c->arch), "%s", arch);
 	return VQ_OK;
 }
@@ -44,6 +44,11 @@ uint32_t vq_config_projector_unit(const struct vq_config *c)
 uint32_t vq_config_decoder_unit(const struct vq_config *c)
 {
 	return c->has_vision ? c->vision.n_layers + 1 : 0;
+}
+
+uint32_t vq_config_shuffled(const struct vq_config *c)
+{
+	return c->projector.shuffle ? c->projector.shuffle * c->projector.shuffle : 1;
 }
 
 static int check_layer(const struct vq_layer_config *l, const char *label, const char *part,
@@ -75,8 +80,10 @@ static int check_vision(const struct vq_config *c, const char *label, struct vq_
 {
 	const struct vq_vision_config *v = &c->vision;
 	uint32_t side, tokens;
+	uint64_t width;
 
-	if (v->image_size % v->patch_size != 0)
+	/* Idefics3's convolution leaves out what is no whole patch. */
+	if (v->image_size % v->patch_size != 0 && (v->has_class || v->image_size < v->patch_size))
 		return vq_fail(err, VQ_E_DATA,
 			       "%s: vision: want an image_size that is a multiple of patch_size, "
 			       "got %u and %u",
@@ -88,18 +95,26 @@ static int check_vision(const struct vq_config *c, const char *label, struct vq_
 	if (v->keep_class && !v->has_class)
 		return vq_fail(err, VQ_E_DATA, "%s: vision: keep_class without a class token",
 			       label);
+	if (c->projector.shuffle > 1 && (v->has_class || side % c->projector.shuffle != 0))
+		return vq_fail(err, VQ_E_DATA,
+			       "%s: projector: want %u x %u patches that squares of %u tile, and "
+			       "no class token",
+			       label, side, side, c->projector.shuffle);
+	if (c->projector.shuffle > 1)
+		side /= c->projector.shuffle;
 	tokens = side * side + (v->keep_class ? 1 : 0);
 	if (c->n_image_tokens != tokens)
 		return vq_fail(err, VQ_E_DATA,
 			       "%s: want %u image tokens for %u x %u patches%s, got %u", label,
 			       tokens, side, side, v->keep_class ? " and the class token" : "",
 			       c->n_image_tokens);
-	if (c->projector.in != v->layer.hidden || c->projector.out != c->decoder.layer.hidden)
+	width = (uint64_t)v->layer.hidden * vq_config_shuffled(c);
+	if (c->projector.in != width || c->projector.out != c->decoder.layer.hidden)
 		return vq_fail(err, VQ_E_DATA,
-			       "%s: want a projector from %u (vision) to %u (decoder), got %u to "
-			       "%u",
-			       label, v->layer.hidden, c->decoder.layer.hidden, c->projector.in,
-			       c->projector.out);
+			       "%s: want a projector from %llu (vision) to %u (decoder), got %u "
+			       "to %u",
+			       label, (unsigned long long)width, c->decoder.layer.hidden,
+			       c->projector.in, c->projector.out);
 	if (c->preproc.crop != v->image_size)
 		return vq_fail(err, VQ_E_DATA,
 			       "%s: want pictures of %u pixels a side (vision), the preprocessor "

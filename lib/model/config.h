@@ -33,6 +33,8 @@ struct vq_vision_config {
 	uint32_t image_size, patch_size;
 	int has_class, pre_norm;
 	int keep_class; /* features include the class token (select strategy "full") */
+	int patch_bias; /* of the product that embeds a patch (SigLIP) */
+	int post_norm;  /* a norm behind the last layer, before the features (Idefics3) */
 };
 
 struct vq_projector_config {
@@ -40,6 +42,8 @@ struct vq_projector_config {
 	uint32_t in, out;
 	enum vq_act_fn act; /* between the two */
 	int bias;
+	uint32_t
+		shuffle; /* 0, or the side of the squares of patches that become one row each (pixel shuffle) */
 };
 
 /* Which decoder layers have experts in the place of one MLP, and how rows choose among them (MoE-LLaVA). */
@@ -64,15 +68,16 @@ struct vq_decoder_config {
 
 struct vq_config {
 	char arch
-		[32]; /* "llama", "stablelm", "phi", "qwen"; with a tower "llava", "llava_stablelm", ... */
+		[32]; /* "llama", "stablelm", "phi", "qwen"; with a tower "llava", "llava_stablelm", ..., "idefics3" */
 	enum vq_family family;
 	int has_vision;
 	struct vq_vision_config vision;
 	struct vq_projector_config projector;
 	struct vq_decoder_config decoder;
 	int32_t image_token, bos, eos, pad; /* -1: none */
-	uint32_t n_image_tokens;            /* rows that one picture gives the decoder */
-	int image_marks; /* "<im_start>" and "<im_end>" stand around "<image>" in prompts */
+	uint32_t
+		n_image_tokens; /* rows that one picture, or one tile of a picture, gives the decoder */
+	int image_marks;        /* "<im_start>" and "<im_end>" stand around "<image>" in prompts */
 	struct vq_preproc preproc;
 	const struct vq_chat *chat;
 };
@@ -91,6 +96,8 @@ VQ_MUST_CHECK int vq_config_arch(struct vq_config *c, const char *arch);
 uint32_t vq_config_n_units(const struct vq_config *c);
 uint32_t vq_config_projector_unit(const struct vq_config *c); /* V */
 uint32_t vq_config_decoder_unit(const struct vq_config *c);   /* unit of decoder layer 0 */
+uint32_t vq_config_shuffled(
+	const struct vq_config *c); /* patches that become one row: shuffle^2, or 1 */
 
 struct vq_ckpt;
 

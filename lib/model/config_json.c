@@ -75,6 +75,8 @@ static const struct vq_field vision_fields[] = {
 	BOOL(V, "has_class", has_class),
 	BOOL(V, "pre_norm", pre_norm),
 	BOOL(V, "keep_class", keep_class),
+	LATER_BOOL(V, "patch_bias", patch_bias),
+	LATER_BOOL(V, "post_norm", post_norm),
 };
 #undef V
 
@@ -85,6 +87,7 @@ static const struct vq_field projector_fields[] = {
 	U32(P, "out", out, 1, VQ_LIMIT_DIM),
 	WORD(P, "act", act, acts),
 	BOOL(P, "bias", bias),
+	LATER_U32(P, "shuffle", shuffle, VQ_LIMIT_SHUFFLE),
 };
 #undef P
 
@@ -222,7 +225,7 @@ int vq_config_parse(struct vq_config *out, const json_t *j, const char *label, s
 	if (!json_is_string(arch) || vq_config_arch(&c, json_string_value(arch)) < 0)
 		return vq_field_refuse(label, "arch",
 				       "llama, stablelm, phi or qwen, or llava, llava_stablelm, "
-				       "llava_phi or llava_qwen",
+				       "llava_phi, llava_qwen or idefics3",
 				       arch, err);
 	c.chat = json_is_string(chat) ? vq_chat_by_name(json_string_value(chat)) : NULL;
 	if (!c.chat)

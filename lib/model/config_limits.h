@@ -11,6 +11,7 @@
 #define VQ_LIMIT_POSITION (1u << 24)
 #define VQ_LIMIT_IMAGE    8192u /* pixels a side */
 #define VQ_LIMIT_PATCHES  65536u
+#define VQ_LIMIT_SHUFFLE  16u /* side of a square of patches */
 #define VQ_LIMIT_EPS_LO   1e-30
 #define VQ_LIMIT_THETA    1e12
 #define VQ_LIMIT_EXPERTS  64u /* of a layer */

@@ -121,12 +121,18 @@ static int vision_field(struct place *p, struct vq_model *m, const char *name)
 		*p = vector(0, &v->class_embed, hidden);
 	else if (strcmp(name, "patch_embed.weight") == 0)
 		*p = vector(0, &v->patch_w, 3ull * hidden * c->patch_size * c->patch_size);
+	else if (strcmp(name, "patch_embed.bias") == 0 && c->patch_bias)
+		*p = vector(0, &v->patch_b, hidden);
 	else if (strcmp(name, "position_embed") == 0)
 		*p = vector(0, &v->position, (uint64_t)vq_vision_positions(&m->cfg) * hidden);
 	else if (strcmp(name, "pre_norm.weight") == 0 && c->pre_norm)
 		*p = vector(0, &v->pre_w, hidden);
 	else if (strcmp(name, "pre_norm.bias") == 0 && c->pre_norm)
 		*p = vector(0, &v->pre_b, hidden);
+	else if (strcmp(name, "post_norm.weight") == 0 && c->post_norm)
+		*p = vector(c->n_layers - 1, &v->post_w, hidden);
+	else if (strcmp(name, "post_norm.bias") == 0 && c->post_norm)
+		*p = vector(c->n_layers - 1, &v->post_b, hidden);
 	else
 		return 0;
 	return 1;
@@ -414,8 +420,10 @@ void vq_model_unbind(struct vq_model *m, uint32_t unit)
 		vq_layer_init(l, l->cfg);
 	if (c->has_vision && unit == 0) {
 		m->vision.class_embed = m->vision.patch_w = m->vision.position = NULL;
-		m->vision.pre_w = m->vision.pre_b = NULL;
+		m->vision.pre_w = m->vision.pre_b = m->vision.patch_b = NULL;
 	}
+	if (c->has_vision && unit + 1 == c->vision.n_layers)
+		m->vision.post_w = m->vision.post_b = NULL;
 	for (i = 0; c->has_vision && unit == vq_config_projector_unit(c) && i < 2; i++) {
 		m->projector.fc[i].w = m->projector.fc[i].bias = NULL;
 		m->projector.fc[i].packed = NULL;

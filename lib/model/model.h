@@ -7,11 +7,13 @@
 struct vq_ckpt;
 
 struct vq_vision {
-	const float *class_embed;   /* [C] or NULL */
-	const float *patch_w;       /* [C, 3*P*P] */
-	const float *position;      /* [n_positions, C] */
-	const float *pre_w, *pre_b; /* [C] or NULL */
-	struct vq_layer *layers;    /* [n_layers] */
+	const float *class_embed;     /* [C] or NULL */
+	const float *patch_w;         /* [C, 3*P*P] */
+	const float *patch_b;         /* [C] or NULL */
+	const float *position;        /* [n_positions, C] */
+	const float *pre_w, *pre_b;   /* [C] or NULL */
+	const float *post_w, *post_b; /* [C] or NULL */
+	struct vq_layer *layers;      /* [n_layers] */
 };
 
 struct vq_projector {
@@ -80,9 +82,14 @@ void vq_model_free(struct vq_model *m); /* fine on zeroes and after a failure */
 uint32_t vq_vision_positions(const struct vq_config *c); /* patches, and the class token */
 VQ_MUST_CHECK int vq_vision_embed(const struct vq_model *m, const float *pixels, uint32_t n_images,
 				  float *h, struct vq_err *err);
-/* Hidden states after the last layer -> features [n_images * n_image_tokens, C] (class token dropped). */
-void vq_vision_features(const struct vq_config *c, const float *h, uint32_t n_images,
+/* Hidden states after the last layer -> features [n_images * n_image_tokens, projector.in]: the class token dropped, and
+ * where the model has them the norm behind the last layer (the unit of that layer must be bound) and the pixel shuffle: row
+ * (y, x) of a feature holds patches (s y + i, s x + j), i and j of 0..s - 1 one after the other. */
+void vq_vision_features(const struct vq_model *m, const float *h, uint32_t n_images,
 			float *features);
+/* Its adjoint at h: g [k, n_images * n_image_tokens, projector.in] -> out [k, n_positions, C] for picture `image`. */
+void vq_vision_features_adjoint(const struct vq_model *m, const float *h, uint32_t n_images,
+				uint32_t image, const float *g, uint32_t k, float *out);
 /* What stands between the two linears, in place; search stages the projector with it. */
 void vq_projector_activate(const struct vq_config *c, float *x, size_t n);
 /* features [n, C] -> [n, d]. */

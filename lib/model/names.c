@@ -115,12 +115,16 @@ static void add_vision(struct list *l, const struct vq_config *c)
 	if (v->has_class)
 		add_vector(l, 0, "vision.", "class_embed", w);
 	add(l, 0, 0, 4, (const uint64_t[4]){w, 3, p, p}, "vision.", "patch_embed.weight");
+	if (v->patch_bias)
+		add_vector(l, 0, "vision.", "patch_embed.bias", w);
 	add(l, 0, 0, 2, (const uint64_t[4]){side * side + (v->has_class ? 1 : 0), w}, "vision.",
 	    "position_embed");
 	if (v->pre_norm)
 		add_norm(l, 0, "vision.", "pre_norm", &v->layer);
 	for (i = 0; i < v->n_layers; i++)
 		add_layer(l, i, "vision", i, &v->layer, 0);
+	if (v->post_norm)
+		add_norm(l, v->n_layers - 1, "vision.", "post_norm", &v->layer);
 	for (i = 0; i < c->projector.n_linears; i++)
 		add_linear(l, unit, "projector.", i == 0 ? "0" : "1", c->projector.out,
 			   i == 0 ? c->projector.in : c->projector.out, c->projector.bias);
@@ -147,8 +151,8 @@ int vq_names_list(const struct vq_config *c, struct vq_name **out, size_t *n, st
 	struct list l = {0};
 	uint32_t i;
 
-	/* At most 18 tensors a layer, 6 an expert, and a dozen around the layers. */
-	l.room = 18 * ((size_t)(c->has_vision ? c->vision.n_layers : 0) + c->decoder.n_layers) + 16;
+	/* At most 18 tensors a layer, 6 an expert, and some around the layers. */
+	l.room = 18 * ((size_t)(c->has_vision ? c->vision.n_layers : 0) + c->decoder.n_layers) + 32;
 	for (i = 0; i < c->decoder.n_layers; i++)
 		l.room += 6u * c->decoder.moe.n_experts[i];
 	l.v = vq_calloc(l.room, sizeof(*l.v), err);

@@ -1,9 +1,10 @@
 /* Canonical tensor names, and what checkpoints call them.
  *
- *   vision.class_embed [C]            vision.patch_embed.weight [C, 3, P, P]
+ *   vision.class_embed [C]            vision.patch_embed.weight [C, 3, P, P], .bias [C]
  *   vision.position_embed [n, C]      vision.pre_norm.{weight,bias} [C]
  *   vision.layers.N.{norm1,norm2}.{weight,bias}
  *   vision.layers.N.{q_proj,k_proj,v_proj,o_proj,up_proj,down_proj}.{weight,bias}     (fc1 is up, fc2 is down)
+ *   vision.post_norm.{weight,bias} [C]
  *   projector.{0,1}.{weight,bias}
  *   decoder.embed.weight [vocab, d]   decoder.norm.weight [d]   decoder.head.weight [vocab, d]
  *   decoder.layers.N.{norm1,norm2}.{weight,bias}    (no norm2 in a parallel layer; biases with layer norm)
@@ -14,8 +15,8 @@
  *   decoder.layers.N.experts.E.{gate_proj,up_proj,down_proj}.weight
  *
  * A weight is [out, in], row-major.  Order of execution, which is the order in a stream: vision embeddings with the
- * first vision layer, layers, projector, decoder embedding with the first decoder layer, layers, norm and head with
- * the last.  A tied head is not listed.  Biases are listed where the configuration has them. */
+ * first vision layer, layers, the norm behind them with the last, projector, decoder embedding with the first decoder layer,
+ * layers, norm and head with the last.  A tied head is not listed.  Biases are listed where the configuration has them. */
 #ifndef VQ_MODEL_NAMES_H
 #define VQ_MODEL_NAMES_H
 
@@ -48,7 +49,7 @@ VQ_MUST_CHECK int vq_names_find(const struct vq_config *c, const struct vq_ckpt 
 
 /* Spelling i of a canonical name in checkpoints: 0 llava-hf, 1 since
  * transformers 4.52, 2 plain LLaMA (the head has two: 1 is for both of the
- * latter) and the LLaVA authors', 3 their second where they have two.  Returns
+ * latter) and the LLaVA authors', 3 their second where they have two, the last Idefics3.  Returns
  * 0 and leaves buf when there is none. */
 int vq_names_spell(const char *canonical, unsigned i, char *buf, size_t room);
 

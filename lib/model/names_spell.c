@@ -11,9 +11,12 @@ struct pair {
 static const struct pair vision_top[] = {
 	{"class_embed", "embeddings.class_embedding"},
 	{"patch_embed.weight", "embeddings.patch_embedding.weight"},
+	{"patch_embed.bias", "embeddings.patch_embedding.bias"},
 	{"position_embed", "embeddings.position_embedding.weight"},
 	{"pre_norm.weight", "pre_layrnorm.weight"}, /* sic */
 	{"pre_norm.bias", "pre_layrnorm.bias"},
+	{"post_norm.weight", "post_layernorm.weight"},
+	{"post_norm.bias", "post_layernorm.bias"},
 	{0},
 };
 static const struct pair vision_layer[] = {
@@ -82,13 +85,14 @@ static const struct pair projector_flat[] = {
 	{0},
 };
 static const struct pair projector_one[] = {{"0.weight", "weight"}, {"0.bias", "bias"}, {0}};
+static const struct pair connector[] = {{"0.weight", "proj.weight"}, {0}};
 
 #define ANY        0xffu
 #define OF(family) (1u << (family))
 
 /* The old spelling first, then that of transformers 4.52 and later, then plain
  * LLaMA's and the LLaVA authors': a tower inside the checkpoint, then the one
- * of a CLIP folder beside it; then MoE-LLaVA's. */
+ * of a CLIP folder beside it; then MoE-LLaVA's; then Idefics3's. */
 static const struct part {
 	const char *ours;
 	unsigned families;
@@ -104,7 +108,7 @@ static const struct part {
 	 {"vision_tower.vision_model.", "model.vision_tower.vision_model.",
 	  "model.vision_tower.vision_tower.vision_model.", "vision_model.",
 	  "model.image_tower.image_tower.vision_model.",
-	  "transformer.image_tower.image_tower.vision_model."}},
+	  "transformer.image_tower.image_tower.vision_model.", "model.vision_model."}},
 	{"projector.",
 	 ANY,
 	 projector_top,
@@ -127,12 +131,13 @@ static const struct part {
 	 NULL,
 	 {"model.mm_projector.image_spatial_proj.",
 	  "transformer.mm_projector.image_spatial_proj."}},
+	{"projector.", ANY, connector, NULL, NULL, {"model.connector.modality_projection."}},
 	{"decoder.",
 	 OF(VQ_FAMILY_LLAMA),
 	 decoder_top,
 	 decoder_layer,
 	 "layers.",
-	 {"language_model.model.", "model.language_model.", "model."}},
+	 {"language_model.model.", "model.language_model.", "model.", "model.text_model."}},
 	{"decoder.", OF(VQ_FAMILY_STABLELM), decoder_top, decoder_layer, "layers.", {"model."}},
 	{"decoder.", OF(VQ_FAMILY_PHI), phi_top, phi_layer, "layers.", {"model."}},
 	{"decoder.", OF(VQ_FAMILY_QWEN), qwen_top, qwen_layer, "h.", {"transformer."}},

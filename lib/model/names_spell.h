@@ -4,7 +4,7 @@
 
 #include "model/config.h"
 
-#define VQ_MAX_SPELLINGS 8
+#define VQ_MAX_SPELLINGS 12
 #define VQ_SPELLING_ROOM 160
 
 struct vq_spellings {

@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "kernel/gemm16.h"
 #include "kernel/ops.h"
-#include "model/model.h"
+#include "model/adjoint.h"
 
 static uint32_t side(const struct vq_config *c)
 {
@@ -57,13 +57,15 @@ int vq_vision_embed(const struct vq_model *m, const float *pixels, uint32_t n_im
 		goto out;
 	rc = VQ_OK;
 	if (!m->vision.patch_w || !m->vision.position || (c->has_class && !m->vision.class_embed) ||
+	    (c->patch_bias && !m->vision.patch_b) ||
 	    (c->pre_norm && (!m->vision.pre_w || !m->vision.pre_b))) {
 		rc = vq_fail(err, VQ_E_DATA, "the vision embeddings are missing");
 		goto out;
 	}
 	for (i = 0; rc >= 0 && i < n_images; i++) {
 		patch_rows(c, pixels + (size_t)i * 3 * c->image_size * c->image_size, rows);
-		rc = vq_gemm(rows, n, m->vision.patch_w, VQ_F32, hidden, width, NULL, patches, err);
+		rc = vq_gemm(rows, n, m->vision.patch_w, VQ_F32, hidden, width, m->vision.patch_b,
+			     patches, err);
 		if (rc >= 0)
 			place_patches(m, patches, h + (size_t)i * n_pos * hidden);
 	}
@@ -76,16 +78,66 @@ out:
 	return rc;
 }
 
-void vq_vision_features(const struct vq_config *c, const float *h, uint32_t n_images,
+/* Where patch p of a picture lies among its features, in floats. */
+static size_t feature_at(const struct vq_config *c, uint32_t p)
+{
+	uint32_t n = side(c), s = c->projector.shuffle, y, x;
+
+	if (s <= 1)
+		return (size_t)p * c->vision.layer.hidden;
+	y = p / n;
+	x = p % n;
+	return ((size_t)(y / s * (n / s) + x / s) * s * s + y % s * s + x % s) *
+	       c->vision.layer.hidden;
+}
+
+void vq_vision_features(const struct vq_model *m, const float *h, uint32_t n_images,
 			float *features)
 {
-	uint32_t n = vq_vision_positions(c), hidden = c->vision.layer.hidden, i;
+	const struct vq_config *c = &m->cfg;
+	uint32_t n = vq_vision_positions(c), hidden = c->vision.layer.hidden, p;
 	uint32_t skip = c->vision.has_class && !c->vision.keep_class ? 1 : 0;
-	size_t rows = n - skip;
+	size_t each = (size_t)(n - skip) * hidden, i;
 
-	for (i = 0; i < n_images; i++)
-		memcpy(features + i * rows * hidden, h + ((size_t)i * n + skip) * hidden,
-		       rows * hidden * sizeof(float));
+	for (i = 0; i < n_images; i++, features += each) {
+		const float *from = h + (i * n + skip) * hidden;
+
+		if (!c->vision.post_norm && c->projector.shuffle <= 1) {
+			memcpy(features, from, each * sizeof(float));
+			continue;
+		}
+		for (p = 0; p < n - skip; p++, from += hidden) {
+			float *to = features + feature_at(c, p);
+
+			if (c->vision.post_norm)
+				vq_layernorm(from, 1, hidden, m->vision.post_w, m->vision.post_b,
+					     c->vision.layer.eps, to);
+			else
+				memcpy(to, from, hidden * sizeof(float));
+		}
+	}
+}
+
+void vq_vision_features_adjoint(const struct vq_model *m, const float *h, uint32_t n_images,
+				uint32_t image, const float *g, uint32_t k, float *out)
+{
+	const struct vq_config *c = &m->cfg;
+	uint32_t n = vq_vision_positions(c), hidden = c->vision.layer.hidden, p, v;
+	uint32_t skip = c->vision.has_class && !c->vision.keep_class ? 1 : 0;
+	size_t each = (size_t)(n - skip) * hidden;
+
+	for (v = 0; v < k; v++) {
+		memset(out, 0, (size_t)skip * hidden * sizeof(float));
+		out += (size_t)skip * hidden;
+		for (p = 0; p < n - skip; p++, out += hidden) {
+			memcpy(out, g + ((size_t)v * n_images + image) * each + feature_at(c, p),
+			       hidden * sizeof(float));
+			if (c->vision.post_norm)
+				vq_norm_adjoint(VQ_NORM_LAYER, c->vision.layer.eps, hidden,
+						h + ((size_t)image * n + skip + p) * hidden,
+						m->vision.post_w, out);
+		}
+	}
 }
 
 /* One picture after the other through all layers, a few at a time: h is [n, positions, C]. */
@@ -131,7 +183,7 @@ int vq_vision_encode(const struct vq_model *m, const float *pixels, uint32_t n_i
 			rc = run_layers(m, h, n, err);
 		if (rc < 0)
 			break;
-		vq_vision_features(c, h, n, features);
+		vq_vision_features(m, h, n, features);
 		rc = vq_projector_apply(c, &m->projector, features, (size_t)n * c->n_image_tokens,
 					out + (size_t)i * c->n_image_tokens * c->projector.out,
 					err);

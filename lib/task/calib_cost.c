@@ -175,15 +175,17 @@ static void count_run(struct vq_calib_cost *c, const struct vq_calib_run *r)
 	kept_d = n * d.longest * d.c->hidden * (d.n_layers + 1) +
 		 (n ? 2ull * d.n_layers * d.c->hidden : 0);
 	entry = hv + hd +
-		(uint64_t)r->cfg->n_image_tokens * (v.c->hidden + 2 * (uint64_t)d.c->hidden);
+		(uint64_t)r->cfg->n_image_tokens *
+			(r->cfg->projector.in + 2 * (uint64_t)d.c->hidden);
 	peak = v.seqs ? hv + layer_work(&v) + joint_work(r, &v) + error_work(r, &v) : 0;
 	peak = u64max(peak, entry);
 	peak = u64max(peak, hd + kept_d + layer_work(&d) + joint_work(r, &d) + error_work(r, &d));
 	if (n)
 		peak = u64max(peak, kept_d + u64max(adjoint_work(&d, n_k), adjoint_work(&v, n_k)));
 	c->memory += fixed + 4 * (kept_v + peak);
-	c->stream += fixed + checkpoint_bytes(r, &v, &d) +
-		     (v.seqs ? 4ull * n * (n_k + 1) * r->cfg->n_image_tokens * v.c->hidden : 0);
+	c->stream +=
+		fixed + checkpoint_bytes(r, &v, &d) +
+		(v.seqs ? 4ull * n * (n_k + 1) * r->cfg->n_image_tokens * r->cfg->projector.in : 0);
 	c->flop = layer_flop(&v) * v.n_layers + layer_flop(&d) * d.n_layers;
 	/* Each probed sample: a forward and n_k backward, and the two once more for the entropies. */
 	c->flop *= 1 + (double)n * (n_k + 3) / r->n;

@@ -65,7 +65,7 @@ static int features_back(const struct slopes *s, const struct vq_prompt *prompt,
 			 struct vq_writer *w, struct vq_err *err)
 {
 	const struct vq_config *c = &s->m->cfg;
-	uint32_t rows = prompt->n_images * c->n_image_tokens, width = c->vision.layer.hidden;
+	uint32_t rows = prompt->n_images * c->n_image_tokens, width = c->projector.in;
 	float *gp = vq_alloc(rows, s->d * sizeof(float), err);
 	float *features = vq_alloc(rows, width * sizeof(float), err);
 	float *out = vq_alloc(rows, width * sizeof(float), err);
@@ -82,7 +82,8 @@ static int features_back(const struct slopes *s, const struct vq_prompt *prompt,
 	}
 	vq_calib_probe_pictures(c, prompt, s->g, 1, gp);
 	vq_vision_features(
-		c, s->p->vision[(size_t)s->sample * (c->vision.n_layers + 1) + c->vision.n_layers],
+		s->m,
+		s->p->vision[(size_t)s->sample * (c->vision.n_layers + 1) + c->vision.n_layers],
 		prompt->n_images, features);
 	rc = vq_projector_adjoint(c, &s->m->projector, features, rows, gp, 1, out, err);
 	snprintf(name, sizeof(name), "stat/entropy_sketch/%u", s->p->samples[s->sample]);

@@ -227,7 +227,7 @@ void vq_calib_probe_pictures(const struct vq_config *c, const struct vq_prompt *
 static int write_sketch(struct back *b, float *g, size_t rows, struct vq_writer *w,
 			struct vq_err *err)
 {
-	uint32_t width = b->m->cfg.vision.layer.hidden, n_k = b->p->n_k;
+	uint32_t width = b->m->cfg.projector.in, n_k = b->p->n_k;
 	struct vq_tensor t = {VQ_F32, 3, {n_k, rows, width}, g};
 	float scale = (float)(1 / sqrt(n_k * b->final_sq));
 	char name[64];
@@ -239,25 +239,22 @@ static int write_sketch(struct back *b, float *g, size_t rows, struct vq_writer 
 	return vq_writer_put_tensor(w, VQ_KIND_STAT, name, &t, NULL, err);
 }
 
-/* The tower of one picture: g [K, features, C] of its rows among all of the sample. */
+/* The tower of one picture: g [K, features, projector.in] of all pictures of the sample. */
 static int tower_back(struct back *b, const float *g, uint32_t image, struct vq_err *err)
 {
 	const struct vq_config *c = &b->m->cfg;
-	uint32_t n_pos = vq_vision_positions(c), n_feat = c->n_image_tokens, k;
-	uint32_t skip = n_pos - n_feat, width = c->vision.layer.hidden;
-	size_t rows = (size_t)b->prompt->n_images * n_feat;
-	float *gh = vq_calloc((size_t)b->p->n_k * n_pos, width * sizeof(float), err);
+	float *const *h = b->p->vision + (size_t)b->i * (c->vision.n_layers + 1);
+	uint32_t n_pos = vq_vision_positions(c);
+	float *gh =
+		vq_alloc((size_t)b->p->n_k * n_pos, c->vision.layer.hidden * sizeof(float), err);
 	int rc;
 
 	if (!gh)
 		return VQ_E_SYS;
-	for (k = 0; k < b->p->n_k; k++)
-		memcpy(gh + ((size_t)k * n_pos + skip) * width,
-		       g + (k * rows + (size_t)image * n_feat) * width,
-		       (size_t)n_feat * width * sizeof(float));
-	rc = layers_back(b, b->m->vision.layers, c->vision.n_layers, 0,
-			 b->p->vision + (size_t)b->i * (c->vision.n_layers + 1),
-			 (size_t)image * n_pos, n_pos, gh, err);
+	vq_vision_features_adjoint(b->m, h[c->vision.n_layers], b->prompt->n_images, image, g,
+				   b->p->n_k, gh);
+	rc = layers_back(b, b->m->vision.layers, c->vision.n_layers, 0, h, (size_t)image * n_pos,
+			 n_pos, gh, err);
 	vq_free(gh);
 	return rc;
 }
@@ -267,8 +264,7 @@ static int pictures_back(struct back *b, const float *g, struct vq_writer *w, st
 {
 	const struct vq_config *c = &b->m->cfg;
 	uint32_t rows = b->prompt->n_images * c->n_image_tokens, n_k = b->p->n_k, i;
-	uint32_t d = c->decoder.layer.hidden, width = c->vision.layer.hidden,
-		 v = c->vision.n_layers;
+	uint32_t d = c->decoder.layer.hidden, width = c->projector.in, v = c->vision.n_layers;
 	float *gp = vq_alloc((size_t)n_k * rows, d * sizeof(float), err);
 	float *out = vq_alloc(rows, d * sizeof(float), err);
 	float *features = vq_alloc(rows, width * sizeof(float), err);
@@ -281,7 +277,7 @@ static int pictures_back(struct back *b, const float *g, struct vq_writer *w, st
 	vq_calib_probe_pictures(c, b->prompt,
 				b->p->decoder[(size_t)b->i * (c->decoder.n_layers + 1)], 1, out);
 	b->influence[vq_config_projector_unit(c)] += effect(b, out, gp, rows, d);
-	vq_vision_features(c, b->p->vision[(size_t)b->i * (v + 1) + v], b->prompt->n_images,
+	vq_vision_features(b->m, b->p->vision[(size_t)b->i * (v + 1) + v], b->prompt->n_images,
 			   features);
 	rc = vq_projector_adjoint(c, &b->m->projector, features, rows, gp, n_k, gf, err);
 	for (i = 0; i < b->prompt->n_images && rc >= 0; i++)

@@ -262,10 +262,10 @@ static int enter_decoder(struct state *s, const struct vq_prompt *p, const float
 
 	if (!n)
 		return vq_decoder_embed(&s->model, p->tokens, p->n_tokens, NULL, 0, h, err);
-	features = vq_alloc(n, c->vision.layer.hidden * sizeof(float), err);
+	features = vq_alloc(n, c->projector.in * sizeof(float), err);
 	image = vq_alloc(n, c->projector.out * sizeof(float), err);
 	if (features && image) {
-		vq_vision_features(c, vision, p->n_images, features);
+		vq_vision_features(&s->model, vision, p->n_images, features);
 		rc = vq_projector_apply(c, &s->model.projector, features, n, image, err);
 	}
 	if (rc >= 0 && is_first && s->r->error_stats)
@@ -281,7 +281,7 @@ static int enter_decoder(struct state *s, const struct vq_prompt *p, const float
 static int put_features(struct state *s, const struct tower *v, struct vq_err *err)
 {
 	const struct vq_config *c = s->r->cfg;
-	uint32_t unit = vq_config_projector_unit(c), width = c->vision.layer.hidden;
+	uint32_t unit = vq_config_projector_unit(c), width = c->projector.in;
 	size_t rows = (size_t)v->n_seqs * c->n_image_tokens;
 	float *features;
 	int rc;
@@ -291,7 +291,7 @@ static int put_features(struct state *s, const struct tower *v, struct vq_err *e
 	features = vq_alloc(rows, width * sizeof(float), err);
 	if (!features)
 		return VQ_E_SYS;
-	vq_vision_features(c, v->h, v->n_seqs, features);
+	vq_vision_features(&s->model, v->h, v->n_seqs, features);
 	rc = put_checkpoint(s, unit, features, rows, width, err);
 	vq_free(features);
 	return rc;

@@ -101,13 +101,15 @@ static int embed_images(struct vq_acts *a, const struct vq_model *m, struct vq_e
 }
 
 /* Hidden states behind the last vision layer -> features, in a new array. */
-static int to_features(const struct vq_acts *a, float **h, struct vq_err *err)
+static int to_features(const struct vq_acts *a, const struct vq_model *m, float **h,
+		       struct vq_err *err)
 {
-	float *f = new_rows((size_t)a->n_images * a->cfg->n_image_tokens, a->width, err);
+	float *f =
+		new_rows((size_t)a->n_images * a->cfg->n_image_tokens, a->cfg->projector.in, err);
 
 	if (!f)
 		return VQ_E_SYS;
-	vq_vision_features(a->cfg, *h, a->n_images, f);
+	vq_vision_features(m, *h, a->n_images, f);
 	vq_free(*h);
 	*h = f;
 	return VQ_OK;
@@ -159,11 +161,13 @@ static int enter_decoder(struct vq_acts *a, const struct vq_model *m, struct vq_
 }
 
 /* Both streams become the full-precision states that calib sent. */
-static int enter_point(struct vq_acts *a, struct vq_acts_point *p, struct vq_err *err)
+static int enter_point(struct vq_acts *a, struct vq_acts_point *p, const struct vq_model *m,
+		       struct vq_err *err)
 {
 	const struct vq_config *c = a->cfg;
-	uint32_t decoder = vq_config_decoder_unit(c), tower = vq_config_projector_unit(c);
-	int rc;
+	uint32_t decoder = vq_config_decoder_unit(c), tower = vq_config_projector_unit(c), width;
+	int rc, features = p->unit == tower && c->has_vision &&
+			   p->n_rows == (size_t)a->n_images * c->n_image_tokens;
 
 	vq_acts_drop(a);
 	a->width = (uint32_t)p->width;
@@ -171,35 +175,26 @@ static int enter_point(struct vq_acts *a, struct vq_acts_point *p, struct vq_err
 	p->h = NULL;
 	if (p->unit >= decoder)
 		rc = sample_starts(a, err);
-	else if (p->unit == tower && p->n_rows == (size_t)a->n_images * c->n_image_tokens)
-		rc = image_starts(a, c->n_image_tokens, err);
 	else
-		rc = image_starts(a, vq_vision_positions(c), err);
+		rc = image_starts(a, features ? c->n_image_tokens : vq_vision_positions(c), err);
 	if (rc < 0)
 		return rc;
-	if (a->n_rows != p->n_rows ||
-	    a->width != (p->unit >= decoder ? c->decoder.layer.hidden : c->vision.layer.hidden))
+	width = p->unit >= decoder ? c->decoder.layer.hidden
+		: features         ? c->projector.in
+				   : c->vision.layer.hidden;
+	if (a->n_rows != p->n_rows || a->width != width ||
+	    (p->unit == tower && c->has_vision && !features && c->vision.post_norm))
 		return vq_fail(err, VQ_E_DATA,
 			       "'input/checkpoint/%u': its shape does not fit the samples: want "
 			       "%zu rows, got [%zu, %zu]",
 			       p->unit, a->n_rows, p->n_rows, p->width);
-	if (p->unit == tower && c->has_vision &&
-	    a->n_rows != (size_t)a->n_images * c->n_image_tokens) {
-		rc = to_features(a, &a->full, err);
+	if (p->unit == tower && c->has_vision && !features) {
+		rc = to_features(a, m, &a->full, err);
+		a->width = c->projector.in;
 		if (rc == VQ_OK)
 			rc = image_starts(a, c->n_image_tokens, err);
 	}
 	return rc < 0 ? rc : copy_full(a, err);
-}
-
-/* From the vision tower to the projector. */
-static int enter_projector(struct vq_acts *a, struct vq_err *err)
-{
-	int rc = to_features(a, &a->full, err);
-
-	if (rc == VQ_OK)
-		rc = to_features(a, &a->quant, err);
-	return rc < 0 ? rc : image_starts(a, a->cfg->n_image_tokens, err);
 }
 
 int vq_acts_enter(struct vq_acts *a, uint32_t unit, const struct vq_model *m, struct vq_err *err)
@@ -214,7 +209,7 @@ int vq_acts_enter(struct vq_acts *a, uint32_t unit, const struct vq_model *m, st
 	for (i = 0; i < a->n_points && a->points[i].unit != unit; i++)
 		;
 	if (i < a->n_points && a->points[i].h) {
-		rc = enter_point(a, &a->points[i], err);
+		rc = enter_point(a, &a->points[i], m, err);
 	} else if (unit == 0 && a->cfg->has_vision) {
 		rc = embed_images(a, m, err);
 	} else if (unit == 0) {
@@ -224,8 +219,6 @@ int vq_acts_enter(struct vq_acts *a, uint32_t unit, const struct vq_model *m, st
 			       "want the activations that enter unit %u: begin with unit 0 or at a "
 			       "checkpoint of vqlm-calib",
 			       unit);
-	} else if (a->cfg->has_vision && unit == vq_config_projector_unit(a->cfg)) {
-		rc = enter_projector(a, err);
 	} else if (unit == decoder) {
 		rc = enter_decoder(a, m, err);
 	}
@@ -294,6 +287,16 @@ int vq_acts_run(const struct vq_acts *a, struct vq_model *m, uint32_t first, uin
 	}
 	vq_free(start);
 	return rc;
+}
+
+int vq_acts_features(struct vq_acts *a, const struct vq_model *m, struct vq_err *err)
+{
+	int rc = to_features(a, m, &a->full, err);
+
+	if (rc == VQ_OK)
+		rc = to_features(a, m, &a->quant, err);
+	a->width = a->cfg->projector.in;
+	return rc < 0 ? rc : image_starts(a, a->cfg->n_image_tokens, err);
 }
 
 void vq_acts_left(struct vq_acts *a, uint32_t last)

@@ -18,9 +18,9 @@ struct vq_acts_sample {
 	uint32_t n_tokens;
 	float *pixels; /* [n_images, 3, S, S]; NULL without, and after the tower was entered */
 	uint32_t n_images;
-	float *sketch; /* stat/sketch/S: [n_sketch, rows, C] of the features; NULL without */
+	float *sketch; /* stat/sketch/S: [n_sketch, rows, projector.in] of the features; NULL without */
 	uint32_t n_sketch;
-	float *entropy; /* stat/entropy_sketch/S: [rows, C]; NULL without */
+	float *entropy; /* stat/entropy_sketch/S: [rows, projector.in]; NULL without */
 };
 
 struct vq_acts_point {
@@ -67,6 +67,9 @@ VQ_MUST_CHECK int vq_acts_enter(struct vq_acts *a, uint32_t unit, const struct v
  * array is replaced (its width changes). */
 VQ_MUST_CHECK int vq_acts_run(const struct vq_acts *a, struct vq_model *m, uint32_t first,
 			      uint32_t last, float **h, struct vq_err *err);
+
+/* Both streams stand behind the last vision layer, whose unit m has: they become the features that the projector reads. */
+VQ_MUST_CHECK int vq_acts_features(struct vq_acts *a, const struct vq_model *m, struct vq_err *err);
 
 /* After both streams were run: they are now what leaves `last`. */
 void vq_acts_left(struct vq_acts *a, uint32_t last);

@@ -103,9 +103,9 @@ static int take_sketch(struct vq_acts *a, struct vq_reader *r, const struct vq_r
 	s = &a->samples[i];
 	if (rec->dtype != VQ_F32 || rec->n_dims != 3 || rec->dims[0] == 0 || rec->dims[0] > 4096 ||
 	    rec->dims[1] != (uint64_t)s->n_images * a->cfg->n_image_tokens ||
-	    rec->dims[2] != a->cfg->vision.layer.hidden || s->sketch)
+	    rec->dims[2] != a->cfg->projector.in || s->sketch)
 		return vq_fail(err, VQ_E_DATA, "want f32 [K, %u, %u], once",
-			       s->n_images * a->cfg->n_image_tokens, a->cfg->vision.layer.hidden);
+			       s->n_images * a->cfg->n_image_tokens, a->cfg->projector.in);
 	rc = load(r, rec, out, &p, err);
 	if (rc < 0)
 		return rc;
@@ -126,9 +126,9 @@ static int take_entropy(struct vq_acts *a, struct vq_reader *r, const struct vq_
 	s = &a->samples[i];
 	if (rec->dtype != VQ_F32 || rec->n_dims != 2 ||
 	    rec->dims[0] != (uint64_t)s->n_images * a->cfg->n_image_tokens ||
-	    rec->dims[1] != a->cfg->vision.layer.hidden || s->entropy)
+	    rec->dims[1] != a->cfg->projector.in || s->entropy)
 		return vq_fail(err, VQ_E_DATA, "want f32 [%u, %u], once",
-			       s->n_images * a->cfg->n_image_tokens, a->cfg->vision.layer.hidden);
+			       s->n_images * a->cfg->n_image_tokens, a->cfg->projector.in);
 	rc = load(r, rec, out, &p, err);
 	if (rc == VQ_OK)
 		s->entropy = p;

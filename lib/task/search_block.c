@@ -259,7 +259,7 @@ static int search(struct vq_sblock *b, struct vq_err *err)
 
 	if (!plain)
 		return VQ_E_SYS;
-	vq_score_begin(&b->score, b->o, b->acts, &b->full->cfg, b->first, b->last);
+	vq_score_begin(&b->score, b->o, b->acts, b->full, b->first, b->last);
 	rc = choose_rows(b, &full_in, err);
 	if (rc == VQ_OK && b->o->method == VQ_METHOD_AWQ)
 		rc = vq_sblock_awq_scales(b, full_in, err);

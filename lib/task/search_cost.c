@@ -131,8 +131,8 @@ static struct tower tower_of(const struct shapes *s, uint32_t unit)
 		return (struct tower){&c->decoder.layer, s->rows[2], s->chosen[2],
 				      c->decoder.layer.hidden, c->decoder.layer.inter};
 	if (unit + 1 == decoder)
-		return (struct tower){NULL, s->rows[1], s->chosen[1], c->projector.out,
-				      c->projector.out};
+		return (struct tower){NULL, s->rows[1], s->chosen[1],
+				      u64max(c->projector.in, c->projector.out), c->projector.out};
 	return (struct tower){&c->vision.layer, s->rows[0], s->chosen[0], c->vision.layer.hidden,
 			      c->vision.layer.inter};
 }
@@ -310,7 +310,7 @@ static uint64_t held_always(const struct shapes *s)
 	for (i = 0; i < s->acts->n_samples; i++)
 		n += (uint64_t)s->acts->samples[i].n_tokens * 4 +
 		     (uint64_t)s->acts->samples[i].n_sketch * s->acts->samples[i].n_images *
-			     s->c->n_image_tokens * s->c->vision.layer.hidden * 4;
+			     s->c->n_image_tokens * s->c->projector.in * 4;
 	for (i = 0; i < s->acts->n_points; i++)
 		n += (uint64_t)s->acts->points[i].n_rows * s->acts->points[i].width * 4;
 	pixels = s->acts->n_images * 3 * side * side * 4;

@@ -9,16 +9,20 @@
 #include "quant/sketch.h"
 
 void vq_score_begin(struct vq_score *s, const struct vq_search_opts *o, const struct vq_acts *acts,
-		    const struct vq_config *c, uint32_t first, uint32_t last)
+		    const struct vq_model *m, uint32_t first, uint32_t last)
 {
+	const struct vq_config *c = &m->cfg;
 	uint32_t tower = vq_config_projector_unit(c), i;
 
-	*s = (struct vq_score){.cfg = c, .acts = acts, .eta = o->eta, .lambda = o->veo_lambda};
+	*s = (struct vq_score){
+		.m = m, .cfg = c, .acts = acts, .eta = o->eta, .lambda = o->veo_lambda};
 	if (o->method == VQ_METHOD_QVLM && o->veo && c->has_vision && first < tower &&
 	    last + 1 == tower)
 		for (i = 0; i < acts->n_samples; i++)
 			s->veo = s->veo || acts->samples[i].sketch;
-	s->width = c->has_vision && first == tower ? c->projector.out : acts->width;
+	s->width = c->has_vision && first == tower ? c->projector.out
+		   : s->veo                        ? c->projector.in
+						   : acts->width;
 }
 
 uint32_t *vq_score_rows(struct vq_score *s, const struct vq_acts *acts, size_t n_rows, uint32_t *n,
@@ -63,7 +67,7 @@ int vq_score_target(struct vq_score *s, const float *out, struct vq_err *err)
 	if (!s->target || (s->veo && !s->features))
 		return VQ_E_SYS;
 	if (s->veo)
-		vq_vision_features(s->cfg, out, s->n_seqs, s->target);
+		vq_vision_features(s->m, out, s->n_seqs, s->target);
 	else
 		memcpy(s->target, out, s->n_rows * s->width * sizeof(float));
 	s->ref = vq_sum_weighted2(NULL, s->target, s->r, s->n_rows, s->width);
@@ -115,7 +119,7 @@ int vq_score_of(struct vq_score *s, const float *out, double *score, struct vq_e
 	if (!s->veo) {
 		*score = vq_sum_weighted2(out, s->target, s->r, s->n_rows, s->width) / s->ref;
 	} else {
-		vq_vision_features(s->cfg, out, s->n_seqs, s->features);
+		vq_vision_features(s->m, out, s->n_seqs, s->features);
 		for (i = 0; i < n; i++)
 			s->features[i] -= s->target[i];
 		*score = vq_sum_squares(s->features, s->n_rows, s->width) / s->ref;

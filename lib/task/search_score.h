@@ -13,6 +13,7 @@
 #include "task/search_acts.h"
 
 struct vq_score {
+	const struct vq_model *m; /* in full precision */
 	const struct vq_config *cfg;
 	const struct vq_acts *acts;
 	int veo;
@@ -27,7 +28,7 @@ struct vq_score {
 
 /* Decides what is measured for units first..last. */
 void vq_score_begin(struct vq_score *s, const struct vq_search_opts *o, const struct vq_acts *acts,
-		    const struct vq_config *c, uint32_t first, uint32_t last);
+		    const struct vq_model *m, uint32_t first, uint32_t last);
 /* The sequences to measure on, ascending: about n_rows rows, and all that are sketched.  Given. */
 uint32_t *vq_score_rows(struct vq_score *s, const struct vq_acts *acts, size_t n_rows, uint32_t *n,
 			struct vq_err *err);

@@ -212,6 +212,9 @@ static int advance(struct vq_units *u, struct vq_err *err)
 		rc = vq_acts_run(&u->acts, &u->full, first, last, &u->acts.full, err);
 		if (rc == VQ_OK)
 			rc = vq_acts_run(&u->acts, &u->quant, first, last, &u->acts.quant, err);
+		if (rc == VQ_OK && u->acts.cfg->has_vision &&
+		    last + 1 == vq_config_projector_unit(u->acts.cfg))
+			rc = vq_acts_features(&u->acts, &u->full, err);
 	}
 	vq_acts_left(&u->acts, last);
 	return rc;

@@ -31,7 +31,7 @@ static struct vq_config shape(uint32_t layers, uint32_t hidden, uint32_t inter, 
 	c.vision.image_size = 336;
 	c.vision.patch_size = 14;
 	c.vision.has_class = c.vision.pre_norm = 1;
-	c.projector = (struct vq_projector_config){2, 1024, hidden, VQ_ACT_GELU_ERF, 1};
+	c.projector = (struct vq_projector_config){2, 1024, hidden, VQ_ACT_GELU_ERF, 1, 0};
 	c.decoder.layer = (struct vq_layer_config){.hidden = hidden,
 						   .inter = inter,
 						   .n_heads = heads,

@@ -160,7 +160,7 @@ static void config(struct vq_config *c)
 						   .o_bias = 1,
 						   .mlp_bias = 1};
 	/* The rest is legal and small. */
-	c->projector = (struct vq_projector_config){1, WIDTH, 8, VQ_ACT_GELU_ERF, 0};
+	c->projector = (struct vq_projector_config){1, WIDTH, 8, VQ_ACT_GELU_ERF, 0, 0};
 	c->decoder = (struct vq_decoder_config){
 		.n_layers = 1, .vocab = 2, .max_position = 256, .tied = 1};
 	c->decoder.layer = (struct vq_layer_config){.hidden = 8,

@@ -176,9 +176,99 @@ static void adjoint_has_the_same_bytes_for_any_number_of_threads(void **state)
 	random_layer_free(&m);
 }
 
+/* Two pictures of 6 x 6 patches of 3 numbers, a norm, squares of 3: rows of 27 numbers. */
+enum { SIDE = 6, SQUARE = 3, WIDTH = 3, PICTURES = 2, PATCHES = SIDE * SIDE };
+
+static void shuffled_model(struct vq_model *m, int post_norm)
+{
+	static const float w[WIDTH] = {1.5f, -.5f, 2}, b[WIDTH] = {.25f, 1, -1};
+
+	memset(m, 0, sizeof(*m));
+	m->cfg.has_vision = 1;
+	m->cfg.vision.layer.hidden = WIDTH;
+	m->cfg.vision.layer.norm = VQ_NORM_LAYER;
+	m->cfg.vision.layer.eps = 1e-6f;
+	m->cfg.vision.image_size = SIDE * 4 + 3;
+	m->cfg.vision.patch_size = 4;
+	m->cfg.vision.post_norm = post_norm;
+	m->cfg.projector.shuffle = SQUARE;
+	m->vision.post_w = w;
+	m->vision.post_b = b;
+}
+
+/* Against the order of transformers' pixel_shuffle, written as its two reshapes and transpositions: [H, W, C] ->
+ * [H, W/s, C s] -> [W/s, H, C s] -> [W/s, H/s, C s s] -> [H/s, W/s, C s s]. */
+static void features_are_shuffled_as_transformers_does(void **state)
+{
+	enum { ALL = PATCHES * WIDTH, S = SQUARE, R = SIDE / SQUARE };
+	float a[ALL], b[ALL], got[PICTURES * ALL], h[PICTURES * ALL];
+	struct vq_model m;
+	size_t i, p, y, x, c;
+
+	(void)state;
+	shuffled_model(&m, 0);
+	for (i = 0; i < PICTURES * ALL; i++)
+		h[i] = (float)i;
+	vq_vision_features(&m, h, PICTURES, got);
+	for (p = 0; p < PICTURES; p++) {
+		for (y = 0; y < SIDE; y++) /* rows of C s numbers are as they lie; transpose */
+			for (x = 0; x < R; x++)
+				memcpy(a + (x * SIDE + y) * WIDTH * S,
+				       h + p * ALL + (y * R + x) * WIDTH * S,
+				       WIDTH * S * sizeof(*a));
+		for (x = 0; x < R; x++)
+			for (y = 0; y < R; y++)
+				memcpy(b + (y * R + x) * WIDTH * S * S,
+				       a + (x * R + y) * WIDTH * S * S, WIDTH * S * S * sizeof(*a));
+		for (c = 0; c < ALL; c++)
+			assert_true(got[p * ALL + c] == b[c]);
+	}
+}
+
+static void the_adjoint_of_features_is_that_of_central_differences(void **state)
+{
+	enum { ALL = PICTURES * PATCHES * WIDTH, ONE = PATCHES * WIDTH };
+	float *h = random_rows(ALL, 1, 1), *u = random_rows(K * ALL, 1, 2),
+	      *v = random_rows(ALL, 1, 3);
+	float up[ALL], down[ALL], fu[ALL], fd[ALL], g[K * ONE];
+	const double t = 1e-2;
+	struct vq_model m;
+	uint32_t i, k, p;
+
+	(void)state;
+	shuffled_model(&m, 1);
+	for (p = 0; p < PICTURES; p++) {
+		vq_vision_features_adjoint(&m, h, PICTURES, p, u, K, g);
+		for (i = 0; i < ALL; i++) { /* only this picture moves */
+			double d = i / ONE == p ? t * v[i] : 0;
+
+			up[i] = (float)(h[i] + d);
+			down[i] = (float)(h[i] - d);
+		}
+		vq_vision_features(&m, up, PICTURES, fu);
+		vq_vision_features(&m, down, PICTURES, fd);
+		for (k = 0; k < K; k++) {
+			double want = 0, got = 0, norm = 0;
+
+			for (i = 0; i < ALL; i++)
+				want += (double)u[k * ALL + i] * ((double)fu[i] - fd[i]) / (2 * t);
+			for (i = 0; i < ONE; i++) {
+				got += (double)g[k * ONE + i] * v[p * ONE + i];
+				norm += (double)g[k * ONE + i] * g[k * ONE + i];
+			}
+			assert_true(fabs(got - want) < 5e-3 * sqrt(norm));
+		}
+	}
+	vq_free(h);
+	vq_free(u);
+	vq_free(v);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(features_are_shuffled_as_transformers_does),
+		cmocka_unit_test(the_adjoint_of_features_is_that_of_central_differences),
 		cmocka_unit_test(adjoint_of_a_llama_layer_equals_its_central_differences),
 		cmocka_unit_test(adjoint_of_a_clip_layer_equals_its_central_differences),
 		cmocka_unit_test(slopes_of_activations_equal_their_differences),

@@ -89,7 +89,7 @@ static void features_of(const struct vq_layer *layers, const struct probed *p,
 		assert_int_equal(vq_layer_forward(&layers[l], h, &b, NULL, NULL), VQ_OK);
 		nudge_rows(g, l, h, n_pos, width);
 	}
-	vq_vision_features(&demo.cfg, h, 1, out);
+	vq_vision_features(&demo.model, h, 1, out);
 	vq_free(h);
 }
 

@@ -126,7 +126,7 @@ static void run_tower(struct vq_calib_probe *p)
 				VQ_OK);
 	}
 	toy.features = vq_alloc_f32((size_t)toy.rows * toy.width, NULL);
-	vq_vision_features(&toy.cfg, h, 1, toy.features);
+	vq_vision_features(&toy.model, h, 1, toy.features);
 	vq_free(h);
 }
 

@@ -88,7 +88,7 @@ static float *encode(const struct vq_st *st, const char *id, struct worst *w)
 	for (i = 0; i < cfg.vision.n_layers; i++)
 		assert_int_equal(vq_layer_forward(&model.vision.layers[i], h, &b, NULL, &err),
 				 VQ_OK);
-	vq_vision_features(&cfg, h, 1, f);
+	vq_vision_features(&model, h, 1, f);
 	w->features = fmax(w->features, difference(f, golden(st, id, "vision_features")));
 	assert_int_equal(vq_vision_encode(&model, pixels->data, 1, out, &err), VQ_OK);
 	w->projected = fmax(w->projected, difference(out, golden(st, id, "projector_output")));

@@ -312,7 +312,9 @@ static void names_that_are_none_have_no_spelling(void **state)
 	assert_int_equal(vq_names_spell("vision.layers.12.up_proj.bias", 4, buf, sizeof(buf)), 1);
 	assert_string_equal(
 		buf, "model.image_tower.image_tower.vision_model.encoder.layers.12.mlp.fc1.bias");
-	assert_int_equal(vq_names_spell("vision.layers.12.up_proj.bias", 6, buf, sizeof(buf)), 0);
+	assert_int_equal(vq_names_spell("vision.layers.12.up_proj.bias", 6, buf, sizeof(buf)), 1);
+	assert_string_equal(buf, "model.vision_model.encoder.layers.12.mlp.fc1.bias");
+	assert_int_equal(vq_names_spell("vision.layers.12.up_proj.bias", 7, buf, sizeof(buf)), 0);
 	assert_int_equal(vq_names_spell("projector.1.weight", 2, buf, sizeof(buf)), 1);
 	assert_string_equal(buf, "model.mm_projector.2.weight");
 	assert_int_equal(vq_names_spell("projector.1.weight", 3, buf, sizeof(buf)), 1);
@@ -320,6 +322,10 @@ static void names_that_are_none_have_no_spelling(void **state)
 	assert_int_equal(vq_names_spell("projector.1.weight", 5, buf, sizeof(buf)), 0);
 	assert_int_equal(vq_names_spell("projector.0.weight", 3, buf, sizeof(buf)), 1);
 	assert_string_equal(buf, "model.mm_projector.weight");
+	assert_int_equal(vq_names_spell("projector.0.weight", 8, buf, sizeof(buf)), 1);
+	assert_string_equal(buf, "model.connector.modality_projection.proj.weight");
+	assert_int_equal(vq_names_spell("vision.post_norm.bias", 6, buf, sizeof(buf)), 1);
+	assert_string_equal(buf, "model.vision_model.post_layernorm.bias");
 }
 
 /* Puts each bad value at several places of an otherwise ordinary tensor, aligned and not. */

@@ -59,7 +59,7 @@ static struct vq_config toy_config(void)
 	c.vision.patch_size = 8;
 	c.vision.has_class = 1;
 	c.vision.pre_norm = 1;
-	c.projector = (struct vq_projector_config){2, 32, 48, VQ_ACT_GELU_ERF, 1};
+	c.projector = (struct vq_projector_config){2, 32, 48, VQ_ACT_GELU_ERF, 1, 0};
 	c.decoder.layer = (struct vq_layer_config){.hidden = 48,
 						   .inter = 96,
 						   .n_heads = 3,
