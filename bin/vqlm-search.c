@@ -23,6 +23,7 @@ static int token_weights;
 static const char *vision_weight;
 static int rotate, clip, w_clip;
 static const char *smooth;
+static int smooth_at;
 static double mixed;
 
 static struct vq_opt opts[] = {
@@ -60,6 +61,9 @@ static struct vq_opt opts[] = {
 	 "rotation of inputs, in blocks of up to 128, that weights take back", 0, 0, VQ_ROTATES},
 	{"smooth", 0, VQ_OPT_STR, "X", &smooth, "off",
 	 "share of the inputs' ranges that weights take over: off, search or 0..1", 0, 0, NULL},
+	{"smooth-at", 0, VQ_OPT_CHOICE, "WHERE", &smooth_at, "all",
+	 "which inputs: all, or those that come from a norm, which exports can fold", 0, 0,
+	 "all|norms"},
 	{"clip", 0, VQ_OPT_CHOICE, "HOW", &clip, "off",
 	 "whether clips of inputs are searched; layerwise and qvlm always do", 0, 0, "off|search"},
 	{"w-clip", 0, VQ_OPT_CHOICE, "HOW", &w_clip, "off",
@@ -249,6 +253,7 @@ static int fill(struct vq_search_opts *o)
 		.mixed = mixed,
 		.w_clip = w_clip,
 		.rotate = (enum vq_rotate)rotate,
+		.smooth_norms = smooth_at,
 		.clip = clip && method != VQ_METHOD_LAYERWISE && method != VQ_METHOD_QVLM,
 		.seed = common.seed,
 	};

@@ -264,7 +264,7 @@ static int make_list(const struct vq_export *x, int vision, struct entry *list, 
 				       it->name->name);
 		if (where != vision)
 			continue;
-		rc = vq_export_open(&t, x->v, it->name, err);
+		rc = vq_export_open_item(&t, x, it, err);
 		if (rc < 0)
 			return rc;
 		e->item = it;
@@ -303,7 +303,7 @@ static int write_tensor(struct vq_export *x, struct vq_gguf *g, const struct ent
 	int rc = buf ? vq_export_go_on(x, err) : VQ_E_SYS, opened = 0;
 
 	if (rc == VQ_OK)
-		rc = vq_export_open(&t, x->v, e->item->name, err);
+		rc = vq_export_open_item(&t, x, e->item, err);
 	opened = rc == VQ_OK;
 
 	if (opened) {

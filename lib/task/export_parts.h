@@ -27,10 +27,12 @@ struct vq_export_item {
 	uint32_t n_out, n_in; /* where it is quantized */
 	uint32_t bits, group; /* of its grid; bits 0: floats; group 0: the row */
 	int sym;
-	uint32_t nf;             /* bits of NF codes, or 0 */
-	struct vq_agrid act;     /* bits 16: its input is float; ranges are not loaded */
-	enum vq_ggml_type block; /* GGUF */
-	uint32_t n_more;         /* copies of the first row behind the last, for new tokens */
+	uint32_t nf;                /* bits of NF codes, or 0 */
+	struct vq_agrid act;        /* bits 16: its input is float; ranges are not loaded */
+	enum vq_ggml_type block;    /* GGUF */
+	const struct vq_name *from; /* whose scales its input goes through, or NULL */
+	const struct vq_name *fold; /* of a norm: whose scales go into it, or NULL */
+	uint32_t n_more;            /* copies of the first row behind the last, for new tokens */
 };
 
 struct vq_export {
@@ -57,7 +59,7 @@ struct vq_export_tensor {
 	struct vq_nf_absmax absmax; /* of NF codes; borrowed from the file */
 	uint32_t nf;
 	struct vq_agrid act;
-	const char *transform; /* kind, or NULL; borrowed */
+	const json_t *transform; /* attribute, or NULL; borrowed */
 };
 
 VQ_MUST_CHECK int vq_export_open(struct vq_export_tensor *t, const struct vq_vqm *v,
@@ -74,6 +76,20 @@ uint8_t *vq_export_codes(const struct vq_export_tensor *t, struct vq_err *err);
  * [n_out, *n_groups], given, zero also where the grid is symmetric. */
 VQ_MUST_CHECK int vq_export_grid(const struct vq_export_tensor *t, uint32_t group, uint16_t **scale,
 				 uint8_t **zero, uint32_t *n_groups, struct vq_err *err);
+
+/* Scales of inputs into norms (export_fold.c).  fold_find settles i->from by the attribute of a linear, or refuses it;
+ * fold the norms' `fold`, or refuses what cannot be. */
+VQ_MUST_CHECK int vq_export_fold_find(const struct vq_export *x, struct vq_export_item *i,
+				      const json_t *attr, struct vq_err *err);
+VQ_MUST_CHECK int vq_export_fold(struct vq_export *x, struct vq_err *err);
+/* 1 and "decoder.layers.0.norm1." for a weight whose input is a norm's. */
+int vq_export_norm_of(const char *weight, char *norm, size_t room);
+/* The scales [n] that `from` has; borrowed from the file. */
+VQ_MUST_CHECK int vq_export_scale(const struct vq_vqm *v, const struct vq_name *from, uint32_t n,
+				  const float **scale, struct vq_err *err);
+/* As vq_export_open, with what was folded into it. */
+VQ_MUST_CHECK int vq_export_open_item(struct vq_export_tensor *t, const struct vq_export *x,
+				      const struct vq_export_item *i, struct vq_err *err);
 
 /* Fills x->items and x->group, or says what the format cannot hold (export_plan.c). */
 VQ_MUST_CHECK int vq_export_plan(struct vq_export *x, struct vq_err *err);
@@ -137,5 +153,10 @@ void vq_export_say(const struct vq_export *x, const char *fmt, ...) VQ_PRINTF(2,
 /* Reads the folder back and compares with the packed model: VQ_E_NO when a difference is above its bound
  * (export_verify.c). */
 VQ_MUST_CHECK int vq_export_verify(struct vq_export *x, struct vq_err *err);
+/* A norm as it was read back, got, beside the model's, plain, and the scales that its readers have: 1 when they have
+ * some and it agrees, 0 when they have none, VQ_E_NO (export_verify_fold.c). */
+VQ_MUST_CHECK int vq_export_verify_norm(const struct vq_export *x,
+					const struct vq_export_item *norm, const float *plain,
+					const double *got, struct vq_err *err);
 
 #endif

@@ -23,18 +23,14 @@ static int refuse(const struct vq_export *x, const struct vq_export_item *i, str
 
 /* --- what all formats leave out --- */
 
-static int check_input(const struct vq_export *x, const struct vq_export_item *i,
+static int check_input(const struct vq_export *x, struct vq_export_item *i,
 		       const struct vq_export_tensor *t, struct vq_err *err)
 {
 	char what[256];
+	int rc = t->transform ? vq_export_fold_find(x, i, t->transform, err) : VQ_OK;
 
-	if (t->transform) {
-		snprintf(what, sizeof(what),
-			 "its input goes through a transform (%.20s), which %s cannot say; search "
-			 "again with vqlm-search --rotate none --smooth off",
-			 t->transform, vq_export_name(x->o->to));
-		return refuse(x, i, err, what);
-	}
+	if (rc < 0)
+		return rc;
 	if (t->act.bits == VQ_ACT_FLOAT)
 		return VQ_OK;
 	if (x->o->acts == VQ_EXPORT_ACTS_REFUSE) {
@@ -281,6 +277,8 @@ int vq_export_plan(struct vq_export *x, struct vq_err *err)
 		rc = plan_one(x, &x->items[i], &x->names[i], err);
 	if (rc == VQ_OK)
 		rc = check_same(x, err);
+	if (rc == VQ_OK)
+		rc = vq_export_fold(x, err);
 	if (rc == VQ_OK)
 		rc = vq_export_image(x, err);
 	return rc < 0 ? rc : choose_group(x, err);

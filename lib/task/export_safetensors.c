@@ -171,7 +171,7 @@ static int add_item(struct out *o, const struct vq_export_item *i, struct vq_err
 		name[strlen(name) - strlen(".weight")] = '\0';
 		return add_codes(o, i, name, err);
 	}
-	rc = vq_export_open(&t, o->x->v, i->name, err);
+	rc = vq_export_open_item(&t, o->x, i, err);
 	if (rc < 0)
 		return rc;
 	type = i->as == VQ_AS_HALF ? VQ_F16 : t.t.dtype;
@@ -279,7 +279,7 @@ static int write_piece(struct out *o, size_t at, int fd, const char *label, stru
 	int rc = vq_export_go_on(o->x, err);
 
 	if (rc == VQ_OK && p->item)
-		rc = vq_export_open(&t, o->x->v, p->item->name, err);
+		rc = vq_export_open_item(&t, o->x, p->item, err);
 
 	if (rc == VQ_OK)
 		rc = vq_st_bytes(&o->entries[at].t, &bytes);

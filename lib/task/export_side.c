@@ -76,7 +76,7 @@ static json_t *floats(const float *v, uint32_t n)
 	return a;
 }
 
-/* {"as", and of what search found: "grid", "act", "clip", "error", "range": [lows, highs]} */
+/* {"as", and of what search found: "grid", "act", "clip", "error", "folded": its transform, "range": [lows, highs]} */
 static int describe(struct vq_export *x, const struct vq_export_item *i, json_t *tensors,
 		    struct vq_err *err)
 {
@@ -96,6 +96,8 @@ static int describe(struct vq_export *x, const struct vq_export_item *i, json_t 
 	for (k = 0; k < sizeof(keys) / sizeof(keys[0]); k++)
 		if (json_object_get(attrs, keys[k]))
 			json_object_set(o, keys[k], json_object_get(attrs, keys[k]));
+	if (t.transform) /* in the norm before it */
+		json_object_set(o, "folded", json_object_get(attrs, "transform"));
 	if (t.act.bits != VQ_ACT_FLOAT && t.act.range != VQ_RANGE_TOKEN) {
 		rc = vq_export_ranges(&t, err);
 		if (rc == VQ_OK)

@@ -78,10 +78,7 @@ int vq_export_open(struct vq_export_tensor *t, const struct vq_vqm *v, const str
 	act = json_object_get(attrs, "act");
 	if (rc == VQ_OK && act)
 		rc = vq_agrid_parse(&t->act, act, t->e.label, err);
-	t->transform =
-		json_string_value(json_object_get(json_object_get(attrs, "transform"), "kind"));
-	if (rc == VQ_OK && !t->transform && json_object_get(attrs, "transform"))
-		t->transform = "an unknown transform";
+	t->transform = json_object_get(attrs, "transform");
 	if (rc < 0)
 		vq_export_close(t);
 	return rc;

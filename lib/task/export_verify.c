@@ -16,6 +16,7 @@ static double half_step(double v)
 struct tally {
 	uint32_t n;
 	double worst, bound; /* the largest difference, and the largest that is allowed anywhere */
+	uint32_t n_folded;   /* norms */
 	const char *bad;     /* a tensor with a difference above what is allowed there */
 	double bad_by;
 };
@@ -55,6 +56,25 @@ static void compare_row(const struct vq_export_item *i, const struct vq_export_s
 		      i->as == VQ_AS_HALF ? half_step(got[k]) : bound[k]);
 }
 
+/* Norms are vectors: rows of one value. */
+static int compare_norm(const struct vq_export *x, const struct vq_export_item *i,
+			const struct vq_export_seen *s, const struct vq_export_tensor *m,
+			struct vq_err *err)
+{
+	float *plain = vq_alloc_f32(i->n_out, err);
+	double *got = plain ? vq_alloc(i->n_out, sizeof(*got), err) : NULL, none;
+	uint32_t o;
+	int rc = got ? vq_tensor_to_f32(&m->t, 0, i->n_out, plain, err) : VQ_E_SYS;
+
+	for (o = 0; rc == VQ_OK && o < i->n_out; o++)
+		s->row(s, o, &got[o], &none);
+	if (rc == VQ_OK)
+		rc = vq_export_verify_norm(x, i, plain, got, err);
+	vq_free(got);
+	vq_free(plain);
+	return rc;
+}
+
 static int compare(const struct vq_export *x, const struct vq_export_item *i,
 		   const struct vq_export_seen *s, struct tally *t, struct vq_err *err)
 {
@@ -66,6 +86,13 @@ static int compare(const struct vq_export *x, const struct vq_export_item *i,
 
 	if (rc < 0)
 		return rc;
+	if (strstr(i->name->name, ".layers.") && strstr(i->name->name, ".norm"))
+		rc = compare_norm(x, i, s, &m, err);
+	if (rc != VQ_OK) { /* folded, or an error */
+		t->n_folded += rc > 0;
+		vq_export_close(&m);
+		return rc < 0 ? rc : VQ_OK;
+	}
 	want = vq_alloc_f32((size_t)VQ_PANEL * i->n_in, err);
 	got = want ? vq_alloc(2 * (size_t)i->n_in, sizeof(*got), err) : NULL;
 	rc = got ? VQ_OK : VQ_E_SYS;
@@ -90,6 +117,11 @@ static int compare(const struct vq_export *x, const struct vq_export_item *i,
 static int report(const struct vq_export *x, const struct tally *t, const char *what,
 		  struct vq_err *err)
 {
+	if (t->n_folded)
+		vq_export_say(x,
+			      "verify: %u weights of norms hold the scales of the inputs behind "
+			      "them\n",
+			      t->n_folded);
 	if (t->n)
 		vq_export_say(x, "verify: %u %s, largest difference %g, promised %g\n", t->n, what,
 			      t->worst, t->bound);

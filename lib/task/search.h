@@ -67,6 +67,7 @@ struct vq_search_opts {
 	enum vq_rotate rotate;
 	enum vq_smooth smooth;
 	double smooth_exponent; /* VQ_SMOOTH_FIXED: 0..1 */
+	int smooth_norms;       /* only inputs that come from a norm are smoothed */
 	int clip; /* rtn, nf4, gptq and best: clips of inputs are searched; the others always do that */
 	double mixed;  /* share of layers whose inputs keep 8 bits */
 	uint64_t seed; /* of the signs of a rotation */

@@ -94,7 +94,8 @@ static json_t *transform_params(const struct vq_search_opts *o)
 				 ? json_real(o->smooth_exponent)
 				 : json_string(o->smooth == VQ_SMOOTH_OFF ? "off" : "search");
 
-	return json_pack("{s:s,s:o}", "rotate", rotates[o->rotate], "smooth", smooth);
+	return json_pack("{s:s,s:o,s:s*}", "rotate", rotates[o->rotate], "smooth", smooth,
+			 "smooth_at", o->smooth_norms ? "norms" : NULL);
 }
 
 static json_t *act_params(const struct vq_search_opts *o)

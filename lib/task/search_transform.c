@@ -175,6 +175,21 @@ static int add_transform(struct vq_place *p, const struct vq_search_opts *o,
 	return rc;
 }
 
+/* SmoothQuant's own places: the norm before can take the scales, as vqlm-export has it. */
+static int behind_norm(const char *weight)
+{
+	static const char *const leaves[] = {".q_proj.weight", ".gate_proj.weight",
+					     ".up_proj.weight"};
+	size_t i, n = strlen(weight), k;
+
+	for (i = 0; i < sizeof(leaves) / sizeof(leaves[0]); i++) {
+		k = strlen(leaves[i]);
+		if (n > k && strcmp(weight + n - k, leaves[i]) == 0)
+			return 1;
+	}
+	return 0;
+}
+
 int vq_place_prepare(struct vq_place *p, const struct vq_search_opts *o, const float *x,
 		     size_t n_rows, struct vq_err *err)
 {
@@ -184,6 +199,8 @@ int vq_place_prepare(struct vq_place *p, const struct vq_search_opts *o, const f
 
 	s.block = o->rotate == VQ_ROTATE_NONE ? 0 : vq_hadamard_block(n_in);
 	s.smooth = n_rows ? o->smooth : VQ_SMOOTH_OFF;
+	if (o->smooth_norms && !behind_norm(p->lin[0].rec->rec.name))
+		s.smooth = VQ_SMOOTH_OFF;
 	if (p->w.bits == 16 || p->n_transforms || (!s.block && s.smooth == VQ_SMOOTH_OFF))
 		return VQ_OK;
 	rc = sources_new(&s, p, o->seed, err);

@@ -45,15 +45,27 @@ def dynamic_map():
     return np.sort(np.array(v, np.float32))
 
 
+def fold(out, scales):
+    """Each layer's norms times the scales of what reads them, q and gate (or up) for all: W (s x) = W (s norm)."""
+    for name in [n for n in out if '.norm1.' in n or '.norm2.' in n]:
+        stem, which = name.split('.norm')[0], name.split('.norm')[1][0]
+        readers = [s for s in ([stem + '.%s_proj.weight' % k for k in (('q', 'k', 'v') if which == '1' else ('gate', 'up'))]) if s in out]
+        if any(r in scales for r in readers):
+            assert all((scales[r] == scales[readers[0]]).all() for r in readers)
+            out[name] = (out[name][0].astype(np.float32) * scales[readers[0]]).astype(np.float64), False
+
+
 def packed_model(path):
     """name -> float64 array, and whether it is quantized."""
     t = tarfile.open(path)
     files = {m.name: t.extractfile(m).read() for m in t.getmembers()}
-    out = {}
+    out, scales = {}, {}
     for name in files:
-        if name + '.json' not in files or name.endswith(('.range',)):
+        if name + '.json' not in files or name.endswith(('.range', '.transform_scale')):
             continue
         d, data = json.loads(files[name + '.json']), files[name]
+        if 'transform' in d.get('attrs', {}):
+            scales[name] = np.frombuffer(files[d['attrs']['transform']['from'] + '.transform_scale'], np.float32)
         if d['layout'] == 'plain':
             out[name] = np.frombuffer(data, PLAIN[d['dtype']]).reshape(d['shape']).astype(np.float64), False
             continue
@@ -73,6 +85,7 @@ def packed_model(path):
         s = grid('scale', np.float16)
         z = 2 ** (g['bits'] - 1) if g['sym'] else np.repeat(grid('zero', np.uint8), group, 1)[:, :n_in]
         out[name] = (u - z) * np.repeat(s, group, 1)[:, :n_in], True
+    fold(out, scales)
     return out, json.loads(files['model.json'])['config']
 
 

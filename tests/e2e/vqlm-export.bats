@@ -22,6 +22,14 @@ rows() { model rows -w 4 -a 16 --group 0; }
 wide() { model wide -w 8 -a 16; }
 wide_sym() { model wide-sym -w 8 -a 16 --w-sym; }
 acts() { model acts -w 4 -a 8; }
+# Scales of the inputs behind norms; the outliers' model has real ones.
+smooth() {
+	local m=$BATS_FILE_TMPDIR/smooth.vqm
+	[ -e "$m" ] || vqlm-calib -q -m "$DEMO/mini-llava-outlier" -n 4 -d "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" |
+		tee "$BATS_FILE_TMPDIR/outlier.vqs" | vqlm-search -q --method rtn -w 4 -a 16 --w-sym --smooth .5 --smooth-at norms |
+		vqlm-pack -q -o "$m"
+	echo "$m"
+}
 nf4() { model nf4 --method nf4 -w 4 -a 16; }
 
 need_numpy() { /usr/bin/python3 -c 'import numpy' 2>/dev/null || skip "python3-numpy is not installed"; }
@@ -114,7 +122,7 @@ blocks() {
 	# One whose tokenizer has merges and no scores.
 	cp -r "$DEMO/mini-llava" merges && rm merges/tokenizer.model
 	vqlm-calib -q -m merges -n 0 | vqlm-search -q --method rtn -w 4 -a 16 | vqlm-pack -q -o merges.vqm
-	for m in "$(sym)" "$(asym)" "$(wide_sym)" merges.vqm; do
+	for m in "$(sym)" "$(asym)" "$(wide_sym)" merges.vqm "$(smooth)"; do
 		rm -rf out
 		vqlm-export --to gguf -o out "$m"
 		node "$BATS_TEST_DIRNAME/llama.mjs" "$lib" out/model.gguf <prompts.json >llama.jsonl
@@ -125,6 +133,41 @@ blocks() {
 		jq -e '.relative < 1e-5' <<<"$output"
 		figure "llama.cpp, $(basename "$m"): $output"
 	done
+}
+
+@test "scales of inputs are folded into the norms before them, and what no norm can take is refused (3)" {
+	need_numpy
+	local m
+	m=$(smooth)
+	same "$m" 35 --to awq
+	[[ "$(vqlm-export --verify --force --to awq -o out "$m")" == *"verify: 26 weights of norms hold the scales of the inputs behind them"* ]]
+	jq -e '.tensors["decoder.layers.1.k_proj.weight"].folded == {block: 0, from: "decoder.layers.1.q_proj", kind: "scale"}' out/vqlm.json
+	jq -e '.tensors["decoder.layers.1.o_proj.weight"] | has("folded") | not' out/vqlm.json
+	same "$m" 35 --to gptq
+	same "$m" 59 --to awq --parts llm,vision
+	rm -rf out
+	run -0 vqlm-export --verify --to gguf -o out "$m"
+	run -0 reference "$m" out
+	[[ "$output" == *"35 Q4_0, "*", largest difference 0" ]]
+	vqlm-search -q --method rtn -w 4 -a 16 --smooth .5 <"$BATS_FILE_TMPDIR/outlier.vqs" | vqlm-pack -q -o all.vqm
+	rm -rf out
+	run -3 --separate-stderr vqlm-export --to awq -o out all.vqm
+	[[ "$stderr" == *"'vision.layers.0.o_proj.weight': its input goes through scales (--smooth), and no norm comes before it that could take them; search again with vqlm-search --smooth-at norms" ]]
+	[ ! -e out ]
+	vqlm-search -q --method rtn -w 4 -a 16 --smooth search --rotate hadamard --smooth-at norms <"$BATS_FILE_TMPDIR/outlier.vqs" |
+		vqlm-pack -q -o turned.vqm
+	run -3 --separate-stderr vqlm-export --to awq -o out turned.vqm
+	[[ "$stderr" == *"its input goes through a transform (hadamard), which awq cannot say; search again with vqlm-search --rotate none --smooth off" ]]
+	# The scales are worth having: full precision is nearer than without.
+	vqlm-infer -q -m "$DEMO/mini-llava-outlier" -d "$DEMO/mini-sqa/llava_val_CQM-A.json" --limit 40 --logits fp.vqs >fp.jsonl
+	vqlm-search -q --method rtn -w 4 -a 4 <"$BATS_FILE_TMPDIR/outlier.vqs" | vqlm-pack -q -o plain4.vqm
+	vqlm-search -q --method rtn -w 4 -a 4 --smooth .5 --smooth-at norms <"$BATS_FILE_TMPDIR/outlier.vqs" | vqlm-pack -q -o smooth4.vqm
+	kl() {
+		vqlm-infer -q -m "$1" -d "$DEMO/mini-sqa/llava_val_CQM-A.json" --limit 40 --logits l.vqs >l.jsonl
+		vqlm-eval -q -f json --logits l.vqs --baseline-logits fp.vqs | jq .logits.kl_mean
+	}
+	figure "KL from full precision at W4A4: $(kl plain4.vqm), behind norms smoothed $(kl smooth4.vqm)"
+	[ "$(jq -n "$(kl smooth4.vqm) < $(kl plain4.vqm)")" = true ]
 }
 
 @test "large models come in files of bounded size with an index, and a head of 8 bits as float16" {
