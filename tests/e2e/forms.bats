@@ -1,0 +1,102 @@
+#!/usr/bin/env bats
+# The forms in which one model may come: each tool makes of every form what it makes of the llava-hf folder.
+load common
+
+PY=/usr/bin/python3
+
+layout() {
+	need_program "$PY"
+	"$PY" "$ROOT/tests/e2e/layout.py" "$DEMO/mini-llava" "$@"
+}
+
+# tensors STREAM: their names and types, then all their bytes.
+tensors() {
+	vqlm-ls "$1" | awk '$1 == "TENSOR" {print $2, $3, $6}'
+	vqlm-ls --cat '*.*.*' "$1" | sha256sum
+}
+
+# whole MODEL [FLAGS of all tools]: what each tool makes of it, a line or file each, under $T/NAME of the second argument.
+whole() {
+	local m=$1 to=$T/$2
+	shift 2
+	mkdir "$to"
+	vqlm-calib -q -m "$m" "$@" -n 2 -d "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" --influence-samples 1 -o "$to.c"
+	tensors "$to.c" >"$to/calib"
+	vqlm-ls --cat 'input/*' "$to.c" | sha256sum >>"$to/calib"
+	vqlm-prune -q -m "$m" "$@" --blocks 2 -o "$to.p"
+	tensors "$to.p" >"$to/prune"
+	vqlm-infer -q -t 1 -m "$m" "$@" -d "$DEMO/mini-sqa/llava_test_CQM-A.json" --limit 4 --logits "$to.l" |
+		jq -c 'select(.question_id) | [.question_id, .tokens, .text]' >"$to/infer"
+	vqlm-ls --cat '*' "$to.l" | sha256sum >>"$to/infer"
+	vqlm-entropy -q <"$to.c" | vqlm-search -q -w 4 -a 8 --sweeps 1 | vqlm-pack -q -o "$to.vqm"
+	vqlm-export -q --to gguf --acts-as drop -o "$to.gguf" "$to.vqm" >"$to/export"
+	# The vision tower's and the decoder's numbers; keys have the history.
+	tar xOf "$to.vqm" --wildcards '*_proj.weight' '*.patch_embed.weight' decoder.head.weight | sha256sum >>"$to/export"
+	vqlm-infer -q -t 1 -m "$to.vqm" -d "$DEMO/mini-sqa/llava_test_CQM-A.json" --limit 4 |
+		jq -c 'select(.question_id) | [.question_id, .tokens, .text]' >>"$to/export"
+}
+
+setup_file() {
+	cd "$BATS_FILE_TMPDIR" || return 1
+	ROOT=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
+	DEMO=$ROOT/pipelines/demo
+	T=$BATS_FILE_TMPDIR
+	whole "$DEMO/mini-llava" want
+	[ "$(wc -l <want/infer)" -eq 5 ]
+}
+
+# same MODEL [FLAGS]: as the folder.
+same() {
+	whole "$1" got "${@:2}"
+	diff -r "$BATS_FILE_TMPDIR/want" got
+}
+
+@test "llava-hf in shards: calibrated, pruned, asked, quantized, exported as in one file" {
+	layout m --weights safetensors --shards 3
+	same m
+}
+
+@test "PyTorch's .bin: calibrated, pruned, asked, quantized, exported as safetensors" {
+	layout m
+	same m/pytorch_model.bin
+}
+
+@test "PyTorch's .bin in shards: calibrated, pruned, asked, quantized, exported as safetensors" {
+	layout m --shards 2
+	same m
+}
+
+@test "the LLaVA authors' layout: calibrated, pruned, asked, quantized, exported as llava-hf" {
+	layout m --flat clip-mini
+	# Its own prompt is vicuna's, and "<image>" an id of its own.
+	whole m got --template llava-hf
+	diff "$BATS_FILE_TMPDIR/want/prune" got/prune
+	# Logits have the model's name beside them; flat.bats compares them.
+	for f in infer export; do
+		diff <(grep '^\[' "$BATS_FILE_TMPDIR/want/$f") <(grep '^\[' got/$f)
+	done
+	diff <(grep -v '^\[' "$BATS_FILE_TMPDIR/want/export") <(grep -v '^\[' got/export)
+}
+
+@test "a tar: calibrated, pruned, asked, quantized, exported as the folder in it" {
+	cp -r "$DEMO/mini-llava" m
+	tar cf m.tar m
+	same m.tar
+}
+
+@test "a compressed tar: calibrated, pruned, asked, quantized, exported as the folder in it" {
+	cp -r "$DEMO/mini-llava" m
+	tar c m | zstd -q >m.tar.zst
+	same m.tar.zst
+}
+
+@test "a ZIP: calibrated, pruned, asked, quantized, exported as the folder in it" {
+	cp -r "$DEMO/mini-llava" m
+	zip -qr m.zip m
+	same m.zip
+}
+
+@test "a model stream: calibrated, pruned, asked, quantized, exported as the folder that it was made of" {
+	vqlm-calib -q -m "$DEMO/mini-llava" -n 0 -o m.vqs
+	same m.vqs
+}
