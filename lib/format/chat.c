@@ -30,6 +30,10 @@ static const struct vq_chat chats[] = {
 	{"vicuna_v1", SYSTEM_USER "USER: ", " ASSISTANT:", NULL, NULL},
 	{"llava_v1", SYSTEM_HUMAN " USER: ", " ASSISTANT:", NULL, NULL},
 	{"llava_v0", SYSTEM_HUMAN "###Human: ", "###Assistant:", "###", NULL},
+	/* MoE-LLaVA's conversation.py: they differ in the end token, which is the model's. */
+	{"stablelm", SYSTEM_USER "USER: ", " ASSISTANT:", NULL, NULL},
+	{"phi", SYSTEM_USER "USER: ", " ASSISTANT:", NULL, NULL},
+	{"qwen", SYSTEM_USER "USER: ", " ASSISTANT:", NULL, NULL},
 	{"plain", "", "", NULL, NULL},
 };
 
@@ -56,7 +60,7 @@ const struct vq_chat *vq_chat_by_name(const char *name)
 
 const char *vq_chat_names(void)
 {
-	return "llava-hf|vicuna_v1|llava_v1|llava_v0|plain";
+	return "llava-hf|vicuna_v1|llava_v1|llava_v0|stablelm|phi|qwen|plain";
 }
 
 /* One form for texts that mean the same: the Jinja escape \n becomes a line end, blanks around the text go. */

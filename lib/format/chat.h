@@ -6,7 +6,8 @@
 #include "base/err.h"
 
 struct vq_chat {
-	const char *name;   /* "llava-hf", "vicuna_v1", "llava_v1", "llava_v0", "plain" */
+	const char *
+		name; /* "llava-hf", "vicuna_v1", "llava_v1", "llava_v0", "stablelm", "phi", "qwen", "plain" */
 	const char *prefix; /* before the question: "USER: ", or the system sentence and "USER: " */
 	const char *suffix; /* after it: " ASSISTANT:" */
 	const char *stop;   /* text that ends an answer besides the end token, or NULL */

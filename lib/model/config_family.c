@@ -122,8 +122,10 @@ static int rotary(struct family *f, const json_t *o, const struct vq_field *part
 static int stablelm(struct family *f, const json_t *o, const char *label, struct vq_err *err)
 {
 	const char *type = json_string_value(json_object_get(o, "model_type"));
-	const int old = (type && strcmp(type, "stablelm") != 0) || json_object_get(o, "norm_eps") ||
-			json_object_get(o, "rope_pct");
+	/* Stability AI's own code, MoE-LLaVA's too, before transformers had the model */
+	const int old = !json_object_get(o, "layer_norm_eps") &&
+			((type && strcmp(type, "stablelm") != 0) ||
+			 json_object_get(o, "norm_eps") || json_object_get(o, "rope_pct"));
 	const struct vq_field part = PART(old ? "rope_pct" : "partial_rotary_factor", 0.25);
 	const struct vq_field fields[] = {
 		SHAPE(50304, 2560, 6912, 32, 32, 4096),

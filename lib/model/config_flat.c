@@ -1,6 +1,7 @@
 /* The layout of the LLaVA authors (LlavaLlamaForCausalLM, versions 1.0 to 1.5):
- * a flat config.json of LlamaConfig and mm_ keys, and a vision tower that comes
- * from a CLIP folder of its own, or lies in the checkpoint. */
+ * a flat config.json of the decoder's keys and mm_ keys, and a vision tower that comes
+ * from a CLIP folder of its own, or lies in the checkpoint.  MoE-LLaVA's is the same with other names for tower and
+ * projector (mm_image_tower, image_projector_type). */
 #include <stdio.h>
 #include <string.h>
 
@@ -52,16 +53,33 @@ static int refuse_tiles(const struct vq_side *s, const char *label, struct vq_er
 
 /* --- the tower --- */
 
+const char *vq_flat_tower_key(const json_t *config)
+{
+	static const char llava[] = "mm_vision_tower", moe_llava[] = "mm_image_tower";
+	const json_t *v = json_object_get(config, llava);
+
+	return (!v || json_is_null(v)) && json_object_get(config, moe_llava) ? moe_llava : llava;
+}
+
 /* Of a tensor of the tower that lies in the checkpoint; NULL when it does not.
  */
 static const struct vq_tensor *inside(const struct vq_ckpt *k, const char *name, uint32_t n_dims)
 {
+	static const char *const towers[] = {"model.vision_tower.vision_tower.",
+					     "model.image_tower.image_tower.",
+					     "transformer.image_tower.image_tower."};
 	char full[160];
-	const struct vq_tensor *t;
+	size_t i;
 
-	snprintf(full, sizeof(full), "model.vision_tower.vision_tower.vision_model.%s", name);
-	t = vq_ckpt_find(k, full, NULL);
-	return t && t->n_dims == n_dims ? t : NULL;
+	for (i = 0; i < COUNT(towers); i++) {
+		const struct vq_tensor *t;
+
+		snprintf(full, sizeof(full), "%svision_model.%s", towers[i], name);
+		t = vq_ckpt_find(k, full, NULL);
+		if (t && t->n_dims == n_dims)
+			return t;
+	}
+	return NULL;
 }
 
 /* A tower without a configuration: its shape is that of its tensors, and heads
@@ -100,7 +118,8 @@ static int tower_config(json_t **out, const struct vq_side *s, char *label, size
 	const char *type = top ? vq_side_str(top, "model_type") : NULL;
 
 	if (!part) {
-		snprintf(label, room, "%s/config.json: mm_vision_tower", vq_ckpt_path(s->k));
+		snprintf(label, room, "%s/config.json: %s", vq_ckpt_path(s->k),
+			 vq_flat_tower_key(s->config));
 		*out = shape_of_tower(s->k);
 		return *out ? VQ_OK
 			    : vq_fail(err, VQ_E_DATA,
@@ -125,7 +144,7 @@ static int tower_config(json_t **out, const struct vq_side *s, char *label, size
 static int vision(struct vq_config *c, const struct vq_side *s, const char *label,
 		  struct vq_err *err)
 {
-	const char *name = vq_side_str(s->config, "mm_vision_tower");
+	const char *name = vq_side_str(s->config, vq_flat_tower_key(s->config));
 	char tower_label[512];
 	json_t *tower = NULL;
 	uint32_t side, width;
@@ -157,8 +176,12 @@ static int projector(struct vq_config *c, const struct vq_side *s, const char *l
 		     struct vq_err *err)
 {
 	static const struct vq_word words[] = {{"linear", 1}, {"mlp2x_gelu", 2}, {0}};
-	static const struct vq_field type = {"mm_projector_type", VQ_FIELD_WORD, 0, 0, 0, 1, words};
+	struct vq_field type = {"mm_projector_type", VQ_FIELD_WORD, 0, 0, 0, 1, words};
 	int n;
+
+	if (!json_object_get(s->config, type.key) &&
+	    json_object_get(s->config, "image_projector_type"))
+		type.key = "image_projector_type";
 
 	if (vq_fields_read(&type, 1, &n, s->config, label, err) < 0)
 		return VQ_E_DATA;
@@ -185,6 +208,20 @@ static int pictures(struct vq_config *c, const struct vq_side *s, struct vq_err 
 	return vq_side_preproc(c, part ? part : s->k, aspect ? aspect : "square", err);
 }
 
+/* MoE-LLaVA ends answers with the token that its tokenizer ends texts with, whatever config.json says of end tokens.  A
+ * tokenizer of one file of ranks has no configuration that says which. */
+static int end_token(struct vq_config *c, const struct vq_side *s, struct vq_err *err)
+{
+	static const int32_t known[] = {
+		[VQ_FAMILY_STABLELM] = 100257, [VQ_FAMILY_PHI] = 50256, [VQ_FAMILY_QWEN] = 151643};
+	int32_t id = c->family == VQ_FAMILY_LLAMA ? -1 : vq_side_named_token(s, "eos_token");
+
+	if (id < 0 && c->family != VQ_FAMILY_LLAMA && (uint32_t)known[c->family] < c->decoder.vocab)
+		id = known[c->family];
+	c->eos = id;
+	return id >= 0 ? VQ_OK : vq_side_token(s, s->config, "eos", 2, &c->eos, err);
+}
+
 /* "<image>" is no token of the vocabulary: its id is the first behind it. */
 static int tokens(struct vq_config *c, const struct vq_side *s, const char *label,
 		  struct vq_err *err)
@@ -195,10 +232,22 @@ static int tokens(struct vq_config *c, const struct vq_side *s, const char *labe
 	if (rc == VQ_OK)
 		rc = vq_side_token(s, s->config, "bos", 1, &c->bos, err);
 	if (rc == VQ_OK)
-		rc = vq_side_token(s, s->config, "eos", 2, &c->eos, err);
+		rc = end_token(c, s, err);
 	if (rc == VQ_OK)
 		rc = vq_side_token(s, s->config, "pad", -1, &c->pad, err);
 	return rc;
+}
+
+/* What their evaluation scripts use: LLaVA's version 1.5 has two linears, those before it one. */
+static const char *template_of(const struct vq_config *c)
+{
+	switch (c->family) {
+	case VQ_FAMILY_STABLELM: return "stablelm";
+	case VQ_FAMILY_PHI: return "phi";
+	case VQ_FAMILY_QWEN: return "qwen";
+	case VQ_FAMILY_LLAMA: break;
+	}
+	return c->projector.n_linears == 2 ? "vicuna_v1" : "llava_v1";
 }
 
 int vq_config_flat(struct vq_config *c, const struct vq_side *s, const char *template_name,
@@ -225,10 +274,7 @@ int vq_config_flat(struct vq_config *c, const struct vq_side *s, const char *tem
 		rc = vq_parts_tied(c, s, s->config, label, err);
 	if (rc == VQ_OK)
 		rc = tokens(c, s, label, err);
-	/* What their evaluation scripts use: version 1.5 has two linears, those
-   * before it one. */
 	if (rc == VQ_OK)
-		rc = vq_side_chat(c, s, template_name,
-				  c->projector.n_linears == 2 ? "vicuna_v1" : "llava_v1", err);
+		rc = vq_side_chat(c, s, template_name, template_of(c), err);
 	return rc < 0 ? rc : vq_config_check(c, label, err);
 }

@@ -288,8 +288,9 @@ static int architecture(struct vq_config *c, int *flat, const json_t *o, const c
 {
 	static const char supported[] =
 		"llava (LlavaForConditionalGeneration, in llava-hf layout, or "
-		"LlavaLlamaForCausalLM), moe_llava_llama (MoELLaVALlamaForCausalLM), llama "
-		"(LlamaForCausalLM), stablelm (StableLmForCausalLM), phi (PhiForCausalLM) or qwen "
+		"LlavaLlamaForCausalLM), moe_llava_llama (MoELLaVALlamaForCausalLM), moe_llava_ or "
+		"llava_ and stablelm, phi or qwen, llama (LlamaForCausalLM), stablelm "
+		"(StableLmForCausalLM), phi (PhiForCausalLM) or qwen "
 		"(QWenLMHeadModel)";
 	static const struct {
 		const char *type, *arch, *ours;
@@ -302,6 +303,15 @@ static int architecture(struct vq_config *c, int *flat, const json_t *o, const c
 		{"moe_llava", "EvalMoELLaVALlamaForCausalLM", "llava", 1},
 		{"moe_llava_llama", "MoELLaVALlamaForCausalLM", "llava", 1},
 		{"moe_llava_llama", "EvalMoELLaVALlamaForCausalLM", "llava", 1},
+		{"llava_stablelm", "LlavaStablelmForCausalLM", "llava_stablelm", 1},
+		{"moe_llava_stablelm", "MoELLaVAStablelmForCausalLM", "llava_stablelm", 1},
+		{"moe_llava_stablelm", "EvalMoELLaVAStablelmForCausalLM", "llava_stablelm", 1},
+		{"llava_phi", "LlavaPhiForCausalLM", "llava_phi", 1},
+		{"moe_llava_phi", "MoELLaVAPhiForCausalLM", "llava_phi", 1},
+		{"moe_llava_phi", "EvalMoELLaVAPhiForCausalLM", "llava_phi", 1},
+		{"llava_qwen", "LlavaQWenForCausalLM", "llava_qwen", 1},
+		{"moe_llava_qwen", "MoELLaVAQWenForCausalLM", "llava_qwen", 1},
+		{"moe_llava_qwen", "EvalMoELLaVAQWenForCausalLM", "llava_qwen", 1},
 		{"llama", "LlamaForCausalLM", "llama", 0},
 		{"stablelm", "StableLmForCausalLM", "stablelm", 0},
 		{"stablelm_epoch", "StableLMEpochForCausalLM", "stablelm", 0},

@@ -36,6 +36,9 @@ VQ_MUST_CHECK int vq_parts_vision(struct vq_config *c, const struct vq_feature_k
 VQ_MUST_CHECK int vq_parts_tied(struct vq_config *c, const struct vq_side *s, const json_t *text,
 				const char *label, struct vq_err *err);
 
+/* The key that names the tower: LLaVA's, or MoE-LLaVA's where that is there alone. */
+const char *vq_flat_tower_key(const json_t *config);
+
 /* The layout of the LLaVA authors; c has arch and has_vision. */
 VQ_MUST_CHECK int vq_config_flat(struct vq_config *c, const struct vq_side *s,
 				 const char *template_name, struct vq_err *err);

@@ -117,6 +117,11 @@ static int32_t named_token(const json_t *tok, const char *key)
 	return -1;
 }
 
+int32_t vq_side_named_token(const struct vq_side *s, const char *key)
+{
+	return named_token(s->tokenizer, key);
+}
+
 int vq_side_token(const struct vq_side *s, const json_t *text, const char *what, int32_t dflt,
 		  int32_t *out, struct vq_err *err)
 {

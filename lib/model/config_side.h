@@ -28,6 +28,9 @@ VQ_MUST_CHECK int vq_side_preproc(struct vq_config *c, const struct vq_ckpt *k, 
 VQ_MUST_CHECK int vq_side_token(const struct vq_side *s, const json_t *text, const char *what,
 				int32_t dflt, int32_t *out, struct vq_err *err);
 
+/* The id of the special token that tokenizer_config.json has under key ("eos_token"); -1 when it is not to be had. */
+int32_t vq_side_named_token(const struct vq_side *s, const char *key);
+
 /* c->chat: by name when template_name is set (s and otherwise may be NULL
  * then), else from the checkpoint's text, or the template `otherwise` where it
  * has none. */

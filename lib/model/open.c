@@ -6,9 +6,8 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "model/config_parts.h"
 #include "model/names.h"
-
-static const char tower_key[] = "mm_vision_tower";
 
 static int join(struct vq_ckpt *k, const char *path, struct vq_err *err)
 {
@@ -22,10 +21,7 @@ static int join(struct vq_ckpt *k, const char *path, struct vq_err *err)
 
 static int has_tower(const struct vq_ckpt *k)
 {
-	return vq_ckpt_find(k,
-			    "model.vision_tower.vision_tower.vision_model.embeddings."
-			    "class_embedding",
-			    NULL) != NULL;
+	return vq_names_has(k, "vision.class_embed");
 }
 
 /* Joins dir/name when that is a folder: 1.  tried grows by its path. */
@@ -68,7 +64,8 @@ static int find_tower(struct vq_ckpt *k, const char *name, struct vq_err *err)
 		rc = vq_fail(err, VQ_E_DATA,
 			     "%s/config.json: '%s': no folder of '%s' beside the model (looked for "
 			     "%s); give it with --vision DIR",
-			     path, tower_key, name, tried.s ? tried.s : "nothing");
+			     path, vq_flat_tower_key(vq_ckpt_config(k)), name,
+			     tried.s ? tried.s : "nothing");
 	vq_str_free(&tried);
 	vq_free(dir);
 	vq_free(beside);
@@ -77,6 +74,7 @@ static int find_tower(struct vq_ckpt *k, const char *name, struct vq_err *err)
 
 static int add_tower(struct vq_ckpt *k, const struct vq_open *o, struct vq_err *err)
 {
+	const char *tower_key = vq_flat_tower_key(vq_ckpt_config(k));
 	const json_t *v = vq_ckpt_form(k) == VQ_CKPT_HF
 				  ? json_object_get(vq_ckpt_config(k), tower_key)
 				  : NULL;

@@ -4,8 +4,10 @@ passes are written from the models' papers and published formulas.
 
 backbone.py make FAMILY DIR [--seed N] [--layers N] [--set KEY=JSON] [--drop KEY]
     FAMILY: stablelm, stablelm_epoch, phi, qwen.  A checkpoint with the tokenizer of the demo.
-backbone.py logits DIR TOKENS OUT       of the last of the int32 tokens, float32
-backbone.py greedy DIR TOKENS N         the N tokens that follow, or fewer with the end, as JSON
+    --flat inside|DIR  in MoE-LLaVA's layout, behind the demo's tower, which is in the checkpoint or the CLIP folder DIR
+    --experts 0,2      layers of --flat with four experts
+backbone.py logits DIR TOKENS OUT       of the last of the int32 tokens, float32; PIXELS after OUT: of a picture (float32)
+backbone.py greedy DIR TOKENS N         the N tokens that follow, or those before the end, as JSON
 backbone.py ppl DIR TOKENS              the mean loss of the tokens after the first"""
 import argparse
 import json
@@ -18,8 +20,10 @@ import numpy as np
 import torch
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../pipelines/demo/scripts'))
 import layout
 
+TOWER = 'vision_tower.vision_model.'
 DEMO = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'pipelines', 'demo', 'mini-llava')
 COMMON = {'vocab_size': 1024, 'num_attention_heads': 4, 'max_position_embeddings': 1024, 'bos_token_id': 1,
           'eos_token_id': 2, 'tie_word_embeddings': False, 'torch_dtype': 'float16'}
@@ -62,11 +66,29 @@ class Shape:
         self.bias = self.family == 'phi' or (self.family == 'qwen' and not c['no_bias'])
         self.tied = c.get('tie_word_embeddings', False)
         self.eos = c['eos_token_id']
+        self.sparse = (c.get('moe') or {}).get('moe_layers_idx') or []
+        self.flat, self.tower_width = 'mm_image_tower' in c, c.get('mm_hidden_size')
 
     def tensors(self):
         """Names and shapes, as the checkpoint has them."""
         q, kv, d, f = self.heads * self.dim, self.kv * self.dim, self.d, self.inter
         top, out = ('transformer.', {}) if self.family == 'qwen' else ('model.', {})
+
+        def mlp(p):
+            if self.family == 'phi':
+                linear(p + 'fc1', f, d, True)
+                linear(p + 'fc2', d, f, True)
+            else:
+                names = ('w2', 'w1', 'c_proj') if self.family == 'qwen' else ('gate_proj', 'up_proj', 'down_proj')
+                for w, n, m in zip(names, (f, f, d), (d, d, f)):
+                    linear(p + w, n, m, self.bias)
+
+        def mlps(p, i):
+            if i not in self.sparse:
+                return mlp(p + 'mlp.')
+            out[p + 'mlp.deepspeed_moe.gate.wg.weight'] = [4, d]
+            for e in range(4):
+                mlp('%smlp.deepspeed_moe.experts.deepspeed_experts.%d.' % (p, e))
 
         def linear(name, n_out, n_in, bias):
             out[name + '.weight'] = [n_out, n_in]
@@ -86,9 +108,7 @@ class Shape:
                 linear(p + 'attn.c_attn', q + 2 * kv, d, True)
                 linear(p + 'attn.c_proj', d, q, self.bias)
                 norm(p + 'ln_2')
-                for w in ('w1', 'w2'):
-                    linear(p + 'mlp.' + w, f, d, self.bias)
-                linear(p + 'mlp.c_proj', d, f, self.bias)
+                mlps(p, i)
                 continue
             norm(p + 'input_layernorm')
             for w, n in (('q', q), ('k', kv), ('v', kv)):
@@ -96,15 +116,13 @@ class Shape:
             linear(p + ('self_attn.dense' if self.family == 'phi' else 'self_attn.o_proj'), d, q, self.bias)
             if not self.parallel:
                 norm(p + 'post_attention_layernorm')
-            if self.family == 'phi':
-                linear(p + 'mlp.fc1', f, d, True)
-                linear(p + 'mlp.fc2', d, f, True)
-            else:
-                for w, n, m in (('gate', f, d), ('up', f, d), ('down', d, f)):
-                    linear('%smlp.%s_proj' % (p, w), n, m, False)
+            mlps(p, i)
         norm(top + {'qwen': 'ln_f', 'phi': 'final_layernorm'}.get(self.family, 'norm'))
         if not self.tied:
             linear('lm_head', self.vocab, d, self.family == 'phi')
+        if self.flat:
+            linear(top + 'mm_projector.image_spatial_proj.0', d, self.tower_width, True)
+            linear(top + 'mm_projector.image_spatial_proj.2', d, d, True)
         return out
 
 
@@ -117,15 +135,46 @@ def random_weights(shapes, seed):
             x *= 1 if 'embed' in name or 'wte' in name else 1.5 / math.sqrt(shape[1])
         else:
             x = x * 0.2 + (0 if name.endswith('.bias') else 1)
-        out[name] = ('F16', shape, x.astype(np.float16).tobytes())
+        kind = np.float32 if name.endswith('wg.weight') else np.float16  # routers stay as they were trained
+        out[name] = ('F32' if kind is np.float32 else 'F16', shape, x.astype(kind).tobytes())
     return out
+
+
+def add_tower(a, c, tensors):
+    """The demo's tower, in MoE-LLaVA's names or as a CLIP folder."""
+    old = json.load(open(os.path.join(DEMO, 'config.json')))['vision_config']
+    inside = a.flat == 'inside'
+    top = ('transformer' if 'qwen' in a.family else 'model') + '.image_tower.image_tower.vision_model.'
+    part = {(top if inside else 'vision_model.') + k[len(TOWER):]: v
+            for k, v in layout.read_safetensors(os.path.join(DEMO, 'model.safetensors')).items() if k.startswith(TOWER)}
+    if inside:
+        tensors.update(part)
+        return
+    os.makedirs(a.flat)
+    json.dump({'model_type': 'clip_vision_model', **old}, open(os.path.join(a.flat, 'config.json'), 'w'))
+    shutil.copy(os.path.join(DEMO, 'preprocessor_config.json'), a.flat)
+    layout.write_safetensors(os.path.join(a.flat, 'model.safetensors'), part)
 
 
 def make(a):
     os.mkdir(a.dir)
-    for f in ('tokenizer.json', 'tokenizer_config.json'):
-        shutil.copy(os.path.join(DEMO, f), a.dir)
+    shutil.copy(os.path.join(DEMO, 'tokenizer.json'), a.dir)
+    side = json.load(open(os.path.join(DEMO, 'tokenizer_config.json')))
+    side.pop('chat_template', None)
+    json.dump(side, open(os.path.join(a.dir, 'tokenizer_config.json'), 'w'))
     c = dict(COMMON, num_hidden_layers=a.layers, **CONFIGS[a.family])
+    if a.flat:
+        kind = a.family.split('_')[0]
+        big = {'stablelm': 'Stablelm', 'phi': 'Phi', 'qwen': 'QWen'}[kind]
+        c.update(model_type='llava_' + kind, architectures=['Llava%sForCausalLM' % big], mm_image_tower='openai/clip-mini',
+                 image_projector_type='mlp2x_gelu', mm_hidden_size=128, mm_vision_select_layer=-2,
+                 mm_vision_select_feature='patch', use_mm_proj=True, mm_video_tower=None)
+    if a.experts:
+        layers = [int(i) for i in a.experts.split(',')]
+        c.update(model_type='moe_' + c['model_type'], architectures=['MoE' + c['architectures'][0].replace('Llava', 'LLaVA')],
+                 moe={'moe_enable': True, 'moe_mode': 'sparse', 'moe_layers_idx': layers, 'num_experts': [4] * len(layers),
+                      'top_k_experts': 2, 'capacity_factor': 1.5, 'eval_capacity_factor': 2.0, 'min_capacity': 0,
+                      'use_residual': False, 'router_aux_loss_coef': .01, 'ep_size': 1})
     for pair in a.set:
         key, value = pair.split('=', 1)
         c[key] = json.loads(value)
@@ -133,7 +182,10 @@ def make(a):
         del c[key]
     with open(os.path.join(a.dir, 'config.json'), 'w') as f:
         json.dump(c, f, indent=1)
-    layout.write_safetensors(os.path.join(a.dir, 'model.safetensors'), random_weights(Shape(c).tensors(), a.seed))
+    tensors = random_weights(Shape(c).tensors(), a.seed)
+    if a.flat:
+        add_tower(a, c, tensors)
+    layout.write_safetensors(os.path.join(a.dir, 'model.safetensors'), tensors)
 
 
 # --- the forward pass ---
@@ -176,23 +228,46 @@ class Net:
         name = {'qwen': 'attn.c_proj', 'phi': 'self_attn.dense'}.get(c.family, 'self_attn.o_proj')
         return self.linear(p + name, y.transpose(0, 1).reshape(n, -1))
 
+    def experts(self, p, x):
+        """The two likeliest experts of each row, by their probabilities among the two."""
+        chances = torch.softmax(x @ self.w[p + 'gate.wg.weight'].T, -1)
+        best, which = chances.topk(2, -1)
+        best = best / best.sum(-1, keepdim=True)
+        y = torch.zeros_like(x)
+        for e in range(4):
+            gate = (best * (which == e)).sum(-1, keepdim=True)
+            y += gate * self.mlp('%sexperts.deepspeed_experts.%d.' % (p, e), x)
+        return y
+
     def mlp(self, p, x):
         if self.c.family == 'phi':
-            u = self.linear(p + 'mlp.fc1', x)
+            u = self.linear(p + 'fc1', x)
             u = 0.5 * u * (1 + torch.tanh(math.sqrt(2 / math.pi) * (u + 0.044715 * u ** 3)))
-            return self.linear(p + 'mlp.fc2', u)
+            return self.linear(p + 'fc2', u)
         up, gate, down = ('w1', 'w2', 'c_proj') if self.c.family == 'qwen' else ('up_proj', 'gate_proj', 'down_proj')
-        y = self.linear(p + 'mlp.' + gate, x)
-        return self.linear(p + 'mlp.' + down, self.linear(p + 'mlp.' + up, x) * y * torch.sigmoid(y))
+        y = self.linear(p + gate, x)
+        return self.linear(p + down, self.linear(p + up, x) * y * torch.sigmoid(y))
 
     def layer(self, i, h):
         qwen = self.c.family == 'qwen'
         p = ('transformer.h.%d.' if qwen else 'model.layers.%d.') % i
         x = self.norm(p + ('ln_1' if qwen else 'input_layernorm'), h)
+
+        def mlp(y):
+            return self.experts(p + 'mlp.deepspeed_moe.', y) if i in self.c.sparse else self.mlp(p + 'mlp.', y)
         if self.c.parallel:
-            return h + self.attention(p, x) + self.mlp(p, x)
+            return h + self.attention(p, x) + mlp(x)
         h = h + self.attention(p, x)
-        return h + self.mlp(p, self.norm(p + ('ln_2' if qwen else 'post_attention_layernorm'), h))
+        return h + mlp(self.norm(p + ('ln_2' if qwen else 'post_attention_layernorm'), h))
+
+    def picture(self, pixels):
+        """Rows that stand for it; the tower is that of the demo, and so is its numpy reference."""
+        import ref_numpy
+        ref = ref_numpy.Llava(DEMO, np.float64)
+        p = ('transformer' if self.c.family == 'qwen' else 'model') + '.mm_projector.image_spatial_proj.'
+        side = ref.v['image_size']
+        x = self.linear(p + '0', torch.tensor(ref.vision(pixels.astype(np.float64).reshape(1, 3, side, side))))
+        return self.linear(p + '2', 0.5 * x * (1 + torch.erf(x / math.sqrt(2))))
 
     def embed(self, tokens):
         return self.w['transformer.wte.weight' if self.c.family == 'qwen' else 'model.embed_tokens.weight'][tokens]
@@ -202,8 +277,12 @@ class Net:
         x = self.norm(top, h)
         return x @ self.embed(slice(None)).T if self.c.tied else self.linear('lm_head', x)
 
-    def logits(self, tokens):
-        h = self.embed(torch.tensor(tokens))
+    def logits(self, tokens, pixels=None):
+        tokens = torch.tensor(tokens)
+        seen = tokens == self.c.vocab  # "<image>" in the flat layout
+        h = self.embed(tokens * ~seen)
+        if pixels is not None:
+            h[seen] = self.picture(pixels)
         for i in range(self.c.layers):
             h = self.layer(i, h)
         return self.head(h)
@@ -215,6 +294,8 @@ def main():
     p.add_argument('args', nargs='+')
     p.add_argument('--seed', type=int, default=1)
     p.add_argument('--layers', type=int, default=3)
+    p.add_argument('--flat')
+    p.add_argument('--experts')
     p.add_argument('--set', action='append', default=[])
     p.add_argument('--drop', action='append', default=[])
     a = p.parse_args()
@@ -223,14 +304,18 @@ def main():
         return make(a)
     net, tokens = Net(a.args[0]), np.fromfile(a.args[1], np.int32).tolist()
     if a.what == 'logits':
-        net.logits(tokens)[-1].numpy().astype(np.float32).tofile(a.args[2])
+        pixels = np.fromfile(a.args[3], np.float32) if len(a.args) > 3 else None
+        net.logits(tokens, pixels)[-1].numpy().astype(np.float32).tofile(a.args[2])
     elif a.what == 'ppl':
         logp = torch.log_softmax(net.logits(tokens), -1)[:-1]
         print(-float(logp.gather(1, torch.tensor(tokens)[1:, None]).mean()))
     else:
         out = []
-        while len(out) < int(a.args[2]) and net.c.eos not in out:
-            out.append(int(net.logits(tokens + out)[-1].argmax()))
+        while len(out) < int(a.args[2]):
+            best = int(net.logits(tokens + out)[-1].argmax())
+            if best == net.c.eos:
+                break
+            out.append(best)
         print(json.dumps(out))
 
 

@@ -18,10 +18,17 @@ questions() {
 	jq -c '[.[] | select(has("image") | not)][:'"$1"']' "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" >t.json
 }
 
+# Questions with pictures and without: t.json.
+pictures() {
+	jq -c '[.[] | select(has("image"))][:'"$1"'] + [.[] | select(has("image") | not)][:1]' \
+		"$DEMO/mini-sqa/llava_train_calib_CQM-A.json" >t.json
+	images="--images $DEMO/mini-sqa"
+}
+
 # samples MODEL N: the prompts of t.json's N questions as I.tokens, their ids in ids.
 samples() {
 	local i
-	vqlm-calib -q -m "$1" -d t.json -n "$2" --influence-samples 0 --bits 8 -o "$T/c.vqs"
+	vqlm-calib -q -m "$1" -d t.json $images -n "$2" --influence-samples 0 --bits 8 -o "$T/c.vqs"
 	for ((i = 0; i < $2; i++)); do
 		vqlm-ls --cat "input/$i/tokens" c.vqs >"$i.tokens"
 	done
@@ -32,9 +39,11 @@ samples() {
 logits() {
 	local i
 	samples "$1" "$2"
-	vqlm-infer -q -m "$1" -d t.json --float32 --kv 32 --logits l.vqs --max-tokens 1 >/dev/null
+	vqlm-infer -q -m "$1" -d t.json $images --float32 --kv 32 --logits l.vqs --max-tokens 1 >/dev/null
 	for ((i = 0; i < $2; i++)); do
-		torch logits "$1" "$i.tokens" "$i.want"
+		rm -f pixels
+		vqlm-ls --cat "input/$i/pixels" c.vqs >pixels 2>/dev/null || rm pixels
+		torch logits "$1" "$i.tokens" "$i.want" $([ ! -e pixels ] || echo pixels)
 		vqlm-ls --cat "logits/$(sed -n "$((i + 1))p" ids)" l.vqs >"$i.got"
 	done
 	"$PY" - "$2" <<-'E'
@@ -112,5 +121,26 @@ greedy() {
 		done
 		run -3 --separate-stderr vqlm-export -q --to gguf -o out m.vqm
 		[[ "$stderr" == "vqlm-export: m.vqm: a decoder of the kind '$family' cannot be exported"* ]]
+	done
+}
+
+# Three families as dense models behind a tower, and sparse.
+@test "MoE-LLaVA's layout: tower inside and beside, pictures, experts; logits are PyTorch's" {
+	local family kind off
+	pictures 3
+	for family in stablelm_epoch phi qwen; do
+		kind=${family%_*}
+		make_model $family inside-$kind --flat inside
+		off=$(logits inside-$kind 4)
+		figure "llava_$kind: logits off by $off"
+		vqlm-ls --cat config c.vqs | jq -e '.arch == "llava_'$kind'" and .chat == "'$kind'" and .eos == 2 and .image_token == 1024'
+		make_model $family beside-$kind --flat clip-mini --experts 0,2
+		off=$(logits beside-$kind 4)
+		figure "moe_llava_$kind: logits off by $off"
+		mv clip-mini elsewhere
+		run -3 --separate-stderr vqlm-calib -m beside-$kind -n 0
+		[[ "$stderr" == *"'mm_image_tower': no folder of 'openai/clip-mini' beside the model"*"--vision DIR" ]]
+		vqlm-calib -q -m beside-$kind -n 0 --vision elsewhere >/dev/null
+		rm -r elsewhere
 	done
 }

@@ -21,6 +21,9 @@ static void prompt_is(const char *name, const char *question, const char *want)
 
 static void prompts_are_those_of_the_models_authors(void **state)
 {
+	static const char *const moe_llava[] = {"stablelm", "phi", "qwen"};
+	uint32_t i;
+
 	(void)state;
 	prompt_is("llava-hf", "<image>\nWhy?", "USER: <image>\nWhy? ASSISTANT:");
 	prompt_is("vicuna_v1", "Why?",
@@ -36,6 +39,12 @@ static void prompts_are_those_of_the_models_authors(void **state)
 		  "assistant gives helpful, detailed, and polite answers to the human's questions. "
 		  "USER: Why? ASSISTANT:");
 	prompt_is("plain", "Why?", "Why?");
+	/* MoE-LLaVA's conversation.py: conv_stablelm, and conv_phi for both others */
+	for (i = 0; i < 3; i++)
+		prompt_is(moe_llava[i], "Why?",
+			  "A chat between a curious user and an artificial intelligence assistant. "
+			  "The assistant gives helpful, detailed, and polite answers to the user's "
+			  "questions. USER: Why? ASSISTANT:");
 }
 
 static void every_name_that_is_offered_is_known(void **state)
@@ -47,7 +56,7 @@ static void every_name_that_is_offered_is_known(void **state)
 	snprintf(names, sizeof(names), "%s", vq_chat_names());
 	for (n = strtok_r(names, "|", &save); n; n = strtok_r(NULL, "|", &save), count++)
 		assert_string_equal(vq_chat_by_name(n)->name, n);
-	assert_int_equal(count, 5);
+	assert_int_equal(count, 8);
 	assert_null(vq_chat_by_name("llama-3"));
 	assert_null(vq_chat_by_name(""));
 }
