@@ -37,7 +37,18 @@ static double probe(const struct vq_layer *l, const float *h, const float *v, do
 	return sum;
 }
 
-static void check_layer(int llama, const char *what)
+/* Phi's kind: no second norm, half of a head turns. */
+static void make_parallel(struct random_layer *m)
+{
+	m->cfg.parallel = 1;
+	m->cfg.rotary_dim = m->cfg.head_dim / 2;
+	m->cfg.rope_theta = 10000;
+	m->cfg.act = VQ_ACT_GELU_TANH;
+	m->cfg.causal = 1;
+	m->layer.norm2_w = m->layer.norm2_b = NULL;
+}
+
+static void check_layer(int llama, int parallel, const char *what)
 {
 	struct random_layer m;
 	size_t n, i;
@@ -46,6 +57,8 @@ static void check_layer(int llama, const char *what)
 	uint32_t k, trial;
 
 	random_layer_new(&m, llama, 0);
+	if (parallel)
+		make_parallel(&m);
 	n = (size_t)N * m.cfg.hidden;
 	h = random_rows(n, 1, 1);
 	u = random_rows(K * n, 1, 2);
@@ -82,13 +95,20 @@ static void check_layer(int llama, const char *what)
 static void adjoint_of_a_llama_layer_equals_its_central_differences(void **state)
 {
 	(void)state;
-	check_layer(1, "LLaMA");
+	check_layer(1, 0, "LLaMA");
 }
 
 static void adjoint_of_a_clip_layer_equals_its_central_differences(void **state)
 {
 	(void)state;
-	check_layer(0, "CLIP");
+	check_layer(0, 0, "CLIP");
+}
+
+static void adjoint_of_a_parallel_layer_equals_its_central_differences(void **state)
+{
+	(void)state;
+	check_layer(0, 1, "parallel");
+	check_layer(1, 1, "parallel and gated");
 }
 
 static void slopes_of_activations_equal_their_differences(void **state)
@@ -271,6 +291,7 @@ int main(void)
 		cmocka_unit_test(the_adjoint_of_features_is_that_of_central_differences),
 		cmocka_unit_test(adjoint_of_a_llama_layer_equals_its_central_differences),
 		cmocka_unit_test(adjoint_of_a_clip_layer_equals_its_central_differences),
+		cmocka_unit_test(adjoint_of_a_parallel_layer_equals_its_central_differences),
 		cmocka_unit_test(slopes_of_activations_equal_their_differences),
 		cmocka_unit_test(product_backwards_equals_the_sum_in_double_for_every_weight_type),
 		cmocka_unit_test(adjoint_has_the_same_bytes_for_any_number_of_threads),

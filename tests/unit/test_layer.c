@@ -39,6 +39,23 @@ static const struct vq_layer_config clip = {.hidden = HIDDEN,
 					    .o_bias = 1,
 					    .mlp_bias = 1};
 
+/* Phi's kind: one norm for both halves, half of a head turns, no gate. */
+static const struct vq_layer_config phi = {.hidden = HIDDEN,
+					   .inter = INTER,
+					   .n_heads = HEADS,
+					   .n_kv_heads = HEADS,
+					   .head_dim = DIM,
+					   .norm = VQ_NORM_LAYER,
+					   .eps = 1e-5f,
+					   .act = VQ_ACT_GELU_TANH,
+					   .causal = 1,
+					   .qkv_bias = 1,
+					   .o_bias = 1,
+					   .mlp_bias = 1,
+					   .rope_theta = 10000,
+					   .rotary_dim = DIM / 2,
+					   .parallel = 1};
+
 static uint64_t draws;
 
 static float *random_block(size_t n, float scale)
@@ -58,11 +75,12 @@ static void layer_make(struct vq_layer *l, const struct vq_layer_config *c)
 
 	vq_layer_init(l, c);
 	l->norm1_w = random_block(c->hidden, 1);
-	l->norm2_w = random_block(c->hidden, 1);
-	if (c->norm == VQ_NORM_LAYER) {
+	if (!c->parallel)
+		l->norm2_w = random_block(c->hidden, 1);
+	if (c->norm == VQ_NORM_LAYER)
 		l->norm1_b = random_block(c->hidden, 1);
+	if (c->norm == VQ_NORM_LAYER && !c->parallel)
 		l->norm2_b = random_block(c->hidden, 1);
-	}
 	for (i = 0; i < VQ_N_LINEARS; i++) {
 		struct vq_linear *f = &l->lin[i];
 
@@ -119,11 +137,11 @@ static void ref_linear(const struct vq_linear *l, const double *x, double *y)
 
 static void ref_rotate(const struct vq_layer_config *c, double *x, uint32_t heads, uint32_t pos)
 {
-	uint32_t h, i, half = c->head_dim / 2;
+	uint32_t turn = c->rotary_dim ? c->rotary_dim : c->head_dim, half = turn / 2, h, i;
 
 	for (h = 0; c->rope_theta > 0 && h < heads; h++, x += c->head_dim)
 		for (i = 0; i < half; i++) {
-			double a = pos * pow((double)c->rope_theta, -2.0 * i / c->head_dim);
+			double a = pos * pow((double)c->rope_theta, -2.0 * i / turn);
 			double p = x[i], q = x[half + i];
 
 			x[i] = p * cos(a) - q * sin(a);
@@ -167,19 +185,29 @@ static void ref_attend(const struct vq_layer_config *c, double (*q)[HIDDEN], dou
 	}
 }
 
-static void ref_mlp(const struct vq_layer *l, double *h)
+static double ref_act(const struct vq_layer_config *c, double x)
+{
+	if (c->act == VQ_ACT_GELU_TANH)
+		return x / 2 * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+	return x / (1 + exp(c->act == VQ_ACT_SILU ? -x : -1.702 * x));
+}
+
+/* in: what a parallel layer's norm reads; h else. */
+static void ref_mlp(const struct vq_layer *l, const double *in, double *h)
 {
 	const struct vq_layer_config *c = l->cfg;
 	double x[HIDDEN], up[INTER], gate[INTER], y[HIDDEN];
 	uint32_t i;
 
-	ref_norm(c, h, l->norm2_w, l->norm2_b, x);
+	if (c->parallel)
+		ref_norm(c, in, l->norm1_w, l->norm1_b, x);
+	else
+		ref_norm(c, h, l->norm2_w, l->norm2_b, x);
 	ref_linear(&l->lin[VQ_LIN_UP], x, up);
 	if (c->gated)
 		ref_linear(&l->lin[VQ_LIN_GATE], x, gate);
 	for (i = 0; i < c->inter; i++)
-		up[i] = c->gated ? up[i] * gate[i] / (1 + exp(-gate[i]))
-				 : up[i] / (1 + exp(-1.702 * up[i]));
+		up[i] = c->gated ? up[i] * ref_act(c, gate[i]) : ref_act(c, up[i]);
 	ref_linear(&l->lin[VQ_LIN_DOWN], up, y);
 	for (i = 0; i < c->hidden; i++)
 		h[i] += y[i];
@@ -189,7 +217,7 @@ static void ref_layer(const struct vq_layer *l, const float *in, uint32_t n, dou
 {
 	static double q[ROWS][HIDDEN], k[ROWS][HIDDEN], v[ROWS][HIDDEN];
 	const struct vq_layer_config *c = l->cfg;
-	double x[HIDDEN], y[HIDDEN];
+	double x[HIDDEN], y[HIDDEN], before[HIDDEN];
 	uint32_t t, i;
 
 	for (t = 0; t < n; t++) {
@@ -205,9 +233,10 @@ static void ref_layer(const struct vq_layer *l, const float *in, uint32_t n, dou
 	for (t = 0; t < n; t++) {
 		ref_attend(c, q, k, v, n, t, x);
 		ref_linear(&l->lin[VQ_LIN_O], x, y);
+		memcpy(before, h[t], sizeof(before));
 		for (i = 0; i < HIDDEN; i++)
 			h[t][i] += y[i];
-		ref_mlp(l, h[t]);
+		ref_mlp(l, before, h[t]);
 	}
 }
 
@@ -249,6 +278,16 @@ static void a_llama_layer_agrees_with_double_precision(void **state)
 
 	(void)state;
 	print_message("# figure: LLaMA layer, grouped heads, rotary: largest error %.1e\n", worst);
+	assert_true(worst < 2e-4);
+}
+
+static void a_parallel_layer_agrees_with_double_precision(void **state)
+{
+	double worst = compare_with_ref(&phi);
+
+	(void)state;
+	print_message("# figure: parallel layer, half of a head turns: largest error %.1e\n",
+		      worst);
 	assert_true(worst < 2e-4);
 }
 
@@ -425,6 +464,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_llama_layer_agrees_with_double_precision),
 		cmocka_unit_test(a_clip_layer_agrees_with_double_precision),
+		cmocka_unit_test(a_parallel_layer_agrees_with_double_precision),
 		cmocka_unit_test(tokens_that_come_one_by_one_find_the_cache),
 		cmocka_unit_test(stages_give_what_the_whole_layer_gives),
 		cmocka_unit_test(the_number_of_threads_changes_no_bit),
