@@ -125,3 +125,26 @@ at_work() {
 	[ "$before" = "$(stat -c '%n %Y' "$T"/out/piece-* "$T"/out/model.vqm "$T"/out/answers-*)" ]
 	figure "arrays that find all but the score made: $((SECONDS - start)) s"
 }
+
+@test "make with RUN=srun: a node is killed, make says that a step failed, and the same line goes on to the model of one machine" {
+	local start=$SECONDS status=0 first
+	wait_for 60 idle 2
+	at_srun() { graph -j2 OUT="$T/out" RUN='srun -Q -n1 -c1 --mem=500M' "$@"; }
+	at_srun >first.log 2>&1 &
+	first=$!
+	wait_for 180 at_work "$T/out"
+	kill_node "$VICTIM"
+	wait "$first" || status=$?
+	cat first.log
+	[ "$status" -eq 2 ]
+	grep -q "piece-4.vqs\] Error" first.log
+	[ ! -e "$T/out/piece-4.vqs" ]
+	[ -s "$T/out/piece-4.vqs.part" ]
+	figure "make with srun, a node killed, until make gave up: $((SECONDS - start)) s"
+	restart_node "$VICTIM"
+	# What is whole is not made again; what was cut goes on.
+	start=$SECONDS
+	at_srun score
+	same_as_one_machine "$T/out" "$BATS_FILE_TMPDIR/one"
+	figure "the same line again, to the score: $((SECONDS - start)) s"
+}
