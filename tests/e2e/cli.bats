@@ -105,3 +105,18 @@ tools() {
 		run -1 grep -nE '^.{101}| $' help.txt
 	done
 }
+
+@test "every option of every tool stands in some test, by its long or its short name" {
+	local t line long short
+	cat "$ROOT"/tests/e2e/*.bats "$ROOT"/tests/e2e/*.bash >tests
+	for t in $(tools); do
+		"$t" --help | sed -nE 's/^ +(-([A-Za-z]), )?(--[a-z0-9-]+).*/\3 \2/p' >options
+		[ "$(wc -l <options)" -gt 7 ]
+		while read -r long short; do
+			case $long in --seed | --level | --verbose) continue ;; esac # the same in all: -S, -l, -v
+			grep -qE -- "$long([^a-z0-9-]|\$)" tests || grep -qE -- "[ (]-[a-z]*$short[ '\"]" tests || echo "$t $long"
+		done <options
+	done >missing
+	cat missing
+	[ ! -s missing ]
+}

@@ -100,3 +100,27 @@ same() {
 	vqlm-calib -q -m "$DEMO/mini-llava" -n 0 -o m.vqs
 	same m.vqs
 }
+
+@test "a LLaMA folder: pruned, exported to GGUF, AWQ, GPTQ and compressed-tensors" {
+	"$BUILD/bench/make_ckpt" --tokenizer "$DEMO/mini-llava" --text-only tiny m >/dev/null
+	vqlm-prune -q -m m --blocks 1 --no-keep -o p.vqs
+	[ "$(vqlm-ls p.vqs | grep -c 'layers.0.q_proj')" -eq 1 ]
+	[ "$(vqlm-ls p.vqs | grep -c 'layers.1.q_proj')" -eq 0 ]
+	local m f
+	for m in m p.vqs; do
+		vqlm-calib -q -n 0 -m "$m" | vqlm-search -q --method rtn -w 4 -a 16 --w-sym | vqlm-pack -q -o m.vqm
+		for f in gguf awq gptq compressed-tensors; do
+			rm -rf out
+			run -0 vqlm-export --verify --to "$f" -o out m.vqm
+			[[ "$output" == *"matrices in $f, largest difference 0, promised 0"* ]]
+		done
+	done
+}
+
+@test "llama2.c's checkpoint: exported to bitsandbytes" {
+	need_data stories260k
+	cp -r "$DATA/stories260k" s
+	vqlm-calib -q -n 0 -m s/stories260K.bin | vqlm-search -q --method nf4 -w 4 -a 16 | vqlm-pack -q -o m.vqm
+	run -0 vqlm-export --verify --to bnb -o out m.vqm
+	[[ "$output" == *"verify: 35 matrices in bnb, largest difference 0, promised 0"* ]]
+}

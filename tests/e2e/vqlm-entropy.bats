@@ -80,6 +80,12 @@ plan() {
 	[ "$(sort -u plans | wc -l)" -gt 1 ]
 }
 
+@test "fixed blocks begin anew in each tower, the first as --offset says" {
+	blocks() { vqlm-entropy -q --partition fixed --depth 2 "$@" <"$S" | vqlm-ls --cat plan | jq -c .blocks; }
+	[ "$(blocks)" = "[[0,1],[2,3],[4,4],[5,6],[7,8],[9,9]]" ]
+	[ "$(blocks --offset 1)" = "[[0,0],[1,2],[3,3],[4,4],[5,5],[6,6],[7,8],[9,9]]" ]
+}
+
 @test "the error proxy takes D's place" {
 	vqlm-entropy --proxy error <"$S" | strings | grep -q '"proxy":"error"'
 	a=$(vqlm-entropy --table --proxy error -v <"$S" 2>&1 >/dev/null)

@@ -256,6 +256,19 @@ shard() {
 	[[ "${lines[2]}" == *"$(jq -r '.classes.Avg.acc' t.json)"* ]]
 }
 
+@test "--parser says how a letter is read, --split which questions are counted" {
+	id=$(jq -r 'to_entries | map(select(.value.split == "test"))[0].key' "$DEMO/mini-sqa/problems.json")
+	for text in 'The answer is B.' 'ANSWER: B.' ' B.'; do
+		jq -cn --arg id "$id" --arg text "$text" '{question_id: $id, text: $text}' >a.jsonl
+		for p in llava qvlm lmms; do
+			eval_mini -f json --parser "$p" a.jsonl | jq .unparsed
+		done | tr '\n' ' '
+	done >unparsed
+	[ "$(cat unparsed)" = "0 1 1 1 0 1 1 1 0 " ]
+	run -2 --separate-stderr eval_mini --parser gpt a.jsonl
+	[ "$(eval_mini -f json --split val a.jsonl 2>err | jq .classes.Avg.n)" != "$(eval_mini -f json --split test a.jsonl | jq .classes.Avg.n)" ]
+}
+
 @test "under --min-acc the status is 1 and the table is written all the same" {
 	run -0 --separate-stderr eval_mini -m 98.7 "$DEMO/golden/predictions.jsonl"
 	run -1 --separate-stderr eval_mini -m 98.71 "$DEMO/golden/predictions.jsonl"

@@ -161,6 +161,16 @@ less_error_than_rtn() {
 		"--w-clip mse" "--rotate hadamard" "--smooth 0.5"
 }
 
+@test "--keep-inputs passes calibration inputs and statistics on, byte for byte, and changes nothing else" {
+	vqlm-search -q --method rtn <"$(P)" >plain.vqs
+	vqlm-search -q --method rtn --keep-inputs <"$(P)" >kept.vqs
+	[ "$(vqlm-ls plain.vqs | grep -cE '^(INPUT|STAT)')" -eq 0 ]
+	diff <(vqlm-ls --json "$(P)" | jq -c 'select(.kind == "INPUT" or .kind == "STAT") | [.name, .xxh64]') \
+		<(vqlm-ls --json kept.vqs | jq -c 'select(.kind == "INPUT" or .kind == "STAT") | [.name, .xxh64]')
+	diff <(vqlm-ls --json plain.vqs | jq -c 'select(.name) | [.name, .xxh64]') \
+		<(vqlm-ls --json kept.vqs | jq -c 'select(.name and .kind != "INPUT" and .kind != "STAT") | [.name, .xxh64]')
+}
+
 @test "gptq leaves less error in every block than rounding to nearest" {
 	less_error_than_rtn 3 gptq --act-order
 }
