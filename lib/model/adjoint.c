@@ -5,9 +5,9 @@
 
 #include "base/mem.h"
 #include "kernel/blas.h"
-#include "kernel/gemm_back.h"
 #include "kernel/ops.h"
 #include "model/adjoint_attention.h"
+#include "model/adjoint_mlp.h"
 
 /* Cotangent rows that go through the MLP at once. */
 #define MAX_ROWS 2048u
@@ -16,10 +16,9 @@
 struct trace {
 	float *q, *k, *v; /* q, k after rotary embedding */
 	float *mid;       /* h + o(attention) */
-	float *value;     /* gated: act(gate); else unused */
-	float *slope;     /* gated: up * act'(gate); else act'(up) */
-	/* With a sink alone, else NULL: the inputs of o and down. */
-	float *att, *act;
+	struct vq_mlp mlp;
+	struct vq_experts_trace experts; /* of a sparse layer, instead */
+	float *att;                      /* with a sink alone, else NULL: the input of o */
 	const struct vq_layer_sink *sink;
 };
 
@@ -29,10 +28,11 @@ static void trace_free(struct trace *t)
 	vq_free(t->k);
 	vq_free(t->v);
 	vq_free(t->mid);
-	vq_free(t->value);
-	vq_free(t->slope);
+	vq_free(t->mlp.value);
+	vq_free(t->mlp.slope);
+	vq_free(t->mlp.act);
+	vq_experts_trace_free(&t->experts);
 	vq_free(t->att);
-	vq_free(t->act);
 }
 
 static float *rows(uint32_t n, uint32_t width, struct vq_err *err)
@@ -44,16 +44,6 @@ static float *rows(uint32_t n, uint32_t width, struct vq_err *err)
 		return NULL;
 	}
 	return vq_alloc_f32(count, err);
-}
-
-static void value_of(enum vq_act_fn f, const float *x, size_t n, float *out)
-{
-	switch (f) {
-	case VQ_ACT_SILU: vq_silu(x, NULL, n, out); break;
-	case VQ_ACT_QUICK_GELU: vq_quick_gelu(x, NULL, n, out); break;
-	case VQ_ACT_GELU_ERF: vq_gelu_erf(x, NULL, n, out); break;
-	case VQ_ACT_GELU_TANH: vq_gelu_tanh(x, NULL, n, out); break;
-	}
 }
 
 /* g += norm^T gx for k stacks of n rows; x [n, hidden] is the norm's input. */
@@ -71,24 +61,6 @@ static void add_norm_adjoint(const struct vq_layer_config *c, const float *x, co
 		for (j = 0; j < d; j++)
 			g[(size_t)i * d + j] += gx[(size_t)i * d + j];
 	}
-}
-
-static int back(const struct vq_linear *l, const float *g, size_t n, float *out, struct vq_err *err)
-{
-	if (!l->w || l->act.bits < 16)
-		return vq_fail(err, VQ_E_DATA, "adjoint: want floating-point weights and inputs");
-	return vq_gemm_back(g, n, l->w, l->dtype, l->n_out, l->n_in, out, err);
-}
-
-/* out += g W, with room for one product in tmp. */
-static int add_back(const struct vq_linear *l, const float *g, size_t n, float *tmp, float *out,
-		    struct vq_err *err)
-{
-	int rc = back(l, g, n, tmp, err);
-
-	if (rc >= 0)
-		vq_add(out, tmp, n * l->n_in);
-	return rc;
 }
 
 static void rotate(const struct vq_layer_config *c, uint32_t heads, uint32_t n, uint32_t k,
@@ -171,36 +143,30 @@ static void mlp_input(const struct vq_layer *l, const float *h, const struct tra
 		vq_layer_norm(l->cfg, t->mid, n, l->norm2_w, l->norm2_b, x);
 }
 
-/* value and slope of the MLP's middle. */
+/* Of the MLP's middle, or of the experts'. */
 static int forward_mlp(const struct vq_layer *l, const float *h, uint32_t n, struct trace *t,
 		       struct vq_err *err)
 {
 	const struct vq_layer_config *c = l->cfg;
-	size_t count = (size_t)n * c->inter, i;
-	float *x = rows(n, c->hidden, err), *up = rows(n, c->inter, err);
+	float *x = rows(n, c->hidden, err);
 	int rc = VQ_E_SYS;
 
-	if (!x || !up)
-		goto out;
+	if (!x)
+		return rc;
 	mlp_input(l, h, t, n, x);
-	rc = vq_linear_apply((const struct vq_linear *[]){&l->lin[VQ_LIN_UP], &l->lin[VQ_LIN_GATE]},
-			     c->gated ? 2 : 1, x, n, (float *[]){up, t->value}, err);
-	if (rc < 0)
-		goto out;
-	vq_act_slope(c->act, c->gated ? t->value : up, count, t->slope);
-	if (c->gated) {
-		value_of(c->act, t->value, count, t->value);
-		for (i = 0; i < count; i++)
-			t->slope[i] *= up[i];
-	}
-	if (t->sink && c->gated)
-		for (i = 0; i < count; i++)
-			t->act[i] = t->value[i] * up[i];
-	else if (t->sink)
-		value_of(c->act, up, count, t->act);
-out:
+	if (l->n_experts)
+		return vq_experts_trace(&t->experts, l, x, n, t->sink != NULL, err);
+	t->mlp = (struct vq_mlp){.cfg = c,
+				 .up = &l->lin[VQ_LIN_UP],
+				 .gate = &l->lin[VQ_LIN_GATE],
+				 .down = &l->lin[VQ_LIN_DOWN],
+				 .n = n};
+	t->mlp.slope = rows(n, c->inter, err);
+	t->mlp.value = rows(c->gated ? n : 0, c->inter, err);
+	t->mlp.act = t->sink ? rows(n, c->inter, err) : NULL;
+	if (t->mlp.slope && t->mlp.value && (!t->sink || t->mlp.act))
+		rc = vq_mlp_trace(&t->mlp, x, err);
 	vq_free(x);
-	vq_free(up);
 	return rc;
 }
 
@@ -215,48 +181,10 @@ static int trace_new(struct trace *t, const struct vq_layer *l, const float *h, 
 	t->k = rows(n, l->lin[VQ_LIN_K].n_out, err);
 	t->v = rows(n, l->lin[VQ_LIN_V].n_out, err);
 	t->mid = rows(n, c->hidden, err);
-	t->slope = rows(n, c->inter, err);
-	t->value = rows(c->gated ? n : 0, c->inter, err);
-	if (sink)
-		t->act = rows(n, c->inter, err);
-	if (!t->q || !t->k || !t->v || !t->mid || !t->slope || !t->value || (sink && !t->act))
+	if (!t->q || !t->k || !t->v || !t->mid)
 		return VQ_E_SYS;
 	rc = forward_attention(l, h, n, t, err);
 	return rc < 0 ? rc : forward_mlp(l, h, n, t, err);
-}
-
-/* Cotangents of the outputs of linears that share an input. */
-struct slot_grad {
-	uint32_t n_linears;
-	enum vq_lin lin[3];
-	const float *g[3]; /* [n, n_out] */
-};
-
-static int give_linears(const struct vq_layer_sink *s, const struct slot_grad *p, const float *x,
-			uint32_t n, struct vq_err *err)
-{
-	uint32_t i;
-	int rc = VQ_OK;
-
-	for (i = 0; i < p->n_linears && rc >= 0; i++)
-		rc = s->linear(s->ctx, p->lin[i], x, p->g[i], n, err);
-	return rc;
-}
-
-/* Linears that read norm1's output, or norm2's (second): what that norm reads is in [n, hidden]. */
-static int give_behind(const struct vq_layer *l, const struct vq_layer_sink *s, int second,
-		       const struct slot_grad *p, const float *in, uint32_t n, struct vq_err *err)
-{
-	float *x = rows(n, l->cfg->hidden, err);
-	int rc;
-
-	if (!x)
-		return VQ_E_SYS;
-	vq_layer_norm(l->cfg, in, n, second ? l->norm2_w : l->norm1_w,
-		      second ? l->norm2_b : l->norm1_b, x);
-	rc = give_linears(s, p, x, n, err);
-	vq_free(x);
-	return rc;
 }
 
 /* Through the norm whose output has the cotangents gx: adds to g.  in [n, hidden] is its input. */
@@ -275,45 +203,35 @@ static int back_norm(const struct vq_layer *l, const struct vq_layer_sink *s, in
 static int back_mlp(const struct vq_layer *l, const struct trace *t, const float *h, uint32_t n,
 		    const float *g, float *gx, uint32_t k, struct vq_err *err)
 {
-	const struct vq_layer_config *c = l->cfg;
-	uint32_t r = n * k;
-	size_t one = (size_t)n * c->inter, count = (size_t)r * c->inter;
-	float *ga = rows(r, c->inter, err), *gate = rows(c->gated ? r : 0, c->inter, err);
-	float *tmp = rows(c->gated ? r : 0, c->hidden, err);
-	int rc = VQ_E_SYS;
-	long long i;
+	float *x = NULL;
+	int rc;
 
-	if (!ga || !gate || !tmp)
-		goto out;
-	rc = back(&l->lin[VQ_LIN_DOWN], g, r, ga, err);
-	if (rc >= 0 && t->sink)
-		rc = give_linears(t->sink, &(struct slot_grad){1, {VQ_LIN_DOWN}, {g}}, t->act, n,
-				  err);
-	if (rc < 0)
-		goto out;
-#pragma omp parallel for schedule(static)
-	for (i = 0; i < (long long)count; i++) {
-		float a = ga[i];
-
-		if (c->gated) {
-			gate[i] = a * t->slope[(size_t)i % one];
-			ga[i] = a * t->value[(size_t)i % one];
-		} else {
-			ga[i] = a * t->slope[(size_t)i % one];
-		}
+	if (l->n_experts)
+		return vq_experts_back(&t->experts, l, n, g, k, gx, t->sink, err);
+	if (t->sink) {
+		x = rows(n, l->cfg->hidden, err);
+		if (!x)
+			return VQ_E_SYS;
+		mlp_input(l, h, t, n, x);
 	}
-	rc = back(&l->lin[VQ_LIN_UP], ga, r, gx, err);
-	if (rc >= 0 && c->gated)
-		rc = add_back(&l->lin[VQ_LIN_GATE], gate, r, tmp, gx, err);
-	if (rc >= 0 && t->sink)
-		rc = give_behind(
-			l, t->sink, !c->parallel,
-			&(struct slot_grad){c->gated ? 2 : 1, {VQ_LIN_UP, VQ_LIN_GATE}, {ga, gate}},
-			c->parallel ? h : t->mid, n, err);
-out:
-	vq_free(ga);
-	vq_free(gate);
-	vq_free(tmp);
+	rc = vq_mlp_back(&t->mlp, g, k, gx, t->sink, x, err);
+	vq_free(x);
+	return rc;
+}
+
+/* q, k and v, which read norm1 of h. */
+static int give_qkv(const struct vq_layer *l, const struct vq_layer_sink *s, const float *h,
+		    float *const g[3], uint32_t n, struct vq_err *err)
+{
+	float *x = rows(n, l->cfg->hidden, err);
+	uint32_t i;
+	int rc = x ? VQ_OK : VQ_E_SYS;
+
+	if (rc >= 0)
+		vq_layer_norm(l->cfg, h, n, l->norm1_w, l->norm1_b, x);
+	for (i = 0; i < 3 && rc >= 0; i++)
+		rc = s->linear(s->ctx, (enum vq_lin)(VQ_LIN_Q + i), 0, x, g[i], n, err);
+	vq_free(x);
 	return rc;
 }
 
@@ -331,9 +249,9 @@ static int back_attention(const struct vq_layer *l, const struct trace *t, const
 
 	if (!ga || !gq || !gk || !gv || !tmp)
 		goto out;
-	rc = back(&l->lin[VQ_LIN_O], g, r, ga, err);
+	rc = vq_linear_back(&l->lin[VQ_LIN_O], g, r, ga, err);
 	if (rc >= 0 && t->sink)
-		rc = give_linears(t->sink, &(struct slot_grad){1, {VQ_LIN_O}, {g}}, t->att, n, err);
+		rc = t->sink->linear(t->sink->ctx, VQ_LIN_O, 0, t->att, g, n, err);
 	if (rc >= 0)
 		rc = vq_attention_adjoint(
 			&(struct vq_attention_grad){c, n, k, t->q, t->k, t->v, ga, gq, gk, gv},
@@ -348,16 +266,13 @@ static int back_attention(const struct vq_layer *l, const struct trace *t, const
 		rotate(c, c->n_kv_heads, n, k, table, gk);
 	}
 	if (rc >= 0)
-		rc = back(&l->lin[VQ_LIN_Q], gq, r, gx, err);
+		rc = vq_linear_back(&l->lin[VQ_LIN_Q], gq, r, gx, err);
 	if (rc >= 0)
-		rc = add_back(&l->lin[VQ_LIN_K], gk, r, tmp, gx, err);
+		rc = vq_linear_add_back(&l->lin[VQ_LIN_K], gk, r, tmp, gx, err);
 	if (rc >= 0)
-		rc = add_back(&l->lin[VQ_LIN_V], gv, r, tmp, gx, err);
+		rc = vq_linear_add_back(&l->lin[VQ_LIN_V], gv, r, tmp, gx, err);
 	if (rc >= 0 && t->sink)
-		rc = give_behind(
-			l, t->sink, 0,
-			&(struct slot_grad){3, {VQ_LIN_Q, VQ_LIN_K, VQ_LIN_V}, {gq, gk, gv}}, h, n,
-			err);
+		rc = give_qkv(l, t->sink, h, (float *const[]){gq, gk, gv}, n, err);
 out:
 	vq_free(ga);
 	vq_free(gq);
@@ -420,20 +335,20 @@ int vq_projector_adjoint(const struct vq_config *c, const struct vq_projector *p
 	int rc = VQ_E_SYS;
 
 	if (c->projector.n_linears == 1)
-		return back(&p->fc[0], g, (size_t)n * k, out, err);
+		return vq_linear_back(&p->fc[0], g, (size_t)n * k, out, err);
 	mid = rows(n, width, err);
 	gm = rows(n * k, width, err);
 	if (!mid || !gm)
 		goto out;
 	rc = vq_linear_one(&p->fc[0], features, n, mid, err);
 	if (rc >= 0)
-		rc = back(&p->fc[1], g, (size_t)n * k, gm, err);
+		rc = vq_linear_back(&p->fc[1], g, (size_t)n * k, gm, err);
 	if (rc < 0)
 		goto out;
 	vq_act_slope(c->projector.act, mid, one, mid);
 	for (i = 0; i < one * k; i++)
 		gm[i] *= mid[i % one];
-	rc = back(&p->fc[0], gm, (size_t)n * k, out, err);
+	rc = vq_linear_back(&p->fc[0], gm, (size_t)n * k, out, err);
 out:
 	vq_free(mid);
 	vq_free(gm);

@@ -51,6 +51,21 @@ uint32_t vq_config_shuffled(const struct vq_config *c)
 	return c->projector.shuffle ? c->projector.shuffle * c->projector.shuffle : 1;
 }
 
+struct vq_config vq_config_cut(const struct vq_config *c, const uint32_t *kept, uint32_t n)
+{
+	struct vq_config cut = *c;
+	struct vq_moe_config *m = &cut.decoder.moe;
+	uint32_t i, any = 0;
+
+	cut.decoder.n_layers = n;
+	memset(m->n_experts, 0, sizeof(m->n_experts));
+	for (i = 0; i < n; i++)
+		any |= m->n_experts[i] = c->decoder.moe.n_experts[kept[i]];
+	if (!any)
+		*m = (struct vq_moe_config){0};
+	return cut;
+}
+
 static int check_layer(const struct vq_layer_config *l, const char *label, const char *part,
 		       struct vq_err *err)
 {

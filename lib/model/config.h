@@ -101,6 +101,9 @@ uint32_t vq_config_shuffled(
 
 struct vq_ckpt;
 
+/* The configuration with the n decoder layers of kept alone, ascending. */
+struct vq_config vq_config_cut(const struct vq_config *c, const uint32_t *kept, uint32_t n);
+
 /* From a folder in the layout of llava-hf, of the LLaVA authors (flat, with the tower's folder joined: vq_ckpt_join), or
  * of plain LLaMA: config.json with absent keys defaulted, preprocessor_config.json,
  * generation and tokenizer config; from a model stream, its configuration.  template: --template NAME or NULL. */

@@ -42,11 +42,12 @@ static int on_enter(void *ctx, uint32_t layer, struct vq_layer *l, struct vq_err
 	return rc;
 }
 
-static int on_linear(void *ctx, enum vq_lin lin, const float *x, const float *g, uint32_t n,
-		     struct vq_err *err)
+static int on_linear(void *ctx, enum vq_lin lin, uint32_t expert, const float *x, const float *g,
+		     uint32_t n, struct vq_err *err)
 {
 	struct train *t = ctx;
 
+	(void)expert; /* healing refuses experts */
 	return vq_lora_grad(&t->h->lora, t->layer, lin, x, g, n, err);
 }
 

@@ -108,6 +108,12 @@ static int heal(struct job *j, struct vq_err *err)
 	struct vq_prune_opts more = *j->o;
 	int rc;
 
+	if (j->cfg.decoder.moe.top_k)
+		return vq_fail(
+			err, VQ_E_DATA,
+			"%s: has layers with experts, and --heal is for models without; prune it "
+			"without --heal",
+			vq_ckpt_path(j->ckpt));
 	/* The samples that the blocks were chosen by are not needed any more. */
 	vq_prune_run_close(&j->run);
 	more.samples = j->o->heal_samples;
@@ -186,7 +192,7 @@ static json_t *make_params(const struct job *j, struct vq_err *err)
 	uint32_t i;
 	int bad = 0;
 
-	if (vq_prune_params(&j->cfg, j->kept.n, &weights, err) < 0)
+	if (vq_prune_params(&j->cfg, j->kept.v, j->kept.n, &weights, err) < 0)
 		goto out;
 	for (i = 0; i < j->kept.n; i++) {
 		const json_t *old = json_array_get(json_object_get(before, "kept"), j->kept.v[i]);
@@ -211,12 +217,11 @@ out:
 static int put_stream(struct job *j, struct vq_writer *w, struct vq_err *err)
 {
 	json_t *params = make_params(j, err), *header = NULL;
-	struct vq_config cut = j->cfg;
+	struct vq_config cut = vq_config_cut(&j->cfg, j->kept.v, j->kept.n);
 	struct vq_calib_meta none = {0};
 	const struct vq_weight_edit edit = vq_heal_edit(&j->heal);
 	int rc = VQ_E_SYS;
 
-	cut.decoder.n_layers = j->kept.n;
 	/* Without samples no kernel and no BLAS had a part in it. */
 	if (params)
 		header = vq_model_header(j->ckpt, "vqlm-prune", params,

@@ -58,9 +58,10 @@ struct vq_blocks {
 
 void vq_blocks_free(struct vq_blocks *b);
 
-/* Weights of the model with n decoder blocks. */
-VQ_MUST_CHECK int vq_prune_params(const struct vq_config *c, uint32_t n, uint64_t *params,
-				  struct vq_err *err);
+/* Weights of the model with the n decoder blocks of kept; kept NULL: with n blocks, of the mean size of all (blocks with
+ * experts are larger than others). */
+VQ_MUST_CHECK int vq_prune_params(const struct vq_config *c, const uint32_t *kept, uint32_t n,
+				  uint64_t *params, struct vq_err *err);
 
 /* Positions of score [n] in order of removal: lowest first, among equals the lower position; what is no number last. */
 void vq_prune_order(const double *score, uint32_t n, uint32_t *order);

@@ -16,27 +16,44 @@ void vq_blocks_free(struct vq_blocks *b)
 	memset(b, 0, sizeof(*b));
 }
 
-int vq_prune_params(const struct vq_config *c, uint32_t n, uint64_t *params, struct vq_err *err)
+/* Of the whole configuration, and of its blocks alone. */
+static int count_params(const struct vq_config *c, uint64_t *all, uint64_t *blocks,
+			struct vq_err *err)
 {
-	struct vq_config cut = *c;
 	struct vq_name *names = NULL;
 	size_t n_names, i, k;
-	int rc;
+	int rc = vq_names_list(c, &names, &n_names, err);
 
-	cut.decoder.n_layers = n;
-	rc = vq_names_list(&cut, &names, &n_names, err);
 	if (rc < 0)
 		return rc;
-	*params = 0;
+	*all = *blocks = 0;
 	for (i = 0; i < n_names; i++) {
 		uint64_t elements = 1;
 
 		for (k = 0; k < names[i].n_dims; k++)
 			elements *= names[i].dims[k];
-		*params += elements;
+		*all += elements;
+		*blocks += vq_names_in_layer(names[i].name) ? elements : 0;
 	}
 	vq_free(names);
 	return VQ_OK;
+}
+
+int vq_prune_params(const struct vq_config *c, const uint32_t *kept, uint32_t n, uint64_t *params,
+		    struct vq_err *err)
+{
+	struct vq_config cut;
+	uint64_t blocks;
+	int rc;
+
+	if (kept) {
+		cut = vq_config_cut(c, kept, n);
+		return count_params(&cut, params, &blocks, err);
+	}
+	rc = count_params(c, params, &blocks, err);
+	if (rc == VQ_OK)
+		*params = *params - blocks + blocks / c->decoder.n_layers * n;
+	return rc;
 }
 
 /* A score that is no number says that a block cannot be judged: it stays longest. */
@@ -95,7 +112,7 @@ static int count_by_params(const struct vq_config *c, uint64_t want, uint32_t *n
 
 	for (left = 1; left <= all; left++) {
 		uint64_t params, off;
-		int rc = vq_prune_params(c, left, &params, err);
+		int rc = vq_prune_params(c, NULL, left, &params, err);
 
 		if (rc < 0)
 			return rc;

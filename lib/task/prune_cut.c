@@ -17,7 +17,7 @@ int vq_prune_cut(struct vq_model *out, const struct vq_model *m, const struct vq
 		layers[i] = m->decoder.layers[kept->v[i]];
 	*out = *m;
 	out->decoder.layers = layers;
-	out->cfg.decoder.n_layers = kept->n;
+	out->cfg = vq_config_cut(&m->cfg, kept->v, kept->n);
 	return VQ_OK;
 }
 

@@ -4,6 +4,8 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "base/mem.h"
+
 const struct vq_criterion vq_criteria[] = {
 	{"ppl", 1, 0, 1, vq_score_ppl},
 	{"taylor", 1, 1, 0, vq_score_taylor},
@@ -36,16 +38,22 @@ static void put_stem(struct vq_str *out, const char *path)
 static int removal_table(const struct vq_prune_job *j, const struct vq_blocks *alive,
 			 const double *score, struct vq_str *out, struct vq_err *err)
 {
+	uint32_t i, *left = vq_alloc(alive->n, sizeof(*left), err);
 	uint64_t params;
-	uint32_t i;
-	int rc = vq_prune_params(j->cfg, alive->n - 1, &params, err);
+	int rc = left ? VQ_OK : VQ_E_SYS;
 
 	vq_str_puts(out, "removed_block,ppl_");
 	put_stem(out, j->o->data ? j->o->data : j->o->text);
 	vq_str_puts(out, ",num_calib_data,params\n");
-	for (i = 0; rc == VQ_OK && i < alive->n; i++)
-		vq_str_printf(out, "%u,%.17g,%u,%llu\n", alive->v[i], score[i], j->o->samples,
-			      (unsigned long long)params);
+	for (i = 0; rc == VQ_OK && i < alive->n; i++) {
+		memcpy(left, alive->v, i * sizeof(*left));
+		memcpy(left + i, alive->v + i + 1, (alive->n - i - 1) * sizeof(*left));
+		rc = vq_prune_params(j->cfg, left, alive->n - 1, &params, err);
+		if (rc == VQ_OK)
+			vq_str_printf(out, "%u,%.17g,%u,%llu\n", alive->v[i], score[i],
+				      j->o->samples, (unsigned long long)params);
+	}
+	vq_free(left);
 	return rc;
 }
 

@@ -20,10 +20,11 @@ static const enum vq_lin columns[VQ_N_LINEARS] = {VQ_LIN_Q,    VQ_LIN_K,  VQ_LIN
 						  VQ_LIN_GATE, VQ_LIN_UP, VQ_LIN_DOWN};
 
 struct taylor {
-	const struct vq_layer *layer;
-	float *grad[VQ_N_LINEARS]; /* [n_out, n_in] */
-	double *norm[2];           /* [hidden] */
-	double *score;             /* [n, VQ_PRUNE_TENSORS] */
+	struct vq_layer *layer;
+	/* [n_out, n_in] of q, k, v, o, and of up, gate and down of each expert; NULL where there is none */
+	float *grad[VQ_LIN_UP + VQ_LIMIT_EXPERTS * VQ_EXPERT_LINEARS];
+	double *norm[2]; /* [hidden] */
+	double *score;   /* [n, VQ_PRUNE_TENSORS] */
 };
 
 static int on_enter(void *ctx, uint32_t layer, struct vq_layer *l, struct vq_err *err)
@@ -36,14 +37,20 @@ static int on_enter(void *ctx, uint32_t layer, struct vq_layer *l, struct vq_err
 	return VQ_OK;
 }
 
-static int on_linear(void *ctx, enum vq_lin lin, const float *x, const float *g, uint32_t n,
-		     struct vq_err *err)
+/* Where the gradient of a linear is summed. */
+static float **grad_of(struct taylor *t, enum vq_lin lin, uint32_t expert)
+{
+	return &t->grad[lin < VQ_LIN_UP ? (uint32_t)lin : lin + expert * VQ_EXPERT_LINEARS];
+}
+
+static int on_linear(void *ctx, enum vq_lin lin, uint32_t expert, const float *x, const float *g,
+		     uint32_t n, struct vq_err *err)
 {
 	struct taylor *t = ctx;
-	const struct vq_linear *l = &t->layer->lin[lin];
+	const struct vq_linear *l = vq_layer_linear(t->layer, lin, expert);
 
 	(void)err;
-	vq_gemm_weight_grad(g, x, n, l->n_out, l->n_in, t->grad[lin]);
+	vq_gemm_weight_grad(g, x, n, l->n_out, l->n_in, *grad_of(t, lin, expert));
 	return VQ_OK;
 }
 
@@ -92,30 +99,47 @@ static double norm_score(const float *w, double *grad, uint32_t n)
 	return sum;
 }
 
+/* How many of a linear a layer has; the score of gate, up and down is the sum over the experts. */
+static uint32_t n_of(const struct vq_layer *l, enum vq_lin lin)
+{
+	return l->n_experts && lin >= VQ_LIN_UP ? l->n_experts : 1;
+}
+
 static int on_leave(void *ctx, uint32_t layer, struct vq_err *err)
 {
 	struct taylor *t = ctx;
 	double *score = t->score + (size_t)layer * VQ_PRUNE_TENSORS;
-	uint32_t i, d = t->layer->cfg->hidden;
+	uint32_t i, e, d = t->layer->cfg->hidden;
+	double one;
 	int rc = VQ_OK;
 
-	for (i = 0; rc == VQ_OK && i < VQ_N_LINEARS; i++)
-		rc = linear_score(&t->layer->lin[columns[i]], t->grad[columns[i]], &score[i], err);
+	for (i = 0; i < VQ_N_LINEARS; i++)
+		for (e = 0, score[i] = 0; rc == VQ_OK && e < n_of(t->layer, columns[i]); e++) {
+			rc = linear_score(vq_layer_linear(t->layer, columns[i], e),
+					  *grad_of(t, columns[i], e), &one, err);
+			score[i] += one;
+		}
 	score[VQ_N_LINEARS] = norm_score(t->layer->norm1_w, t->norm[0], d);
 	score[VQ_N_LINEARS + 1] = norm_score(t->layer->norm2_w, t->norm[1], d);
 	return rc;
 }
 
-static int room_new(struct taylor *t, const struct vq_layer *l, struct vq_err *err)
+/* Room for the gradients of layer l, beside that of other layers. */
+static int room_new(struct taylor *t, struct vq_layer *l, struct vq_err *err)
 {
-	uint32_t i;
+	uint32_t i, e;
 
-	for (i = 0; i < VQ_N_LINEARS; i++) {
-		t->grad[i] = vq_calloc(l->lin[i].n_out, l->lin[i].n_in * sizeof(float), err);
-		if (!t->grad[i])
-			return VQ_E_SYS;
-	}
-	for (i = 0; i < 2; i++) {
+	for (i = 0; i < VQ_N_LINEARS; i++)
+		for (e = 0; e < n_of(l, (enum vq_lin)i); e++) {
+			const struct vq_linear *m = vq_layer_linear(l, (enum vq_lin)i, e);
+			float **g = grad_of(t, (enum vq_lin)i, e);
+
+			if (!*g)
+				*g = vq_calloc(m->n_out, m->n_in * sizeof(float), err);
+			if (!*g)
+				return VQ_E_SYS;
+		}
+	for (i = 0; i < 2 && !t->norm[i]; i++) {
 		t->norm[i] = vq_calloc(l->cfg->hidden, sizeof(double), err);
 		if (!t->norm[i])
 			return VQ_E_SYS;
@@ -127,7 +151,7 @@ static void room_free(struct taylor *t)
 {
 	uint32_t i;
 
-	for (i = 0; i < VQ_N_LINEARS; i++)
+	for (i = 0; i < sizeof(t->grad) / sizeof(t->grad[0]); i++)
 		vq_free(t->grad[i]);
 	vq_free(t->norm[0]);
 	vq_free(t->norm[1]);
@@ -183,7 +207,8 @@ int vq_score_taylor(const struct vq_prune_job *j, const struct vq_blocks *alive,
 
 	if (rc < 0)
 		return rc;
-	rc = room_new(&t, m.decoder.layers, err);
+	for (i = 0; rc == VQ_OK && i < alive->n; i++)
+		rc = room_new(&t, &m.decoder.layers[i], err);
 	if (rc == VQ_OK)
 		rc = run(&t, j, &m, err);
 	for (i = 0; rc == VQ_OK && i < alive->n; i++)

@@ -26,6 +26,10 @@ struct random_layer {
 	struct vq_layer layer;
 	/* What layer borrows; NULL where there is none. */
 	float *weight[VQ_N_LINEARS], *bias[VQ_N_LINEARS], *norm[2], *norm_bias[2];
+	/* Of random_layer_sparse */
+	struct vq_linear experts[8 * VQ_EXPERT_LINEARS];
+	float *expert_weight[8 * VQ_EXPERT_LINEARS], *router;
+	struct vq_gating gating;
 };
 
 /* LLaMA's kind, or CLIP's. */
@@ -73,9 +77,38 @@ static inline void random_layer_new(struct random_layer *m, int llama, uint64_t 
 	m->layer.norm2_b = m->norm_bias[1];
 }
 
+/* LLaMA's kind with n experts, 8 at most. */
+static inline void random_layer_sparse(struct random_layer *m, uint32_t n, uint32_t top_k,
+				       uint64_t seed)
+{
+	struct vq_layer was;
+	uint32_t i;
+
+	random_layer_new(m, 1, seed);
+	was = m->layer;
+	m->gating = (struct vq_gating){.top_k = top_k, .capacity_factor = 2};
+	vq_layer_init_sparse(&m->layer, &m->cfg, m->experts, n, 0, &m->gating);
+	m->layer.norm1_w = was.norm1_w;
+	m->layer.norm2_w = was.norm2_w;
+	for (i = 0; i < VQ_LIN_UP; i++)
+		m->layer.lin[i] = was.lin[i];
+	for (i = 0; i < n * VQ_EXPERT_LINEARS; i++) {
+		struct vq_linear *l = &m->experts[i];
+
+		l->dtype = VQ_F32;
+		l->w = m->expert_weight[i] =
+			random_rows((size_t)l->n_out * l->n_in, 1 / sqrt(l->n_in), seed + 100 + i);
+	}
+	m->layer.router = m->router = random_rows((size_t)n * m->cfg.hidden, 0.2, seed + 99);
+}
+
 static inline void random_layer_free(struct random_layer *m)
 {
 	uint32_t i;
+
+	for (i = 0; i < 8 * VQ_EXPERT_LINEARS; i++)
+		vq_free(m->expert_weight[i]);
+	vq_free(m->router);
 
 	for (i = 0; i < VQ_N_LINEARS; i++) {
 		vq_free(m->weight[i]);

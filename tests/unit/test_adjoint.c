@@ -48,7 +48,8 @@ static void make_parallel(struct random_layer *m)
 	m->layer.norm2_w = m->layer.norm2_b = NULL;
 }
 
-static void check_layer(int llama, int parallel, const char *what)
+/* top_k 0: a dense layer. */
+static void check_layer(int llama, int parallel, uint32_t top_k, const char *what)
 {
 	struct random_layer m;
 	size_t n, i;
@@ -56,7 +57,10 @@ static void check_layer(int llama, int parallel, const char *what)
 	double worst = 0;
 	uint32_t k, trial;
 
-	random_layer_new(&m, llama, 0);
+	if (top_k)
+		random_layer_sparse(&m, 4, top_k, 0);
+	else
+		random_layer_new(&m, llama, 0);
 	if (parallel)
 		make_parallel(&m);
 	n = (size_t)N * m.cfg.hidden;
@@ -95,20 +99,28 @@ static void check_layer(int llama, int parallel, const char *what)
 static void adjoint_of_a_llama_layer_equals_its_central_differences(void **state)
 {
 	(void)state;
-	check_layer(1, 0, "LLaMA");
+	check_layer(1, 0, 0, "LLaMA");
 }
 
 static void adjoint_of_a_clip_layer_equals_its_central_differences(void **state)
 {
 	(void)state;
-	check_layer(0, 0, "CLIP");
+	check_layer(0, 0, 0, "CLIP");
 }
 
 static void adjoint_of_a_parallel_layer_equals_its_central_differences(void **state)
 {
 	(void)state;
-	check_layer(0, 1, "parallel");
-	check_layer(1, 1, "parallel and gated");
+	check_layer(0, 1, 0, "parallel");
+	check_layer(1, 1, 0, "parallel and gated");
+}
+
+static void adjoint_of_a_layer_with_experts_equals_its_central_differences(void **state)
+{
+	(void)state;
+	check_layer(1, 0, 1, "sparse (1 of 4 experts a row)");
+	check_layer(1, 0, 2, "sparse (2 of 4 experts a row)");
+	check_layer(1, 1, 2, "sparse and parallel");
 }
 
 static void slopes_of_activations_equal_their_differences(void **state)
@@ -292,6 +304,7 @@ int main(void)
 		cmocka_unit_test(adjoint_of_a_llama_layer_equals_its_central_differences),
 		cmocka_unit_test(adjoint_of_a_clip_layer_equals_its_central_differences),
 		cmocka_unit_test(adjoint_of_a_parallel_layer_equals_its_central_differences),
+		cmocka_unit_test(adjoint_of_a_layer_with_experts_equals_its_central_differences),
 		cmocka_unit_test(slopes_of_activations_equal_their_differences),
 		cmocka_unit_test(product_backwards_equals_the_sum_in_double_for_every_weight_type),
 		cmocka_unit_test(adjoint_has_the_same_bytes_for_any_number_of_threads),

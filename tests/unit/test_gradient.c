@@ -106,12 +106,13 @@ static int on_enter(void *ctx, uint32_t layer, struct vq_layer *l, struct vq_err
 	return VQ_OK;
 }
 
-static int on_linear(void *ctx, enum vq_lin lin, const float *x, const float *g, uint32_t n,
-		     struct vq_err *err)
+static int on_linear(void *ctx, enum vq_lin lin, uint32_t expert, const float *x, const float *g,
+		     uint32_t n, struct vq_err *err)
 {
 	struct all *a = ctx;
 	const struct vq_linear *l = &a->s->layers[a->layer].lin[lin];
 
+	(void)expert;
 	(void)err;
 	vq_gemm_weight_grad(g, x, n, l->n_out, l->n_in, a->lin[a->layer][lin]);
 	return VQ_OK;

@@ -41,12 +41,12 @@ static void parameter_counts_are_the_published_ones(void **state)
 
 	(void)state;
 	for (i = 0; i < COUNT(want); i++) {
-		assert_int_equal(vq_prune_params(&c, want[i].n, &got, NULL), VQ_OK);
+		assert_int_equal(vq_prune_params(&c, NULL, want[i].n, &got, NULL), VQ_OK);
 		assert_true(got == want[i].params);
 	}
-	assert_int_equal(vq_prune_params(&big, 40, &got, NULL), VQ_OK);
+	assert_int_equal(vq_prune_params(&big, NULL, 40, &got, NULL), VQ_OK);
 	assert_true(got == 13015864320);
-	assert_int_equal(vq_prune_params(&big, 32, &got, NULL), VQ_OK);
+	assert_int_equal(vq_prune_params(&big, NULL, 32, &got, NULL), VQ_OK);
 	assert_true(got == 10478228480);
 }
 
@@ -103,8 +103,8 @@ static void sizes_in_weights_are_the_nearest_model(void **state)
 		assert_int_equal(n, want[i].removed);
 	}
 	/* In the middle of two, the smaller. */
-	assert_int_equal(vq_prune_params(&c, 20, &one, NULL), VQ_OK);
-	assert_int_equal(vq_prune_params(&c, 21, &two, NULL), VQ_OK);
+	assert_int_equal(vq_prune_params(&c, NULL, 20, &one, NULL), VQ_OK);
+	assert_int_equal(vq_prune_params(&c, NULL, 21, &two, NULL), VQ_OK);
 	assert_int_equal(
 		vq_prune_count(&(struct vq_prune_opts){.params = (one + two) / 2}, &c, &n, NULL),
 		VQ_OK);
