@@ -24,10 +24,10 @@ static struct vq_fold *fold_of(const struct vq_sblock *b, const struct vq_place 
 	return &b->folds[p->unit - b->first];
 }
 
-/* Which linear of its layer the k-th of a place is. */
-static enum vq_lin which(const struct vq_sblock *b, const struct vq_place *p, uint32_t k)
+/* Where its scales are kept. */
+static float **scales_of(const struct vq_sblock *b, const struct vq_place *p)
 {
-	return (enum vq_lin)(p->lin[k].full - layer_of(b, p)->lin);
+	return vq_fold_at(fold_of(b, p), layer_of(b, p), (enum vq_slot)p->slot, p->expert);
 }
 
 static int has_scales(const struct vq_sblock *b, const struct vq_place *p)
@@ -42,10 +42,12 @@ static const char *below_layer(const struct vq_sblock *b, const char *name, uint
 {
 	uint32_t i;
 
-	for (i = 0; i < b->n_places; i += VQ_N_SLOTS) {
+	for (i = 0; i < b->n_places; i++) {
 		const char *first = b->places[i].lin[0].rec->rec.name;
 		size_t n = strlen(first) - strlen("q_proj.weight");
 
+		if (b->places[i].slot != VQ_SLOT_QKV)
+			continue;
 		*unit = b->places[i].unit;
 		if (strncmp(first, name, n) == 0)
 			return name + n;
@@ -60,7 +62,8 @@ struct module {
 	const struct vq_sblock *b;
 	const struct vq_place *p;
 	const struct vq_walk *at; /* full precision, before the place */
-	struct vq_layer layer;    /* with the weights of a candidate */
+	struct vq_layer layer;    /* with the weights of a candidate; owns its experts */
+	size_t n_rows;            /* of the place */
 	float *w[3];              /* they; owned */
 	float *s;                 /* [n_in] the candidate's scales; owned */
 	float *target, *y;        /* [n_rows, width]; owned */
@@ -88,17 +91,24 @@ static int output(const struct module *m, const struct vq_layer *l, const float 
 	struct vq_walk w = {0};
 	int rc = vq_walk_fork(&w, m->at, err);
 	uint32_t slot = m->p->slot;
+	size_t n_rows;
+	float *x;
 
+	/* the cast: the fork is this function's */
+	x = rc == VQ_OK ? (float *)(uintptr_t)vq_walk_input(&w, &n_rows) : NULL;
 	if (rc == VQ_OK && s)
-		divide(w.run.x, w.n_rows, m->p->lin[0].full->n_in, s);
+		divide(x, n_rows, m->p->lin[0].full->n_in, s);
 	w.run.layer = l;
 	/* Attention and MLP are all that is between their first linears and their last. */
 	if (rc == VQ_OK && (slot == VQ_SLOT_QKV || slot == VQ_SLOT_UP))
 		rc = vq_layer_next(&w.run, err);
 	if (rc == VQ_OK)
-		rc = vq_linear_one(
-			&l->lin[slot == VQ_SLOT_QKV || slot == VQ_SLOT_O ? VQ_LIN_O : VQ_LIN_DOWN],
-			w.run.x, w.n_rows, y, err);
+		rc = vq_linear_one(vq_layer_linear((struct vq_layer *)(uintptr_t)l,
+						   slot == VQ_SLOT_QKV || slot == VQ_SLOT_O
+							   ? VQ_LIN_O
+							   : VQ_LIN_DOWN,
+						   m->p->expert),
+				   vq_walk_input(&w, &n_rows), n_rows, y, err);
 	vq_walk_end(&w);
 	return rc;
 }
@@ -122,8 +132,8 @@ static int module_loss(void *ctx, const double *s, double *loss, struct vq_err *
 	if (rc == VQ_OK)
 		rc = output(m, &m->layer, m->s, m->y, err);
 	if (rc == VQ_OK)
-		*loss = vq_sum_weighted2(m->y, m->target, m->b->tokens.r, m->at->n_rows, m->width) /
-			((double)m->at->n_rows * m->width);
+		*loss = vq_sum_weighted2(m->y, m->target, m->b->r, m->n_rows, m->width) /
+			((double)m->n_rows * m->width);
 	return rc;
 }
 
@@ -133,6 +143,7 @@ static void module_free(struct module *m)
 
 	for (k = 0; k < 3; k++)
 		vq_free(m->w[k]);
+	vq_free(m->layer.experts);
 	vq_free(m->s);
 	vq_free(m->target);
 	vq_free(m->y);
@@ -142,15 +153,22 @@ static int module_new(struct module *m, const struct vq_sblock *b, const struct 
 		      const struct vq_walk *at, struct vq_err *err)
 {
 	const struct vq_layer *l = layer_of(b, p);
-	size_t n_y = at->n_rows * l->cfg->hidden;
+	size_t n_y, n_own = (size_t)l->n_experts * VQ_EXPERT_LINEARS;
 	uint32_t k;
 
 	*m = (struct module){.b = b, .p = p, .at = at, .layer = *l, .width = l->cfg->hidden};
+	vq_walk_input(at, &m->n_rows);
+	n_y = m->n_rows * m->width;
+	m->layer.experts = vq_alloc(n_own, sizeof(*l->experts), err);
+	if (!m->layer.experts)
+		return VQ_E_SYS;
+	if (n_own)
+		memcpy(m->layer.experts, l->experts, n_own * sizeof(*l->experts));
 	m->s = vq_alloc_f32(p->lin[0].full->n_in, err);
 	m->target = m->s ? vq_alloc_f32(n_y, err) : NULL;
 	m->y = m->target ? vq_alloc_f32(n_y, err) : NULL;
 	for (k = 0; m->y && k < p->n; k++) {
-		struct vq_linear *c = &m->layer.lin[which(b, p, k)];
+		struct vq_linear *c = vq_layer_linear(&m->layer, p->lin[k].which, p->expert);
 
 		m->w[k] = vq_alloc_f32((size_t)c->n_out * c->n_in, err);
 		if (!m->w[k])
@@ -168,9 +186,11 @@ static int means(const struct vq_sblock *b, const struct vq_place *p, const stru
 		 double *xm, double *wm, struct vq_err *err)
 {
 	struct vq_awq_weight w[3];
+	size_t n_rows;
+	const float *x = vq_walk_input(at, &n_rows);
 	uint32_t k;
 
-	vq_awq_input_mean(vq_walk_input(at), at->n_rows, p->lin[0].full->n_in, xm);
+	vq_awq_input_mean(x, n_rows, p->lin[0].full->n_in, xm);
 	for (k = 0; k < p->n; k++) {
 		const struct vq_linear *l = p->lin[k].full;
 
@@ -199,7 +219,7 @@ static int place_scales(struct vq_sblock *b, uint32_t i, const struct vq_walk *a
 
 		for (j = 0; j < n; j++)
 			kept[j] = (float)s[j];
-		fold_of(b, p)->s[p->slot] = kept;
+		*scales_of(b, p) = kept;
 		kept = NULL;
 		b->cost.n_evals += VQ_AWQ_RATIOS;
 		b->cost.n_places += (VQ_AWQ_RATIOS + 1) * runs;
@@ -250,23 +270,27 @@ int vq_sblock_awq_scales(struct vq_sblock *b, const float *full_in, struct vq_er
 {
 	struct vq_walk f = {0};
 	uint32_t i;
+	size_t n_rows;
 	int rc = VQ_E_SYS;
 
 	b->awq = vq_calloc(b->n_places, sizeof(*b->awq), err);
 	b->folds = vq_calloc(b->last - b->first + 1, sizeof(*b->folds), err);
 	if (!b->awq || !b->folds)
 		return rc;
-	rc = vq_walk_begin(&f, b->full, b->first, b->last, full_in, b->acts->width, &b->batch, err);
+	rc = vq_walk_begin(&f, b->full, b->first, b->last, full_in, b->acts->width, &b->batch,
+			   b->routes, err);
 	for (i = 0; rc == VQ_OK && i < b->n_places; i++) {
 		const struct vq_place *p = &b->places[i];
 
 		if (!b->projector && p->slot == 0)
-			rc = vq_tokens_layer(&b->tokens, p->unit, layer_of(b, p), vq_walk_input(&f),
-					     err);
+			rc = vq_tokens_layer(&b->tokens, p->unit, layer_of(b, p),
+					     vq_walk_input(&f, &n_rows), err);
+		if (rc == VQ_OK)
+			rc = vq_sblock_rows(b, &f, err);
 		if (rc == VQ_OK && has_scales(b, p))
 			rc = place_scales(b, i, &f, err);
 		if (rc == VQ_OK)
-			rc = vq_walk_next(&f, err);
+			rc = vq_sblock_next_full(b, &f, err);
 		b->cost.n_places++;
 	}
 	vq_walk_end(&f);
@@ -282,20 +306,20 @@ static struct vq_awq_weight folded(const struct vq_sblock *b, const struct vq_pl
 
 	if (b->projector)
 		return (struct vq_awq_weight){l->w, l->dtype, l->n_out, l->n_in, NULL, NULL};
-	return vq_fold_weight(fold_of(b, p), layer_of(b, p), which(b, p, k));
+	return vq_fold_weight(fold_of(b, p), layer_of(b, p), p->lin[k].which, p->expert);
 }
 
 /* The authors do not clip queries and keys. */
 static int clips(const struct vq_sblock *b, const struct vq_place *p, uint32_t k)
 {
-	return b->projector || (which(b, p, k) != VQ_LIN_Q && which(b, p, k) != VQ_LIN_K);
+	return b->projector || (p->lin[k].which != VQ_LIN_Q && p->lin[k].which != VQ_LIN_K);
 }
 
-int vq_sblock_awq_codes(struct vq_sblock *b, uint32_t i, const float *xf, struct vq_err *err)
+int vq_sblock_awq_codes(struct vq_sblock *b, uint32_t i, const float *xf, size_t n_rows,
+			struct vq_err *err)
 {
 	struct vq_place *p = &b->places[i];
-	const float *s = b->projector ? NULL : fold_of(b, p)->s[p->slot];
-	size_t n_rows = b->cost.n_rows;
+	const float *s = b->projector ? NULL : *scales_of(b, p);
 	double *x, sum = 0;
 	uint32_t tokens, k, n_clipped = 0;
 	int rc = VQ_OK;
@@ -408,22 +432,24 @@ json_t *vq_sblock_awq_stat(const struct vq_sblock *b)
 void vq_sblock_awq_say(const struct vq_sblock *b)
 {
 	const struct vq_block_cost *c = &b->cost;
-	uint32_t i, per = b->projector ? b->n_places : VQ_N_SLOTS;
+	uint32_t i;
 	struct vq_str s = {0};
 
 	for (i = 0; b->awq && i < b->n_places; i++) {
 		const struct vq_place *p = &b->places[i];
 		const struct vq_awq_choice *a = &b->awq[i].scale;
 
-		vq_str_puts(&s, i % per ? ", " : "");
+		vq_str_puts(&s, p->slot ? ", " : "");
 		vq_str_puts(&s, b->projector ? "linear" : slot_names[p->slot]);
+		if (!b->projector && layer_of(b, p)->n_experts && p->slot >= VQ_SLOT_UP)
+			vq_str_printf(&s, " of expert %u", p->expert);
 		if (has_scales(b, p))
 			vq_str_printf(&s, " ratio %g loss %.3g -> %.3g",
 				      (double)a->ratio / VQ_AWQ_RATIOS, a->loss[0],
 				      a->loss[a->ratio]);
 		if (p->w.bits != 16)
 			vq_str_printf(&s, " clip %.3f", b->awq[i].clip);
-		if (i % per + 1 < per)
+		if (i + 1 < b->n_places && p[1].unit == p->unit)
 			continue;
 		vq_info("unit %u: %s", p->unit, s.s ? s.s : "");
 		vq_str_free(&s);

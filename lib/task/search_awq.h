@@ -24,7 +24,7 @@ VQ_MUST_CHECK int vq_sblock_awq_scales(struct vq_sblock *b, const float *full_in
 
 /* Codes of place i; xf [n_rows, n_in] is its input in full precision. */
 VQ_MUST_CHECK int vq_sblock_awq_codes(struct vq_sblock *b, uint32_t i, const float *xf,
-				      struct vq_err *err);
+				      size_t n_rows, struct vq_err *err);
 
 /* The vectors that finished records of an interrupted run hold, into the quantized model. */
 VQ_MUST_CHECK int vq_sblock_awq_adopt(struct vq_sblock *b, const struct vq_held_list *done,

@@ -55,19 +55,23 @@ static int layer_places(struct vq_sblock *b, uint32_t unit, struct vq_place *p, 
 {
 	struct vq_layer *full = vq_model_layer(b->full, unit),
 			*quant = vq_model_layer(b->quant, unit);
-	int slot, rc = VQ_OK;
-	uint32_t i;
+	uint32_t k, i, n_places = vq_layer_n_places(full);
+	int rc = VQ_OK;
 
-	for (slot = 0; rc == VQ_OK && slot < VQ_N_SLOTS; slot++, p++) {
+	for (k = 0; rc == VQ_OK && k < n_places; k++, p++) {
+		const struct vq_layer_place at = vq_layer_place(full, k);
 		const struct vq_linear *l[3];
 		enum vq_lin which[3];
-		uint32_t n = vq_layer_place_linears(
-			full, (struct vq_layer_place){(enum vq_slot)slot, 0}, l, which);
+		uint32_t n = vq_layer_place_linears(full, at, l, which);
 
 		p->unit = unit;
-		p->slot = (uint32_t)slot;
-		for (i = 0; rc == VQ_OK && i < n; i++)
-			rc = add_linear(b, p, &full->lin[which[i]], &quant->lin[which[i]], err);
+		p->slot = at.slot;
+		p->expert = at.expert;
+		for (i = 0; rc == VQ_OK && i < n; i++) {
+			rc = add_linear(b, p, vq_layer_linear(full, which[i], at.expert),
+					vq_layer_linear(quant, which[i], at.expert), err);
+			p->lin[i].which = which[i];
+		}
 	}
 	return rc;
 }
@@ -75,11 +79,14 @@ static int layer_places(struct vq_sblock *b, uint32_t unit, struct vq_place *p, 
 static int find_places(struct vq_sblock *b, struct vq_err *err)
 {
 	const struct vq_config *c = &b->full->cfg;
+	struct vq_place *p = b->places;
 	uint32_t unit, i;
 	int rc = VQ_OK;
 
-	for (unit = b->first; rc == VQ_OK && !b->projector && unit <= b->last; unit++)
-		rc = layer_places(b, unit, b->places + (unit - b->first) * VQ_N_SLOTS, err);
+	for (unit = b->first; rc == VQ_OK && !b->projector && unit <= b->last; unit++) {
+		rc = layer_places(b, unit, p, err);
+		p += vq_layer_n_places(vq_model_layer(b->full, unit));
+	}
 	for (i = 0; rc == VQ_OK && b->projector && i < c->projector.n_linears; i++) {
 		b->places[i].unit = b->first;
 		b->places[i].slot = i;
@@ -108,11 +115,14 @@ int vq_sblock_open(struct vq_sblock **out, const struct vq_search_opts *o,
 	b->first = first;
 	b->last = last;
 	b->projector = c->has_vision && first == vq_config_projector_unit(c);
-	b->n_places = b->projector ? c->projector.n_linears : (last - first + 1) * VQ_N_SLOTS;
+	b->n_places = b->projector ? c->projector.n_linears : 0;
+	for (i = first; !b->projector && i <= last; i++)
+		b->n_places += vq_layer_n_places(vq_model_layer(full, i));
+	b->routes = vq_calloc(last - first + 1, sizeof(*b->routes), err);
 	b->places = vq_calloc(b->n_places, sizeof(*b->places), err);
 	b->choice = vq_calloc(b->n_places, 2, err);
 	b->usable = vq_calloc((size_t)b->n_places * 2, VQ_QVLM_VALUES, err);
-	if (b->places && b->choice && b->usable)
+	if (b->routes && b->places && b->choice && b->usable)
 		rc = find_places(b, err);
 	for (i = 0; rc == VQ_OK && i < b->n_places; i++) {
 		rc = vq_place_measure_input(&b->places[i], NULL, 0, err);
@@ -137,8 +147,10 @@ static void end_search(struct vq_sblock *b)
 	vq_tokens_free(&b->tokens);
 	vq_free((void *)(uintptr_t)b->batch.start);
 	vq_free(b->input);
+	vq_free(b->r_part);
 	b->batch.start = NULL;
 	b->input = NULL;
+	b->r_part = NULL;
 }
 
 void vq_sblock_close(struct vq_sblock *b)
@@ -151,6 +163,9 @@ void vq_sblock_close(struct vq_sblock *b)
 	for (i = 0; b->places && i < b->n_places; i++)
 		vq_place_free(&b->places[i]);
 	vq_free(b->places);
+	for (i = 0; b->routes && i <= b->last - b->first; i++)
+		vq_free(b->routes[i].choice);
+	vq_free(b->routes);
 	vq_free(b->choice);
 	vq_free(b->usable);
 	vq_sblock_awq_free(b);
@@ -162,23 +177,25 @@ void vq_sblock_close(struct vq_sblock *b)
 /* What is done at a place when both streams come to it. */
 enum { CHOOSE = 1, CODE = 2 };
 
-static int at_place(struct vq_sblock *b, uint32_t i, unsigned what, const float *xq,
-		    const float *xf, struct vq_err *err)
+static int at_place(struct vq_sblock *b, uint32_t i, unsigned what, const struct vq_walk *q,
+		    const struct vq_walk *f, struct vq_err *err)
 {
 	struct vq_place *p = &b->places[i];
 	uint8_t *c = b->choice + 2 * (size_t)i;
-	int awq = b->o->method == VQ_METHOD_AWQ, rc;
+	int awq = b->o->method == VQ_METHOD_AWQ, rc = vq_sblock_rows(b, f, err);
+	size_t n_rows;
+	const float *xq = vq_walk_input(q, &n_rows), *xf = vq_walk_input(f, &n_rows);
 
-	rc = awq ? VQ_OK : vq_place_prepare(p, b->o, xq, b->cost.n_rows, err);
+	if (rc == VQ_OK && !awq)
+		rc = vq_place_prepare(p, b->o, xq, n_rows, err);
 	if (rc == VQ_OK && p->a.n_ranges && !vq_search_clips_inputs(b->o))
-		rc = vq_place_measure_ranges(p, xq, b->cost.n_rows, b->o->act_lp, err);
+		rc = vq_place_measure_ranges(p, xq, n_rows, b->o->act_lp, err);
 	if (rc == VQ_OK && awq)
-		return vq_sblock_awq_codes(b, i, xf, err);
+		return vq_sblock_awq_codes(b, i, xf, n_rows, err);
 	if (rc == VQ_OK && (what & CHOOSE))
-		rc = vq_sblock_layerwise(b, i, xq, xf, err);
+		rc = vq_sblock_layerwise(b, i, xq, xf, n_rows, err);
 	if (rc == VQ_OK && (what & CODE))
-		rc = vq_place_gptq(p, b->o, c, xq, xf, b->tokens.r, b->cost.n_rows, &b->cost.gptq,
-				   err);
+		rc = vq_place_gptq(p, b->o, c, xq, xf, b->r, n_rows, &b->cost.gptq, err);
 	else if (rc == VQ_OK)
 		rc = vq_place_build(p, c[1], err);
 	if (rc == VQ_OK)
@@ -192,22 +209,22 @@ static int in_order(struct vq_sblock *b, unsigned what, const float *full_in, do
 {
 	struct vq_walk f = {0}, q = {0};
 	uint32_t i;
+	size_t n_rows;
 	int rc = vq_walk_begin(&f, b->full, b->first, b->last, full_in, b->acts->width, &b->batch,
-			       err);
+			       b->routes, err);
 
 	if (rc == VQ_OK)
 		rc = vq_walk_begin(&q, b->quant, b->first, b->last, b->input, b->acts->width,
-				   &b->batch, err);
+				   &b->batch, b->routes, err);
 	for (i = 0; rc == VQ_OK && i < b->n_places; i++) {
 		if (!b->projector && b->places[i].slot == 0 && b->o->method != VQ_METHOD_AWQ)
 			rc = vq_tokens_layer(&b->tokens, b->places[i].unit,
 					     vq_model_layer(b->full, b->places[i].unit),
-					     vq_walk_input(&f), err);
-		if (rc < 0)
-			break;
-		rc = at_place(b, i, what, vq_walk_input(&q), vq_walk_input(&f), err);
+					     vq_walk_input(&f, &n_rows), err);
 		if (rc == VQ_OK)
-			rc = vq_walk_next(&f, err);
+			rc = at_place(b, i, what, &q, &f, err);
+		if (rc == VQ_OK)
+			rc = vq_sblock_next_full(b, &f, err);
 		if (rc == VQ_OK)
 			rc = vq_walk_next(&q, err);
 	}

@@ -35,7 +35,7 @@ static int restart(struct vq_sblock *b, struct vq_err *err)
 	vq_walk_end(&b->walk);
 	b->at = 0;
 	return vq_walk_begin(&b->walk, b->quant, b->first, b->last, b->input, b->acts->width,
-			     &b->batch, err);
+			     &b->batch, b->routes, err);
 }
 
 static int enter(void *ctx, uint32_t coord, const uint8_t *choice, struct vq_err *err)

@@ -7,7 +7,9 @@
  *   up     up, gate             norm2
  *   down   down                 rows of up; where there is no gate down has no scales
  *
- * In a vision tower, o has none either; in a parallel layer, qkv and up, which read one norm. */
+ * In a vision tower, o has none either; in a parallel layer, qkv and up, which read one norm.  The experts of a sparse
+ * layer have scales of their own for down; up and gate have none, since norm2 feeds them all and the router: what it is
+ * divided by would have to be one for all of them. */
 #ifndef VQ_TASK_SEARCH_FOLD_H
 #define VQ_TASK_SEARCH_FOLD_H
 
@@ -15,15 +17,20 @@
 #include "quant/awq.h"
 
 struct vq_fold {
-	float *s[VQ_N_SLOTS]; /* [inputs of the slot] or NULL; owned */
+	float *s[VQ_N_SLOTS];          /* [inputs of the slot] or NULL; owned */
+	float *down[VQ_LIMIT_EXPERTS]; /* of each expert's down in a sparse layer, instead of s */
 };
+
+/* Where the scales of a place are kept. */
+float **vq_fold_at(struct vq_fold *f, const struct vq_layer *l, enum vq_slot slot, uint32_t expert);
 
 /* Whether the slot of a layer of the decoder, or of a vision tower, can have scales. */
 int vq_fold_can(const struct vq_layer *l, enum vq_slot slot, int decoder);
 
-/* Linear k of l, which has its own weights, with the scales.  Borrows from both. */
+/* Linear k of l (of an expert, where l is sparse and k of its MLP), which has its own weights, with the scales.  Borrows
+ * from both. */
 struct vq_awq_weight vq_fold_weight(const struct vq_fold *f, const struct vq_layer *l,
-				    enum vq_lin k);
+				    enum vq_lin k, uint32_t expert);
 
 /* The norm or bias of l that `name` ("norm1.weight", "v_proj.bias", ...) is, if scales change it: 1, and *out [*n],
  * given; else 0. */

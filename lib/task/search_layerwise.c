@@ -78,7 +78,7 @@ static int pair_errors(struct vq_sblock *b, const struct vq_place *p, const floa
 	uint32_t n_in = p->lin[0].full->n_in, a, w, i;
 	struct trial t;
 	int rc = trial_new(&t, p, err);
-	const float *r = b->tokens.r;
+	const float *r = b->r;
 	size_t at;
 
 	for (a = 0; a < VQ_QVLM_VALUES; a++)
@@ -103,15 +103,14 @@ static int pair_errors(struct vq_sblock *b, const struct vq_place *p, const floa
 }
 
 int vq_sblock_layerwise(struct vq_sblock *b, uint32_t i, const float *xq, const float *xf,
-			struct vq_err *err)
+			size_t n_rows, struct vq_err *err)
 {
 	double errors[VQ_QVLM_VALUES * VQ_QVLM_VALUES];
 	struct vq_place *p = &b->places[i];
 	uint32_t v, a = 0, w = 0;
 	int rc;
 
-	rc = vq_search_clips_inputs(b->o) ? vq_place_measure_input(p, xq, b->cost.n_rows, err)
-					  : VQ_OK;
+	rc = vq_search_clips_inputs(b->o) ? vq_place_measure_input(p, xq, n_rows, err) : VQ_OK;
 	if (rc == VQ_OK && vq_search_clips_weights(b->o))
 		rc = vq_place_measure_weights(p, err);
 	else
@@ -120,7 +119,7 @@ int vq_sblock_layerwise(struct vq_sblock *b, uint32_t i, const float *xq, const 
 		if (p->w_usable[v])
 			rc = vq_place_build(p, v, err);
 	if (rc == VQ_OK && (p->w.bits != 16 || p->a.bits != VQ_ACT_FLOAT)) {
-		rc = pair_errors(b, p, xq, xf, b->cost.n_rows, errors, err);
+		rc = pair_errors(b, p, xq, xf, n_rows, errors, err);
 		if (rc == VQ_OK)
 			vq_layerwise_pick(errors, VQ_QVLM_VALUES, VQ_QVLM_VALUES, &a, &w);
 	}

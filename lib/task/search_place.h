@@ -1,4 +1,4 @@
-/* A place: the linears of a layer that share an input, with every rounding function that search may give them. */
+/* A place: the linears of a layer (of an expert, where the layer has some) that share an input, with every rounding function that search may give them. */
 #ifndef VQ_TASK_SEARCH_PLACE_H
 #define VQ_TASK_SEARCH_PLACE_H
 
@@ -21,6 +21,7 @@ struct vq_cand {
 struct vq_place_linear {
 	const struct vq_held *rec;      /* its weight as it came; borrowed */
 	struct vq_linear *full, *quant; /* in the two models; borrowed */
+	enum vq_lin which;              /* of its layer */
 	struct vq_cand cand[VQ_QVLM_VALUES];
 	/* Of a method that chooses codes itself, until vq_place_round gives them away; or codes NULL */
 	struct vq_codes codes;
@@ -29,6 +30,7 @@ struct vq_place_linear {
 
 struct vq_place {
 	uint32_t unit, slot; /* slot: of the layer, or which linear of the projector */
+	uint32_t expert;     /* of a sparse layer's last two slots, else 0 */
 	uint32_t n;
 	struct vq_place_linear lin[3];
 	struct vq_wgrid w; /* bits 16: the weights stay */

@@ -103,7 +103,7 @@ static void put_choices(struct vq_str *s, const struct vq_sblock *b, const char 
 
 	vq_str_puts(s, title);
 	for (i = 0; i < b->n_places; i++)
-		vq_str_printf(s, "%s%g", i % VQ_N_SLOTS || i == 0 ? " " : " | ",
+		vq_str_printf(s, "%s%g", b->places[i].slot || i == 0 ? " " : " | ",
 			      value(b->choice[2 * i + which]));
 }
 

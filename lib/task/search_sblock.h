@@ -28,6 +28,9 @@ struct vq_sblock {
 	float *input; /* what enters the block, quantized stream, rows of the batch */
 	struct vq_score score;
 	struct vq_tokens tokens; /* of the layer that in-order search is at, and of the block */
+	struct vq_walk_route *routes; /* [units] what the walks of this block have in common */
+	const float *r;               /* tokens.r of the rows of the place at hand; NULL: all 1 */
+	float *r_part;                /* behind r, where the place is an expert's; owned */
 	struct vq_walk walk; /* stands before place `at` with the choice of the places before it */
 	uint32_t at;
 	struct vq_block_cost cost;
@@ -37,10 +40,18 @@ struct vq_sblock {
 	struct vq_fold *folds;    /* [units] */
 };
 
+/* The full-precision walk goes on by a place.  Where it comes to the experts of a layer for the first time, what its rows
+ * chose becomes the layer's route: an expert with fewer than VQ_STARVED of them is to see all the layer's rows. */
+#define VQ_STARVED 32u
+VQ_MUST_CHECK int vq_sblock_next_full(struct vq_sblock *b, struct vq_walk *full,
+				      struct vq_err *err);
+/* b->r for the place that a walk of the block is at. */
+VQ_MUST_CHECK int vq_sblock_rows(struct vq_sblock *b, const struct vq_walk *at, struct vq_err *err);
+
 /* Chooses the clips of place i by its own output error (layerwise): xq [n_rows, n_in] is its input from quantized
  * predecessors, xf that of full precision. */
 VQ_MUST_CHECK int vq_sblock_layerwise(struct vq_sblock *b, uint32_t i, const float *xq,
-				      const float *xf, struct vq_err *err);
+				      const float *xf, size_t n_rows, struct vq_err *err);
 
 /* Improves the choice by coordinate descent on the block's output error (qvlm); from the better of none and
  * layer-wise. */

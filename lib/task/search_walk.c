@@ -21,9 +21,16 @@ static float *copy(const float *src, size_t n_rows, size_t width, struct vq_err 
 }
 
 int vq_walk_begin(struct vq_walk *w, struct vq_model *m, uint32_t first, uint32_t last,
-		  const float *h, uint32_t width, const struct vq_batch *b, struct vq_err *err)
+		  const float *h, uint32_t width, const struct vq_batch *b,
+		  const struct vq_walk_route *routes, struct vq_err *err)
 {
-	*w = (struct vq_walk){.m = m, .batch = b, .unit = first, .last = last, .width = width};
+	*w = (struct vq_walk){.m = m,
+			      .batch = b,
+			      .routes = routes,
+			      .first = first,
+			      .unit = first,
+			      .last = last,
+			      .width = width};
 	w->n_rows = b->start[b->n_seqs];
 	w->projector = m->cfg.has_vision && first == vq_config_projector_unit(&m->cfg);
 	if (w->projector) {
@@ -36,9 +43,10 @@ int vq_walk_begin(struct vq_walk *w, struct vq_model *m, uint32_t first, uint32_
 	return vq_layer_begin(&w->run, vq_model_layer(m, first), w->h, b, NULL, err);
 }
 
-const float *vq_walk_input(const struct vq_walk *w)
+const float *vq_walk_input(const struct vq_walk *w, size_t *n_rows)
 {
-	return w->projector ? w->x : w->run.x;
+	*n_rows = w->n_rows;
+	return w->projector ? w->x : vq_layer_input(&w->run, n_rows);
 }
 
 int vq_walk_done(const struct vq_walk *w)
@@ -88,37 +96,31 @@ int vq_walk_next(struct vq_walk *w, struct vq_err *err)
 	rc = vq_layer_next(&w->run, err);
 	if (rc < 0)
 		return rc;
-	w->slot++;
-	if (w->slot < VQ_N_SLOTS)
+	if (w->run.route.start && w->run.slot == VQ_SLOT_UP && w->run.expert == 0 && w->routes) {
+		const struct vq_walk_route *r = &w->routes[w->unit - w->first];
+
+		return r->choice ? vq_layer_gather(&w->run, r->choice, r->whole, err) : VQ_OK;
+	}
+	if (w->run.slot < VQ_N_SLOTS)
 		return VQ_OK;
 	vq_layer_end(&w->run);
-	w->slot = 0;
 	if (++w->unit > w->last)
 		return VQ_OK;
 	return vq_layer_begin(&w->run, vq_model_layer(w->m, w->unit), w->h, w->batch, NULL, err);
 }
 
-/* A layer's run between two stages is its h, its x, what a parallel one keeps, and the slot: nothing else has to be
- * copied. */
 int vq_walk_fork(struct vq_walk *to, const struct vq_walk *w, struct vq_err *err)
 {
 	*to = *w;
 	to->h = NULL;
 	to->x = NULL;
-	to->run.x = NULL;
-	to->run.kept = NULL;
+	to->run = (struct vq_layer_run){0};
 	if (w->projector) {
 		to->x = copy(w->x, w->n_rows, w->width, err);
 		return to->x ? VQ_OK : VQ_E_SYS;
 	}
 	to->h = copy(w->h, w->n_rows, w->width, err);
-	to->run.h = to->h;
-	if (to->h && w->run.x)
-		to->run.x = copy(w->run.x, w->n_rows, w->run.x_width, err);
-	if (to->h && w->run.kept)
-		to->run.kept = copy(w->run.kept, w->n_rows, w->run.layer->cfg->hidden, err);
-	return to->h && (to->run.x || !w->run.x) && (to->run.kept || !w->run.kept) ? VQ_OK
-										   : VQ_E_SYS;
+	return to->h ? vq_layer_fork(&to->run, &w->run, to->h, err) : VQ_E_SYS;
 }
 
 void vq_walk_end(struct vq_walk *w)

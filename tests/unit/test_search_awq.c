@@ -120,7 +120,7 @@ static void fold_layer(const struct vq_fold *f, const struct vq_layer *l, struct
 	fold_vector(f, l, "v_proj.bias", &to->lin[VQ_LIN_V].bias);
 	fold_vector(f, l, "up_proj.bias", &to->lin[VQ_LIN_UP].bias);
 	for (k = 0; k < VQ_N_LINEARS; k++) {
-		struct vq_awq_weight w = vq_fold_weight(f, l, (enum vq_lin)k);
+		struct vq_awq_weight w = vq_fold_weight(f, l, (enum vq_lin)k, 0);
 
 		if (w.n_out)
 			vq_awq_rows(&w, 0, w.n_out, (float *)(uintptr_t)to->lin[k].w);
@@ -138,7 +138,7 @@ static void folding_leaves_what_a_layer_computes(void **state)
 	(void)state;
 	for (i = 0; i < 3; i++) {
 		struct vq_layer l, to;
-		struct vq_fold f = {{NULL}};
+		struct vq_fold f = {{NULL}, {NULL}};
 		size_t n = (size_t)20 * c[i].hidden, k;
 		float *h = random_floats(n, 30, 0, 2), *g = random_floats(n, 30, 0, 2);
 		double worst = 0, largest = 0;
