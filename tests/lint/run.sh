@@ -28,6 +28,16 @@ for f in tests/fuzz/fuzz_*.c; do
 	grep -q "replay_found($(basename "$f" .c)," tests/unit/test_fuzz.c || note "$f: tests/unit/test_fuzz.c does not take its files of tests/data (replay_found)"
 done
 
+# The README names the tests that show what it promises; a row of that table names none that is not listed below it.
+while IFS=$'\t' read -r file name; do
+	grep -qF "@test \"$name\" {" "tests/e2e/$file" 2>/dev/null || note "README.md: no test '$name' in tests/e2e/$file"
+done < <(sed -nE 's/^[0-9]+\. .([a-z0-9-]+\.bats).: (.*)/\1\t\2/p' README.md)
+n=$(grep -cE '^[0-9]+\. .[a-z0-9-]+\.bats.: ' README.md)
+out=$(sed -n '/^## What goes in/,/^The numbers are/p' README.md | grep '^|' | sed 's/^|[^|]*|//' | grep -oE '[0-9]+' | sort -nu | awk -v n="$n" '$1 > n')
+if [ "$n" -eq 0 ] || [ -n "$out" ]; then
+	note "README.md: tests of the table that are not listed: ${out:-all}"
+fi
+
 # Shell.
 mapfile -t scripts < <(git ls-files '*.sh' '.ci/run')
 [ "${#scripts[@]}" -eq 0 ] || shellcheck "${scripts[@]}" || bad=1
