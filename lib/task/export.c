@@ -57,16 +57,23 @@ static int write_folder(struct vq_export *x, struct vq_err *err)
 	return rc;
 }
 
-/* The folders and GGUF files that are written are those of LLaMA. */
+/* The folders and GGUF files that are written are those of LLaMA, whose layers have no experts. */
 static int check_family(const struct vq_export *x, struct vq_err *err)
 {
-	if (x->config.family == VQ_FAMILY_LLAMA)
-		return VQ_OK;
-	return vq_fail(
-		err, VQ_E_DATA,
-		"%s: a decoder of the kind '%s' cannot be exported, only LLaMA's; vqlm-infer "
-		"runs the packed model",
-		x->v->label, x->config.arch);
+	static const char remedy[] =
+		"cannot be exported, only LLaMA's; vqlm-infer runs the packed model";
+	const struct vq_decoder_config *d = &x->config.decoder;
+	uint32_t i;
+
+	if (x->config.family != VQ_FAMILY_LLAMA)
+		return vq_fail(err, VQ_E_DATA, "%s: a decoder of the kind '%s' %s", x->v->label,
+			       x->config.arch, remedy);
+	for (i = 0; i < d->n_layers; i++)
+		if (d->moe.n_experts[i])
+			return vq_fail(err, VQ_E_DATA,
+				       "%s: a decoder with experts (layer %u has %u) %s",
+				       x->v->label, i, d->moe.n_experts[i], remedy);
+	return VQ_OK;
 }
 
 int vq_export_run(const struct vq_export_opts *o, const char *path, FILE *out, struct vq_err *err)

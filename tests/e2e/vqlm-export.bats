@@ -233,6 +233,17 @@ blocks() {
 	refused "$m" "has a zero point of 0, which the first GPTQ format cannot hold; take --gptq-format v2" --to gptq
 }
 
+@test "a decoder with experts is refused (3), as no format says them" {
+	need_numpy
+	/usr/bin/python3 "$BATS_TEST_DIRNAME/moe_model.py" "$DEMO/mini-llava" moe
+	vqlm-calib -q -m moe -n 0 | vqlm-search -q --method rtn -w 4 -a 16 | vqlm-pack -q -o moe.vqm
+	for f in awq gguf compressed-tensors; do
+		run -3 --separate-stderr vqlm-export --to "$f" -o out moe.vqm
+		[[ "$stderr" == "vqlm-export: moe.vqm: a decoder with experts (layer 0 has 4) cannot be exported, only LLaMA's; vqlm-infer runs the packed model" ]]
+		[ ! -e out ]
+	done
+}
+
 @test "matrices that do not fill words or groups are refused (3) by name" {
 	# Decoders of 36 and 48 inputs, which no demo has.
 	python3 "$BATS_TEST_DIRNAME/odd_model.py" odd 36

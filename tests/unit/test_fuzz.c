@@ -397,6 +397,19 @@ static void configurations(void **state)
 		"\"mm_projector_type\":\"mlp2x_gelu\",\"mm_vision_select_feature\":\"patch\","
 		"\"mm_vision_select_layer\":-2,\"mm_vision_tower\":\"openai/clip\","
 		"\"model_type\":\"llava\",\"torch_dtype\":\"float16\",\"use_mm_proj\":true}";
+	static const char *const others[] = {
+		"{\"model_type\":\"llama\"}",
+		"{\"model_type\":\"phi\",\"hidden_size\":64,\"num_attention_heads\":2,"
+		"\"partial_rotary_factor\":0.4,\"layer_norm_eps\":1e-05}",
+		"{\"model_type\":\"qwen\",\"hidden_size\":64,\"intermediate_size\":128,"
+		"\"num_attention_heads\":2,\"kv_channels\":32,\"seq_length\":512}",
+		"{\"model_type\":\"stablelm\",\"use_qkv_bias\":true,\"partial_rotary_factor\":0."
+		"25}",
+		"{\"model_type\":\"moe_llava_llama\",\"mm_vision_tower\":\"openai/clip\","
+		"\"num_hidden_layers\":4,\"mm_projector_type\":\"mlp2x_gelu\","
+		"\"moe\":{\"moe_enable\":true,\"moe_mode\":\"sparse\",\"moe_layers_idx\":[0,2],"
+		"\"num_experts\":[4,4],\"top_k_experts\":2,\"use_residual\":false}}",
+	};
 	struct vq_err err = {0};
 	struct vq_config c;
 	struct vq_ckpt *k;
@@ -415,7 +428,8 @@ static void configurations(void **state)
 	replay(fuzz_config, "demo", all.p, all.n, 2000);
 	free(all.p);
 	replay(fuzz_config, "flat", (const uint8_t *)flat, sizeof(flat) - 1, 1000);
-	replay(fuzz_config, "llama", (const uint8_t *)"{\"model_type\":\"llama\"}", 22, 200);
+	for (i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		replay(fuzz_config, "other", (const uint8_t *)others[i], strlen(others[i]), 500);
 	assert_int_equal(vq_ckpt_open(&k, "pipelines/demo/mini-llava", &err), VQ_OK);
 	assert_int_equal(vq_config_from_ckpt(&c, k, NULL, &err), VQ_OK);
 	vq_ckpt_close(k);
