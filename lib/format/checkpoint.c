@@ -132,9 +132,15 @@ void vq_ckpt_close(struct vq_ckpt *c)
 	vq_free(c);
 }
 
-void vq_ckpt_join(struct vq_ckpt *c, struct vq_ckpt *part)
+int vq_ckpt_tower(const struct vq_ckpt *c, char **path, struct vq_err *err)
+{
+	return c->back->tower ? c->back->tower(c, path, err) : 0;
+}
+
+int vq_ckpt_join(struct vq_ckpt *c, struct vq_ckpt *part, struct vq_err *err)
 {
 	c->part = part;
+	return c->back->join ? c->back->join(c, err) : VQ_OK;
 }
 
 const struct vq_ckpt *vq_ckpt_part(const struct vq_ckpt *c)

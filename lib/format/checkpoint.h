@@ -30,9 +30,13 @@ void vq_ckpt_close(struct vq_ckpt *c); /* NULL is fine */
 const char *vq_ckpt_path(const struct vq_ckpt *c); /* "stdin" for "-" */
 enum vq_ckpt_form vq_ckpt_form(const struct vq_ckpt *c);
 
-/* From now on tensors that c lacks are those of part, which c keeps: loaded,
- * locked and closed with it.  Side files stay those of c.  Once. */
-void vq_ckpt_join(struct vq_ckpt *c, struct vq_ckpt *part);
+/* 1 when c's format keeps vision towers in files of their own (GGUF), which vq_ckpt_join makes part of c; *path, when path is
+ * not NULL, is then the one beside c, given, or stays NULL.  Several beside it, or c a tower alone: VQ_E_DATA. */
+VQ_MUST_CHECK int vq_ckpt_tower(const struct vq_ckpt *c, char **path, struct vq_err *err);
+
+/* From now on tensors that c lacks are those of part, which c keeps, after a failure too: loaded, locked and closed with
+ * it.  Side files stay those of c.  Once.  A tower that is not c's: VQ_E_DATA. */
+VQ_MUST_CHECK int vq_ckpt_join(struct vq_ckpt *c, struct vq_ckpt *part, struct vq_err *err);
 const struct vq_ckpt *vq_ckpt_part(const struct vq_ckpt *c); /* NULL when there is none */
 
 /* NULL when there is none of that name.  *where, when not NULL, gets the file

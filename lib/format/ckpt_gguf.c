@@ -15,7 +15,7 @@
 #include "format/ggml_block.h"
 #include "format/ggml_read.h"
 
-static const struct vq_gguf_arch *const archs[] = {&vq_gguf_llama};
+static const struct vq_gguf_arch *const archs[] = {&vq_gguf_llama, &vq_gguf_clip};
 
 #define N_ARCHS (sizeof(archs) / sizeof(archs[0]))
 
@@ -252,16 +252,22 @@ static void place(struct gguf *g)
 
 /* --- the back-end --- */
 
-static int make_config(struct vq_ckpt *c, const struct gguf *g, struct vq_err *err)
+static int hash_config(struct vq_ckpt *c, struct vq_err *err)
 {
-	int rc = g->arch->config(&c->config, &g->m, err);
-	char *text = rc == VQ_OK ? vq_json_text(c->config, err) : NULL;
+	char *text = vq_json_text(c->config, err);
 
 	if (!text)
-		return rc < 0 ? rc : VQ_E_SYS;
+		return VQ_E_SYS;
 	vq_sha256_of(text, strlen(text), c->config_sha);
 	vq_free(text);
 	return VQ_OK;
+}
+
+static int make_config(struct vq_ckpt *c, const struct gguf *g, struct vq_err *err)
+{
+	int rc = g->arch->config(&c->config, &g->m, err);
+
+	return rc == VQ_OK ? hash_config(c, err) : rc;
 }
 
 static int open_gguf(struct vq_ckpt *c, struct vq_err *err)
@@ -365,10 +371,70 @@ static void close_gguf(struct vq_ckpt *c)
 	vq_free(g);
 }
 
+/* --- a vision tower --- */
+
+static int find_tower(const struct vq_ckpt *c, char **path, struct vq_err *err)
+{
+	const struct gguf *g = c->priv;
+	int rc;
+
+	if (g->arch == &vq_gguf_clip)
+		return vq_fail(
+			err, VQ_E_DATA,
+			"%s: a vision tower (mmproj); want the language model with -m, and this "
+			"with --vision or beside it",
+			c->path);
+	rc = path ? vq_gguf_beside(c->path, path, err) : 0;
+	return rc < 0 ? rc : 1;
+}
+
+/* The projector's width tells whose it is. */
+static int check_width(const struct vq_ckpt *c, struct vq_err *err)
+{
+	static const char *const last[] = {"model.mm_projector.2.weight",
+					   "model.mm_projector.weight"};
+	const struct vq_tensor *t = vq_ckpt_find(c->part, last[0], NULL);
+	json_int_t want = json_integer_value(json_object_get(c->config, "hidden_size"));
+
+	if (!t)
+		t = vq_ckpt_find(c->part, last[1], NULL);
+	if (!t)
+		return vq_fail(err, VQ_E_DATA, "%s: tensor 'mm.0.weight' is missing",
+			       c->part->path);
+	if (t->dims[0] == (uint64_t)want)
+		return VQ_OK;
+	return vq_fail(
+		err, VQ_E_DATA,
+		"%s: want a projector to %lld, the width of %s, got one to %llu; the two are not "
+		"of one model (--vision FILE names another, --vision none leaves it out)",
+		c->part->path, (long long)want, c->path, (unsigned long long)t->dims[0]);
+}
+
+static int join_tower(struct vq_ckpt *c, struct vq_err *err)
+{
+	const struct gguf *g = c->part->back == &vq_ckpt_gguf ? c->part->priv : NULL;
+	int rc;
+
+	if (!g || g->arch != &vq_gguf_clip)
+		return vq_fail(
+			err, VQ_E_DATA,
+			"%s: want a GGUF file with the vision tower and the projector of %s (its "
+			"mmproj), got something else",
+			c->part->path, c->path);
+	rc = check_width(c, err);
+	if (rc < 0)
+		return rc;
+	if (json_object_update(c->config, json_object_get(c->part->config, "llava")) < 0)
+		return vq_fail(err, VQ_E_SYS, "memory: cannot have a configuration");
+	return hash_config(c, err);
+}
+
 const struct vq_ckpt_back vq_ckpt_gguf = {.what = "a GGUF file",
 					  .takes = takes,
 					  .open = open_gguf,
 					  .file = give_file,
 					  .load = load_gguf,
 					  .lock = lock_gguf,
-					  .close = close_gguf};
+					  .close = close_gguf,
+					  .tower = find_tower,
+					  .join = join_tower};

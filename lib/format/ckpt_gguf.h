@@ -48,6 +48,11 @@ struct vq_gguf_arch {
 };
 
 extern const struct vq_gguf_arch vq_gguf_llama; /* format/gguf_llama.c */
+extern const struct vq_gguf_arch
+	vq_gguf_clip; /* format/gguf_clip.c; config has "llava", what the language model's lacks */
+
+/* The one mmproj*.gguf in the folder of path: 1 and its path, given; 0 when there is none; several: VQ_E_DATA. */
+VQ_MUST_CHECK int vq_gguf_beside(const char *path, char **found, struct vq_err *err);
 
 /* m->shards from a file that is open, and those that lie beside it.  After a failure too they are to be closed. */
 VQ_MUST_CHECK int vq_gguf_open_shards(struct vq_gguf_model *m, const char *path, int fd,

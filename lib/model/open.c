@@ -14,9 +14,7 @@ static int join(struct vq_ckpt *k, const char *path, struct vq_err *err)
 	struct vq_ckpt *part = NULL;
 	int rc = vq_ckpt_open(&part, path, err);
 
-	if (rc == VQ_OK)
-		vq_ckpt_join(k, part);
-	return rc;
+	return rc == VQ_OK ? vq_ckpt_join(k, part, err) : rc;
 }
 
 static int has_tower(const struct vq_ckpt *k)
@@ -72,7 +70,16 @@ static int find_tower(struct vq_ckpt *k, const char *name, struct vq_err *err)
 	return rc < 0 ? rc : VQ_OK;
 }
 
-static int add_tower(struct vq_ckpt *k, const struct vq_open *o, struct vq_err *err)
+/* A format that keeps towers in files of their own: by name, or beside the model. */
+static int add_file(struct vq_ckpt *k, const char *named, const char *beside, struct vq_err *err)
+{
+	if (named && strcmp(named, "none") == 0)
+		return VQ_OK;
+	return named || beside ? join(k, named ? named : beside, err) : VQ_OK;
+}
+
+/* The rest have it in themselves, or name its folder. */
+static int add_folder(struct vq_ckpt *k, const struct vq_open *o, struct vq_err *err)
 {
 	const char *tower_key = vq_flat_tower_key(vq_ckpt_config(k));
 	const json_t *v = vq_ckpt_form(k) == VQ_CKPT_HF
@@ -93,6 +100,19 @@ static int add_tower(struct vq_ckpt *k, const struct vq_open *o, struct vq_err *
 			       "%s/config.json: '%s': want the name of a CLIP model",
 			       vq_ckpt_path(k), tower_key);
 	return find_tower(k, json_string_value(v), err);
+}
+
+static int add_tower(struct vq_ckpt *k, const struct vq_open *o, struct vq_err *err)
+{
+	char *beside = NULL;
+	int rc = vq_ckpt_tower(k, o->vision ? NULL : &beside, err);
+
+	if (rc > 0)
+		rc = add_file(k, o->vision, beside, err);
+	else if (rc == 0)
+		rc = add_folder(k, o, err);
+	vq_free(beside);
+	return rc;
 }
 
 int vq_open_aspect(struct vq_config *c, int aspect, struct vq_err *err)

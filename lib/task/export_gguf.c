@@ -235,6 +235,8 @@ static int put_vision_keys(struct vq_gguf *g, const struct vq_export *x, struct 
 	vq_gguf_f32(g, "clip.vision.attention.layer_norm_epsilon", l->eps);
 	vq_gguf_f32s(g, "clip.vision.image_mean", x->config.preproc.mean, 3);
 	vq_gguf_f32s(g, "clip.vision.image_std", x->config.preproc.std, 3);
+	/* The engine pads. */
+	vq_gguf_text(g, "vqlm.aspect", vq_aspect_name(x->config.preproc.aspect));
 	return put_provenance(g, x, err);
 }
 

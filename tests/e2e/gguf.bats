@@ -36,11 +36,21 @@ answers() {
 	vqlm-ls --cat 'logits/*' l.vqs | sha256sum
 }
 
+# llava: v, the demo's model as a GGUF file and its mmproj, with pictures cropped as the demo does.
+llava() {
+	need_numpy
+	mkdir v
+	gguf convert "$DEMO/mini-llava" v/model.gguf F16
+	gguf vision "$DEMO/mini-llava" v/mmproj.gguf F16 'vqlm.aspect="crop"'
+	jq -c '.[:8]' "$DEMO/mini-sqa/llava_test_CQM-A.json" >q.json
+	ln -s "$DEMO/mini-sqa/images" images
+}
+
 # refused MODEL TEXT: status 3, nothing on standard output, the text in the message.
 refused() {
-	run -3 --separate-stderr vqlm-calib -m "$1" -n 0
+	run -3 --separate-stderr vqlm-calib -m "$1" -n 0 "${@:3}"
 	[ -z "$output" ]
-	[[ "$stderr" == "vqlm-calib: $1"*"$2"* ]] || { echo "$stderr"; false; }
+	[[ "$stderr" == "vqlm-calib: "*"$2"* ]] || { echo "$stderr"; false; }
 }
 
 @test "float weights are those of the folder, bit for bit, and so are answers and logits" {
@@ -71,4 +81,103 @@ refused() {
 	done
 	gguf blocks m x.gguf IQ4_XS ref
 	refused x.gguf ": tensor 'token_embd.weight': type IQ4_XS is not supported; want a model in F32, F16, BF16, Q4_0 to Q8_0 or Q2_K to Q6_K"
+}
+
+@test "tokens of any text are those of tokenizer.json" {
+	need_numpy
+	cp -r "$DEMO/mini-llava" json && rm json/tokenizer.model
+	gguf convert "$DEMO/mini-llava" m.gguf F16
+	# shellcheck disable=SC1112 # the quotes are part of the text
+	"$PY" - <<-'E'
+		import json
+		texts = ['What is it?', ' two  spaces ', '\n\nlines\n', 'Grüße, 世界 🙂!', 'a</s>b<s> c', '<pad><unk>x', '‘quoted’', 'tab\tand\u00a0nbsp',
+		         '[PAD5]', '▁▁ x', '0123 45.6', 'thethethe' * 9, '<0x41>']
+		json.dump([{'id': str(i), 'conversations': [{'from': 'human', 'value': t}]} for i, t in enumerate(texts)], open('t.json', 'w'))
+	E
+	for m in json m.gguf; do
+		vqlm-calib -q -m $m -n 13 -d t.json -o $m.vqs
+		vqlm-ls $m.vqs | awk '$6 ~ /tokens$/ {print $2, $3, $6}' >$m.list
+		vqlm-ls --cat 'input/*/tokens' $m.vqs >$m.tokens
+	done
+	[ "$(wc -l <json.list)" -eq 13 ]
+	cmp json.list m.gguf.list
+	cmp json.tokens m.gguf.tokens
+}
+
+@test "the pipe makes the same codes of a GGUF file as of the folder" {
+	folder
+	gguf convert m m.gguf F32
+	jq -c '[.[] | select(has("image") | not)][:6]' "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" >t.json
+	for k in m m.gguf; do
+		vqlm-calib -q -m $k -n 6 -d t.json | vqlm-entropy -q | vqlm-search -q --method gptq -w 4 -a 8 | vqlm-pack -q -o $k.vqm
+		mkdir $k.d
+		tar xf $k.vqm -C $k.d
+		answers $k.vqm >$k.answers
+	done
+	diff -r -x model.json -x card.md -x manifest.json -x 'tokenizer*' -x added_tokens.json m.d m.gguf.d
+	[ "$(find m.d -name '*.json' | wc -l)" -gt 20 ]
+	diff m.answers m.gguf.answers
+}
+
+@test "a tower and its projector beside the model, or by --vision, see what the folder sees" {
+	llava
+	answers "$DEMO/mini-llava" >want
+	answers v/model.gguf | diff want -
+	answers v/model.gguf --load | diff want -
+	# As the first converters had the feed-forward; with all of the layers and the one that is taken; elsewhere.
+	gguf vision "$DEMO/mini-llava" v/mmproj.gguf F16 'vqlm.aspect="crop"' legacy=1
+	answers v/model.gguf | diff want -
+	mv v/mmproj.gguf tower
+	answers v/model.gguf --vision tower | diff want -
+	gguf vision "$DEMO/mini-llava" v/mmproj.gguf F16 'clip.vision.feature_layer=[4]' all=1
+	answers v/model.gguf --aspect crop | diff want -
+	# The engine pads, and so does a file that says nothing.
+	[ "$(vqlm-infer -q -m v/model.gguf -d q.json --limit 1 | jq -r '.model.aspect | values')" = pad ]
+	[ "$(vqlm-calib -q -n 0 -m v/model.gguf --vision none | vqlm-ls - | grep -c 'vision\|projector')" -eq 0 ]
+}
+
+@test "a tower that is not the model's is refused (3)" {
+	llava
+	cp v/mmproj.gguf v/mmproj-2.gguf
+	refused v/model.gguf "v/model.gguf: two vision towers lie beside it, mmproj-2.gguf and mmproj.gguf; --vision FILE chooses one, --vision none leaves it without"
+	rm v/mmproj-2.gguf
+	refused v/mmproj.gguf "v/mmproj.gguf: a vision tower (mmproj); want the language model with -m, and this with --vision or beside it"
+	refused v/model.gguf "v/model.gguf: want a GGUF file with the vision tower and the projector of v/model.gguf (its mmproj), got something else" --vision v/model.gguf
+	refused v/model.gguf "mini-llava: want a GGUF file with the vision tower" --vision "$DEMO/mini-llava"
+	gguf model m
+	gguf convert m m.gguf F16 llama.embedding_length=128 llama.rope.dimension_count=32
+	refused m.gguf "v/mmproj.gguf: want a projector to 128, the width of m.gguf, got one to 256; the two are not of one model (--vision FILE names another, --vision none leaves it out)" --vision v/mmproj.gguf
+	for change in 'clip.projector_type="resampler"|clip.projector_type'"': want mlp (LLaVA 1.5), got 'resampler'" \
+		'clip.vision.mm_patch_merge_type="spatial_unpad"|clip.vision.mm_patch_merge_type'"': want flat (LLaVA 1.6's tiles are not supported), got 'spatial_unpad'" \
+		'clip.vision.image_grid_pinpoints=[1,2]|clip.vision.image_grid_pinpoints'"': LLaVA 1.6's tiles are not supported" \
+		'clip.vision.feature_layer=[3,4]|clip.vision.feature_layer'"': want one layer of 1..4, got several" \
+		'clip.vision.feature_layer=[5]|clip.vision.feature_layer'"': want one layer of 1..4, got another number" \
+		"clip.vision.block_count=3|a layer beyond 'clip.vision.block_count'" \
+		'clip.has_vision_encoder=false|clip.has_vision_encoder'"': want true" \
+		'clip.vision.image_mean=[0.5,0.5]|clip.vision.image_mean'"': want 3 numbers, got 2" \
+		'clip.vision.patch_size=|clip.vision.patch_size'"' is missing" \
+		'clip.vision.embedding_length=64|want shape [64]'; do
+		gguf vision "$DEMO/mini-llava" t.gguf F16 "${change%%|*}"
+		run -3 --separate-stderr vqlm-calib -m v/model.gguf -n 0 --vision t.gguf
+		[[ "$stderr" == "vqlm-calib: t.gguf"*"${change#*|}"* ]] || { echo "$change: $stderr"; false; }
+	done
+}
+
+@test "what vqlm-export writes comes back with the packed model's logits" {
+	need_numpy
+	jq -c '.[:8]' "$DEMO/mini-sqa/llava_test_CQM-A.json" >q.json
+	ln -s "$DEMO/mini-sqa/images" images
+	vqlm-calib -q -n 0 -m "$DEMO/mini-llava" -o w.vqs
+	for flags in "-w 4 --w-sym" "-w 4" "-w 8 --w-sym"; do
+		# shellcheck disable=SC2086 # flags are words
+		vqlm-search -q --method rtn -a 16 $flags <w.vqs | vqlm-pack -q -o m.vqm
+		rm -rf out
+		vqlm-export --to gguf -o out --parts llm,vision,projector m.vqm
+		answers m.vqm --logits a.vqs >want
+		answers out/model.gguf --float32 --logits b.vqs >got
+		diff <(head -8 want) <(head -8 got)
+		run -0 "$PY" "$BATS_TEST_DIRNAME/logits.py" a.vqs b.vqs
+		jq -e '.n == 8 and .relative < 1e-6' <<<"$output"
+		figure "an exported model read back, $flags: $output"
+	done
 }

@@ -3,6 +3,9 @@
 
 gguf_file.py model DIR                     a LLaMA of 2 layers and random weights in float32, with the demo's tokenizer
 gguf_file.py convert DIR FILE TYPE [K=V..] a folder's language model; every matrix in TYPE: F32, F16 or BF16
+gguf_file.py vision DIR FILE TYPE [K=V..]  a LLaVA folder's tower up to the feature layer, and projector, as mmproj; legacy=1: with
+                                           the feed-forward's names exchanged, as the first converters had it; all=1: with
+                                           every layer
 gguf_file.py blocks DIR FILE TYPE REF      the same with matrices of random blocks of TYPE, and REF, a new folder: their values by
                                            numpy, in float16; or of F32, F16, BF16, and REF has the same
 K=V sets a key to a value in JSON (whole numbers are u32), K= takes it away, drop:NAME= takes a tensor away"""
@@ -220,6 +223,49 @@ def convert(folder, path, kind, *changes):
     write(path, keys, {k: plain(w, kind) for k, (w, _, _) in t.items()})
 
 
+CLIP = {'layer_norm1': 'ln1', 'layer_norm2': 'ln2', 'self_attn.q_proj': 'attn_q', 'self_attn.k_proj': 'attn_k', 'self_attn.v_proj': 'attn_v',
+        'self_attn.out_proj': 'attn_out', 'mlp.fc1': 'ffn_up', 'mlp.fc2': 'ffn_down'}
+CLIP_TOP = {'embeddings.class_embedding': 'v.class_embd', 'embeddings.patch_embedding.weight': 'v.patch_embd.weight',
+            'embeddings.position_embedding.weight': 'v.position_embd.weight', 'pre_layrnorm.weight': 'v.pre_ln.weight',
+            'pre_layrnorm.bias': 'v.pre_ln.bias'}
+MM = {'linear_1': 'mm.0', 'linear_2': 'mm.2'}
+
+
+def vision_name(name, legacy):
+    p = name.split('.')
+    if p[0] == 'multi_modal_projector':
+        return MM[p[1]] + '.' + p[2]
+    if p[0] != 'vision_tower':
+        return None
+    rest = '.'.join(p[2:])
+    if p[2] != 'encoder':
+        return CLIP_TOP.get(rest)
+    leaf = CLIP['.'.join(p[5:-1])]
+    if legacy and leaf.startswith('ffn'):
+        leaf = {'ffn_up': 'ffn_down', 'ffn_down': 'ffn_up'}[leaf]
+    return 'v.blk.%s.%s.%s' % (p[4], leaf, p[-1])
+
+
+def vision(folder, path, kind, *changes):
+    c = json.load(open(os.path.join(folder, 'config.json')))
+    v, pre = c['vision_config'], json.load(open(os.path.join(folder, 'preprocessor_config.json')))
+    run = v['num_hidden_layers'] + 1 + c['vision_feature_layer']
+    k = {'general.architecture': 'clip', 'clip.has_vision_encoder': True, 'clip.has_llava_projector': True, 'clip.projector_type': 'mlp',
+         'clip.use_gelu': False, 'clip.vision.image_size': v['image_size'], 'clip.vision.patch_size': v['patch_size'],
+         'clip.vision.embedding_length': v['hidden_size'], 'clip.vision.feed_forward_length': v['intermediate_size'],
+         'clip.vision.projection_dim': v['projection_dim'], 'clip.vision.block_count': run,
+         'clip.vision.attention.head_count': v['num_attention_heads'], 'clip.vision.attention.layer_norm_epsilon': v['layer_norm_eps'],
+         'clip.vision.image_mean': np.array(pre['image_mean'], np.float32), 'clip.vision.image_std': np.array(pre['image_std'], np.float32)}
+    legacy, t = 'legacy=1' in changes, {}
+    if 'all=1' in changes:
+        run = k['clip.vision.block_count'] = v['num_hidden_layers']
+    for name, w in load(folder).items():
+        p, theirs = name.split('.'), vision_name(name, legacy)
+        if theirs and not (p[2] == 'encoder' and int(p[4]) >= run):
+            t[theirs] = plain(w, 'F32' if theirs == 'v.position_embd.weight' else kind)
+    write(path, change(k, t, [x for x in changes if x not in ('legacy=1', 'all=1')]), t)
+
+
 # --- blocks ---
 
 def f16(b, at):
@@ -340,4 +386,4 @@ def model(folder):
 
 
 if __name__ == '__main__':
-    {'model': model, 'convert': convert, 'blocks': blocks}[sys.argv[1]](*sys.argv[2:])
+    {'model': model, 'convert': convert, 'vision': vision, 'blocks': blocks}[sys.argv[1]](*sys.argv[2:])
