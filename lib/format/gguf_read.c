@@ -393,16 +393,16 @@ static int read_all(struct vq_gguf_file *g, struct cursor *c, struct vq_err *err
 		rc = take(c, 8, &n_keys, err);
 	if (rc < 0)
 		return rc;
-	if (n_keys > MAX_KEYS || n_keys > (c->n - c->at) / MIN_KEY)
-		return vq_fail(err, VQ_E_DATA, "%s: %llu keys are too many for its %zu bytes",
-			       g->path, (unsigned long long)n_keys, c->n);
-	if (n_tensors < 1 || n_tensors > MAX_TENSORS || n_tensors > (c->n - c->at) / MIN_TENSOR)
+	if (n_tensors == 0)
+		return vq_fail(err, VQ_E_DATA,
+			       "%s: no tensors; want a model, not a vocabulary alone", g->path);
+	if (n_keys > MAX_KEYS || n_keys > (c->n - c->at) / MIN_KEY || n_tensors > MAX_TENSORS ||
+	    n_tensors > (c->n - c->at) / MIN_TENSOR)
 		return vq_fail(
 			err, VQ_E_DATA,
-			"%s: want at least 1 tensor, and no more than its %zu bytes hold, got "
-			"%llu%s",
-			g->path, c->n, (unsigned long long)n_tensors,
-			n_tensors ? "" : " (a vocabulary alone?)");
+			"%s: %llu keys and %llu tensors are too many for its %zu bytes; it is "
+			"cut or damaged: get it again",
+			g->path, (unsigned long long)n_keys, (unsigned long long)n_tensors, c->n);
 	rc = read_keys(g, c, n_keys, err);
 	if (rc == VQ_OK)
 		rc = read_align(g, &align, err);

@@ -7,13 +7,15 @@
 #include "base/num.h"
 #include "base/str.h"
 #include "format/ckpt_gguf.h"
+#include "format/gguf_tok.h"
 #include "format/spm_write.h"
 
-struct vocab {
-	const struct vq_gguf_file *g;
-	const struct vq_gguf_key *tokens, *scores, *types;
-	uint32_t n; /* tokens */
+struct spm {
+	struct vq_gguf_vocab_keys v;
+	const struct vq_gguf_key *scores;
 };
+
+/* --- what every kind has --- */
 
 static int need_array(const struct vq_gguf_file *g, const char *name, enum vq_gguf_type item,
 		      const struct vq_gguf_key **out, struct vq_err *err)
@@ -25,39 +27,35 @@ static int need_array(const struct vq_gguf_file *g, const char *name, enum vq_gg
 	return rc < 0 ? rc : VQ_OK;
 }
 
-static int check_length(const struct vq_gguf_file *g, const char *name, uint64_t got, uint64_t n,
-			struct vq_err *err)
+int vq_gguf_token_array(const struct vq_gguf_vocab_keys *v, const char *name,
+			enum vq_gguf_type item, const struct vq_gguf_key **out, struct vq_err *err)
 {
-	return got == n ? VQ_OK
-			: vq_fail(err, VQ_E_DATA,
-				  "%s: key '%s': want one for each of the %llu tokens, got %llu",
-				  g->path, name, (unsigned long long)n, (unsigned long long)got);
-}
+	int rc = need_array(v->g, name, item, out, err);
 
-static int open_vocab(struct vocab *v, const struct vq_gguf_file *g, struct vq_err *err)
-{
-	static const char tokens[] = "tokenizer.ggml.tokens", scores[] = "tokenizer.ggml.scores",
-			  types[] = "tokenizer.ggml.token_type";
-	int rc = need_array(g, tokens, VQ_GGUF_STRING, &v->tokens, err);
-
-	v->g = g;
-	if (rc == VQ_OK)
-		rc = need_array(g, scores, VQ_GGUF_F32, &v->scores, err);
-	if (rc == VQ_OK)
-		rc = need_array(g, types, VQ_GGUF_I32, &v->types, err);
-	if (rc == VQ_OK && (v->tokens->n < 1 || v->tokens->n > VQ_TOKEN_MAX_ID + 1ull))
-		rc = vq_fail(err, VQ_E_DATA, "%s: key '%s': want 1..%u tokens, got %llu", g->path,
-			     tokens, VQ_TOKEN_MAX_ID + 1u, (unsigned long long)v->tokens->n);
-	if (rc == VQ_OK)
-		rc = check_length(g, scores, v->scores->n, v->tokens->n, err);
-	if (rc == VQ_OK)
-		rc = check_length(g, types, v->types->n, v->tokens->n, err);
-	if (rc == VQ_OK)
-		v->n = (uint32_t)v->tokens->n;
+	if (rc == VQ_OK && (*out)->n != v->n)
+		rc = vq_fail(err, VQ_E_DATA,
+			     "%s: key '%s': want one for each of the %u tokens, got %llu",
+			     v->g->path, name, v->n, (unsigned long long)(*out)->n);
 	return rc;
 }
 
-static int type_of(const struct vocab *v, uint32_t id)
+static int open_vocab(struct vq_gguf_vocab_keys *v, const struct vq_gguf_file *g,
+		      struct vq_err *err)
+{
+	static const char tokens[] = "tokenizer.ggml.tokens";
+	int rc = need_array(g, tokens, VQ_GGUF_STRING, &v->tokens, err);
+
+	v->g = g;
+	if (rc == VQ_OK && (v->tokens->n < 1 || v->tokens->n > VQ_TOKEN_MAX_ID + 1ull))
+		rc = vq_fail(err, VQ_E_DATA, "%s: key '%s': want 1..%u tokens, got %llu", g->path,
+			     tokens, VQ_TOKEN_MAX_ID + 1u, (unsigned long long)v->tokens->n);
+	if (rc < 0)
+		return rc;
+	v->n = (uint32_t)v->tokens->n;
+	return vq_gguf_token_array(v, "tokenizer.ggml.token_type", VQ_GGUF_I32, &v->types, err);
+}
+
+int vq_gguf_token_type(const struct vq_gguf_vocab_keys *v, uint32_t id)
 {
 	int32_t type;
 
@@ -65,8 +63,8 @@ static int type_of(const struct vocab *v, uint32_t id)
 	return type;
 }
 
-/* An id of a key; -1 when there is none, or none of these tokens. */
-static int special(const struct vocab *v, const char *key, int32_t *id, struct vq_err *err)
+int vq_gguf_token_id(const struct vq_gguf_vocab_keys *v, const char *key, int32_t *id,
+		     struct vq_err *err)
 {
 	uint32_t got = UINT32_MAX;
 	int rc = vq_gguf_get_u32(v->g, key, 0, UINT32_MAX, &got, err);
@@ -75,16 +73,19 @@ static int special(const struct vocab *v, const char *key, int32_t *id, struct v
 	return rc < 0 ? rc : VQ_OK;
 }
 
-static int read_spec(const struct vocab *v, struct vq_spm_spec *spec, struct vq_err *err)
+/* --- tokenizer.model --- */
+
+static int read_spec(const struct vq_gguf_vocab_keys *v, struct vq_spm_spec *spec,
+		     struct vq_err *err)
 {
 	int add_bos = 1, rc;
 
 	spec->dummy_prefix = 1;
-	rc = special(v, "tokenizer.ggml.unknown_token_id", &spec->unk, err);
+	rc = vq_gguf_token_id(v, "tokenizer.ggml.unknown_token_id", &spec->unk, err);
 	if (rc == VQ_OK)
-		rc = special(v, "tokenizer.ggml.bos_token_id", &spec->bos, err);
+		rc = vq_gguf_token_id(v, "tokenizer.ggml.bos_token_id", &spec->bos, err);
 	if (rc == VQ_OK)
-		rc = special(v, "tokenizer.ggml.eos_token_id", &spec->eos, err);
+		rc = vq_gguf_token_id(v, "tokenizer.ggml.eos_token_id", &spec->eos, err);
 	if (rc >= 0)
 		rc = vq_gguf_get_bool(v->g, "tokenizer.ggml.add_bos_token", &add_bos, err);
 	if (rc >= 0)
@@ -97,17 +98,18 @@ static int read_spec(const struct vocab *v, struct vq_spm_spec *spec, struct vq_
 
 /* The text of tokens 0, 1, ...: call it in turn.  What a converter put where no token is becomes a special one, which
  * running text does not make. */
-static int put_token(struct vq_str *model, const struct vocab *v, uint32_t id, const uint8_t **p,
+static int put_token(struct vq_str *model, const struct spm *m, uint32_t id, const uint8_t **p,
 		     struct vq_err *err)
 {
-	int32_t type = type_of(v, id);
+	const struct vq_gguf_vocab_keys *v = &m->v;
+	int32_t type = vq_gguf_token_type(v, id);
 	uint32_t bits;
 	char hole[32];
 	float score;
 	size_t n;
 	const char *s = vq_gguf_next_text(p, &n);
 
-	memcpy(&bits, v->scores->p + id * sizeof(bits), sizeof(bits));
+	memcpy(&bits, m->scores->p + id * sizeof(bits), sizeof(bits));
 	score = vq_bits_f32(bits);
 	if (type < VQ_PIECE_NORMAL || type > VQ_PIECE_BYTE || !isfinite(score))
 		return vq_fail(err, VQ_E_DATA,
@@ -131,33 +133,39 @@ static int put_token(struct vq_str *model, const struct vocab *v, uint32_t id, c
 }
 
 /* Embeddings have more rows than there are tokens; converters fill the list up with unused ones. */
-static uint32_t used(const struct vocab *v)
+static uint32_t used(const struct vq_gguf_vocab_keys *v)
 {
 	uint32_t n = v->n;
 
-	while (n > 0 && type_of(v, n - 1) == VQ_PIECE_UNUSED)
+	while (n > 0 && vq_gguf_token_type(v, n - 1) == VQ_PIECE_UNUSED)
 		n--;
 	return n;
 }
 
-static int make_spm(struct vq_str *model, const struct vocab *v, struct vq_err *err)
+static int make_spm(struct vq_str *model, const struct vq_gguf_vocab_keys *v, struct vq_err *err)
 {
+	struct spm m = {.v = *v};
 	struct vq_spm_spec spec = {0};
 	const uint8_t *p = v->tokens->p;
 	uint32_t n = used(v), id, bytes = 0;
-	int rc = read_spec(v, &spec, err);
+	int rc = vq_gguf_token_array(v, "tokenizer.ggml.scores", VQ_GGUF_F32, &m.scores, err);
+
+	if (rc == VQ_OK)
+		rc = read_spec(v, &spec, err);
 
 	for (id = 0; rc == VQ_OK && id < n; id++) {
-		bytes += type_of(v, id) == VQ_PIECE_BYTE;
-		rc = put_token(model, v, id, &p, err);
+		bytes += vq_gguf_token_type(v, id) == VQ_PIECE_BYTE;
+		rc = put_token(model, &m, id, &p, err);
 	}
 	spec.byte_fallback = bytes >= 256;
 	vq_spm_end(model, &spec);
 	return rc;
 }
 
+/* --- tokenizer_config.json --- */
+
 /* Tokens that the user defined are found in running text, as the engine does, and printed. */
-static int put_added(json_t *o, const struct vocab *v, struct vq_err *err)
+static int put_added(json_t *o, const struct vq_gguf_vocab_keys *v, struct vq_err *err)
 {
 	json_t *added = json_object(), *e;
 	const uint8_t *p = v->tokens->p;
@@ -169,7 +177,7 @@ static int put_added(json_t *o, const struct vocab *v, struct vq_err *err)
 		size_t n;
 		const char *s = vq_gguf_next_text(&p, &n);
 
-		if (type_of(v, id) != VQ_PIECE_USER)
+		if (vq_gguf_token_type(v, id) != VQ_PIECE_USER)
 			continue;
 		snprintf(key, sizeof(key), "%u", id);
 		e = json_pack("{s:o, s:b}", "content", json_stringn(s, n), "special", 0);
@@ -196,11 +204,13 @@ static int put_template(json_t *o, const struct vq_gguf_file *g, struct vq_err *
 	return rc < 0 ? rc : VQ_OK;
 }
 
-static int make_settings(struct vq_str *out, const struct vocab *v, struct vq_err *err)
+/* tokenizer.json has the added tokens itself. */
+static int make_settings(struct vq_str *out, const struct vq_gguf_vocab_keys *v, int bytes,
+			 struct vq_err *err)
 {
 	json_t *o = json_object();
 	char *text = NULL;
-	int rc = o ? put_added(o, v, err) : VQ_E_SYS;
+	int rc = !o ? VQ_E_SYS : bytes ? VQ_OK : put_added(o, v, err);
 
 	if (rc == VQ_OK)
 		rc = put_template(o, v->g, err);
@@ -215,39 +225,51 @@ static int make_settings(struct vq_str *out, const struct vocab *v, struct vq_er
 	return rc;
 }
 
-static int check_kind(const struct vq_gguf_file *g, struct vq_err *err)
+/* --- files --- */
+
+/* Which kind it is: 1 for gpt2 (byte-level BPE), 0 for llama (SentencePiece). */
+static int read_kind(const struct vq_gguf_file *g, struct vq_err *err)
 {
 	static const char key[] = "tokenizer.ggml.model";
 	char *kind = NULL;
-	int rc = vq_gguf_get_text(g, key, &kind, err);
+	int rc = vq_gguf_get_text(g, key, &kind, err), bytes = 0;
 
 	if (rc == 0)
-		rc = vq_fail(err, VQ_E_DATA,
-			     "%s: key '%s' is missing; want a file with a tokenizer", g->path, key);
-	else if (rc > 0 && strcmp(kind, "llama") != 0)
-		rc = vq_fail(err, VQ_E_DATA,
-			     "%s: key '%s': want llama (SentencePiece), got '%.32s', which is not "
-			     "supported",
-			     g->path, key, kind);
+		return vq_fail(err, VQ_E_DATA,
+			       "%s: key '%s' is missing; want a file with a tokenizer", g->path,
+			       key);
+	if (rc < 0)
+		return rc;
+	bytes = strcmp(kind, "gpt2") == 0;
+	rc = bytes;
+	if (!bytes && strcmp(kind, "llama") != 0)
+		rc = vq_fail(
+			err, VQ_E_DATA,
+			"%s: key '%s': want llama (SentencePiece) or gpt2 (byte-level BPE), got "
+			"'%.32s'",
+			g->path, key, kind);
 	vq_free(kind);
-	return rc < 0 ? rc : VQ_OK;
+	return rc;
 }
 
 int vq_gguf_tokenizer_file(const struct vq_gguf_file *g, const char *name, char **data, size_t *n,
 			   struct vq_err *err)
 {
-	int model = strcmp(name, "tokenizer.model") == 0;
+	int settings = strcmp(name, "tokenizer_config.json") == 0, bytes, rc;
+	struct vq_gguf_vocab_keys v = {0};
 	struct vq_str out = {0};
-	struct vocab v = {0};
-	int rc;
 
-	if (!model && strcmp(name, "tokenizer_config.json") != 0)
+	if (!settings && strcmp(name, "tokenizer.model") != 0 &&
+	    strcmp(name, "tokenizer.json") != 0)
 		return 0;
-	rc = check_kind(g, err);
+	bytes = read_kind(g, err);
+	if (bytes < 0 || (!settings && bytes != (strcmp(name, "tokenizer.json") == 0)))
+		return bytes < 0 ? bytes : 0;
+	rc = open_vocab(&v, g, err);
 	if (rc == VQ_OK)
-		rc = open_vocab(&v, g, err);
-	if (rc == VQ_OK)
-		rc = model ? make_spm(&out, &v, err) : make_settings(&out, &v, err);
+		rc = settings ? make_settings(&out, &v, bytes, err)
+		     : bytes  ? vq_gguf_make_bpe(&out, &v, err)
+			      : make_spm(&out, &v, err);
 	if (rc < 0) {
 		vq_str_free(&out);
 		return rc;

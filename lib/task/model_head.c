@@ -1,6 +1,7 @@
 /* How a model stream begins. */
 #include "task/model_head.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -90,6 +91,7 @@ int vq_model_tokenizer(struct vq_tokenizer **out, const struct vq_config *c,
 	char *data = NULL, *added = NULL;
 	size_t n = 0, n_added = 0;
 	const char *name = "tokenizer.json";
+	char label[512];
 	int rc = vq_ckpt_file(k, name, &data, &n, err);
 
 	if (rc == 0) {
@@ -104,14 +106,15 @@ int vq_model_tokenizer(struct vq_tokenizer **out, const struct vq_config *c,
 		rc = vq_ckpt_file(k, "tokenizer_config.json", &added, &n_added, err);
 	if (rc == 0)
 		rc = vq_ckpt_file(k, "added_tokens.json", &added, &n_added, err);
+	snprintf(label, sizeof(label), "%s/%s", vq_ckpt_path(k), name);
 	if (rc >= 0)
-		rc = vq_tokenizer_new(out, data, n, name, added, n_added, err);
+		rc = vq_tokenizer_new(out, data, n, label, added, n_added, err);
 	/* Fewer tokens than rows is common: embeddings are padded. */
 	if (rc >= 0 && vq_tokenizer_size(*out) > c->decoder.vocab) {
 		rc = vq_fail(err, VQ_E_DATA,
-			     "%s/%s: has %u tokens with the added ones, but the embedding %u rows "
+			     "%s: has %u tokens with the added ones, but the embedding %u rows "
 			     "('vocab_size' of config.json); the two are not of one model",
-			     vq_ckpt_path(k), name, vq_tokenizer_size(*out), c->decoder.vocab);
+			     label, vq_tokenizer_size(*out), c->decoder.vocab);
 		vq_tokenizer_free(*out);
 		*out = NULL;
 	}

@@ -48,9 +48,9 @@ llava() {
 
 # refused MODEL TEXT: status 3, nothing on standard output, the text in the message.
 refused() {
-	run -3 --separate-stderr vqlm-calib -m "$1" -n 0 "${@:3}"
+	run -3 --separate-stderr vqlm-infer -q -m "$1" --template plain "${@:3}" "What is it?"
 	[ -z "$output" ]
-	[[ "$stderr" == "vqlm-calib: "*"$2"* ]] || { echo "$stderr"; false; }
+	[[ "$stderr" == "vqlm-infer: "*"$2"* ]] || { echo "$stderr"; false; }
 }
 
 @test "float weights are those of the folder, bit for bit, and so are answers and logits" {
@@ -102,6 +102,48 @@ refused() {
 	[ "$(wc -l <json.list)" -eq 13 ]
 	cmp json.list m.gguf.list
 	cmp json.tokens m.gguf.tokens
+}
+
+# bytes NAME PRE CHANGE: m with the byte-level tokenizer of that name changed by jq, as a folder j and as j.gguf.
+bytes() {
+	rm -rf j
+	cp -r m j
+	rm j/tokenizer.model j/added_tokens.json
+	echo '{}' >j/tokenizer_config.json
+	jq -c "$3" "$ROOT/tests/data/tokenizer/good-$1.json" >j/tokenizer.json
+	gguf convert j j.gguf F16 "tokenizer.ggml.pre=\"$2\""
+}
+
+@test "tokens of byte-level BPE are those of tokenizer.json, by each pattern that has a name" {
+	folder
+	"$PY" - <<-'E'
+		import json
+		texts = ["It's we'LL  they're\n\n x", '12345 6.789', 'Grüße, 世界 🙂!', 'a<|im_end|>b <|im_start|> c', 'e\u0301 \u00e9 \t\r\n z', 'the other there', ' ']
+		json.dump([{'id': str(i), 'conversations': [{'from': 'human', 'value': t}]} for i, t in enumerate(texts)], open('t.json', 'w'))
+	E
+	n=0
+	while read -r name pre change; do
+		bytes "$name" "$pre" "$change"
+		for k in j j.gguf; do
+			vqlm-calib -q -m $k -n 7 -d t.json --template plain -o $k.vqs
+			vqlm-ls --cat 'input/*/tokens' $k.vqs | sha256sum >$k.tokens
+		done
+		diff j.tokens j.gguf.tokens
+		n=$((n + 1))
+	done <<-E
+		digits smollm .
+		gpt2 gpt-2 .pre_tokenizer.add_prefix_space=false
+		gpt2 phi-2 .pre_tokenizer.add_prefix_space=false
+		nfc-bos qwen2 .model.ignore_merges=false
+		nfc-bos qwen2 .model.ignore_merges=false|.post_processor=null
+		nfc-bos llama-bpe .normalizer=null|.pre_tokenizer.pretokenizers[0].pattern.Regex|=sub("[|].p[{]N[}][|]";"|\\\\p{N}{1,3}|")
+	E
+	[ $n -eq 6 ]
+	grep -q 'N}{1,3}' j/tokenizer.json
+	bytes gpt2 starcoder .
+	refused j.gguf ": key 'tokenizer.ggml.pre': want one of llama-bpe, llama3, llama-v3, qwen2, deepseek-r1-qwen, smollm, gpt-2, phi-2, got 'starcoder', whose pattern is not known"
+	gguf convert j j.gguf F16 'tokenizer.ggml.pre="gpt-2"' tokenizer.ggml.merges=
+	refused j.gguf ": key 'tokenizer.ggml.merges' is missing"
 }
 
 @test "the pipe makes the same codes of a GGUF file as of the folder" {
@@ -180,4 +222,39 @@ refused() {
 		jq -e '.n == 8 and .relative < 1e-6' <<<"$output"
 		figure "an exported model read back, $flags: $output"
 	done
+}
+
+@test "damaged files, and models of another kind, are refused with what is wrong (3)" {
+	need_numpy
+	"$PY" "$BATS_TEST_DIRNAME/gguf_bad.py" bad >cases
+	[ "$(wc -l <cases)" -ge 80 ]
+	while IFS=$'\t' read -r name text; do
+		refused "bad/$name.gguf" "$text"
+		[[ "$stderr" == "vqlm-infer: bad/$name.gguf"* ]]
+	done <cases
+	# No magic number: no GGUF at all.
+	printf 'GGUX' | cat - bad/m/model.safetensors >x.gguf
+	run -3 --separate-stderr vqlm-calib -m x.gguf -n 0
+	[[ "$stderr" == *"a GGUF file, or a checkpoint of llama2.c; got a file of another kind" ]]
+	# Cut anywhere before the end of the data.
+	gguf convert bad/m good.gguf F16
+	size=$(stat -c %s good.gguf)
+	for i in {1..40}; do
+		head -c $((size * i / 41)) good.gguf >cut.gguf
+		refused cut.gguf "cut.gguf: "
+	done
+}
+
+@test "a model in shards is read from the first; one that is missing, or another's, is named (3)" {
+	folder
+	gguf shards m s 3
+	[ "$(find . -name 's-0000?-of-00003.gguf' | wc -l)" -eq 3 ]
+	same m s-00001-of-00003.gguf
+	answers m >want
+	answers s-00001-of-00003.gguf --load | diff want -
+	refused s-00002-of-00003.gguf "s-00002-of-00003.gguf: shard 2 of a model; want the first, which has the keys (its name has -00001-of-)"
+	cp s-00002-of-00003.gguf s-00003-of-00003.gguf
+	refused s-00001-of-00003.gguf "s-00003-of-00003.gguf: want shard 3 of 3, got 2 of 3"
+	rm s-00002-of-00003.gguf
+	refused s-00001-of-00003.gguf "s-00002-of-00003.gguf: cannot open"
 }

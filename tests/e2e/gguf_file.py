@@ -6,6 +6,7 @@ gguf_file.py convert DIR FILE TYPE [K=V..] a folder's language model; every matr
 gguf_file.py vision DIR FILE TYPE [K=V..]  a LLaVA folder's tower up to the feature layer, and projector, as mmproj; legacy=1: with
                                            the feed-forward's names exchanged, as the first converters had it; all=1: with
                                            every layer
+gguf_file.py shards DIR STEM N              in float32, in N files STEM-0000I-of-0000N.gguf
 gguf_file.py blocks DIR FILE TYPE REF      the same with matrices of random blocks of TYPE, and REF, a new folder: their values by
                                            numpy, in float16; or of F32, F16, BF16, and REF has the same
 K=V sets a key to a value in JSON (whole numbers are u32), K= takes it away, drop:NAME= takes a tensor away"""
@@ -156,7 +157,7 @@ def pieces(folder):
     return out
 
 
-def text_keys(folder, c, rows):
+def spm_keys(folder, rows):
     p = pieces(folder)
     for text, id in json.load(open(os.path.join(folder, 'added_tokens.json'))).items():
         while len(p) <= id:
@@ -164,17 +165,41 @@ def text_keys(folder, c, rows):
         p[id] = [text.encode(), -1000.0, 3]
     while len(p) < rows:
         p.append([b'[PAD%d]' % len(p), -1000.0, 5])
+    return {'tokenizer.ggml.model': 'llama', 'tokenizer.ggml.pre': 'default', 'tokenizer.ggml.tokens': [x[0] for x in p],
+            'tokenizer.ggml.scores': np.array([x[1] for x in p], np.float32),
+            'tokenizer.ggml.token_type': np.array([x[2] for x in p], np.int32), 'tokenizer.ggml.bos_token_id': 1,
+            'tokenizer.ggml.eos_token_id': 2, 'tokenizer.ggml.unknown_token_id': 0, 'tokenizer.ggml.add_bos_token': True,
+            'tokenizer.ggml.add_eos_token': False}
+
+
+def bpe_keys(t, rows):
+    """Of a byte-level tokenizer.json; tokenizer.ggml.pre is the caller's."""
+    text, kind = ['[PAD%d]' % i for i in range(rows)], [5] * rows
+    for s, i in t['model']['vocab'].items():
+        text[i], kind[i] = s, 1
+    for e in t['added_tokens']:
+        text[e['id']], kind[e['id']] = e['content'], 3 if e['special'] else 4
+    merges = [m if isinstance(m, str) else ' '.join(m) for m in t['model']['merges']]
+    k = {'tokenizer.ggml.model': 'gpt2', 'tokenizer.ggml.tokens': text, 'tokenizer.ggml.token_type': np.array(kind, np.int32),
+         'tokenizer.ggml.merges': merges, 'tokenizer.ggml.eos_token_id': 0}
+    if t['post_processor']:
+        k['tokenizer.ggml.bos_token_id'] = text.index(t['post_processor']['single'][0]['SpecialToken']['id'])
+        k['tokenizer.ggml.add_bos_token'] = True
+    return k
+
+
+def text_keys(folder, c, rows):
+    t = os.path.join(folder, 'tokenizer.json')
+    t = json.load(open(t)) if os.path.exists(t) else {'decoder': {'type': ''}}
+    vocab = bpe_keys(t, rows) if t['decoder']['type'] == 'ByteLevel' else spm_keys(folder, rows)
     d = c['hidden_size'] // c['num_attention_heads']
     k = {'general.architecture': 'llama', 'general.name': 'test', 'llama.context_length': c['max_position_embeddings'],
          'llama.embedding_length': c['hidden_size'], 'llama.block_count': c['num_hidden_layers'],
          'llama.feed_forward_length': c['intermediate_size'], 'llama.attention.head_count': c['num_attention_heads'],
          'llama.attention.head_count_kv': c['num_key_value_heads'], 'llama.attention.layer_norm_rms_epsilon': c['rms_norm_eps'],
          'llama.rope.dimension_count': c.get('head_dim', d), 'llama.rope.freq_base': float(c.get('rope_theta', 10000)),
-         'llama.vocab_size': rows, 'tokenizer.ggml.model': 'llama', 'tokenizer.ggml.pre': 'default',
-         'tokenizer.ggml.tokens': [x[0] for x in p], 'tokenizer.ggml.scores': np.array([x[1] for x in p], np.float32),
-         'tokenizer.ggml.token_type': np.array([x[2] for x in p], np.int32), 'tokenizer.ggml.bos_token_id': 1,
-         'tokenizer.ggml.eos_token_id': 2, 'tokenizer.ggml.unknown_token_id': 0, 'tokenizer.ggml.add_bos_token': True,
-         'tokenizer.ggml.add_eos_token': False}
+         'llama.vocab_size': rows}
+    k.update(vocab)
     template = json.load(open(os.path.join(folder, 'tokenizer_config.json'))).get('chat_template')
     return dict(k, **{'tokenizer.chat_template': template}) if template else k
 
@@ -264,6 +289,17 @@ def vision(folder, path, kind, *changes):
         if theirs and not (p[2] == 'encoder' and int(p[4]) >= run):
             t[theirs] = plain(w, 'F32' if theirs == 'v.position_embd.weight' else kind)
     write(path, change(k, t, [x for x in changes if x not in ('legacy=1', 'all=1')]), t)
+
+
+def shards(folder, stem, count):
+    """As llama-gguf-split has them: the keys in the first, and split.* in each."""
+    t, n = text_tensors(folder), int(count)
+    keys = text_keys(folder, config(folder), t['token_embd.weight'][0].shape[0])
+    names = list(t)
+    for i in range(n):
+        part = {k: plain(t[k][0], 'F32') for k in names[len(names) * i // n:len(names) * (i + 1) // n]}
+        own = dict(keys if i == 0 else {}, **{'split.no': i, 'split.count': n, 'split.tensors.count': len(names)})
+        write('%s-%05d-of-%05d.gguf' % (stem, i + 1, n), own, part)
 
 
 # --- blocks ---
@@ -386,4 +422,4 @@ def model(folder):
 
 
 if __name__ == '__main__':
-    {'model': model, 'convert': convert, 'vision': vision, 'blocks': blocks}[sys.argv[1]](*sys.argv[2:])
+    {'model': model, 'convert': convert, 'vision': vision, 'shards': shards, 'blocks': blocks}[sys.argv[1]](*sys.argv[2:])

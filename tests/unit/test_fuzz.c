@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "stream/writer.h"
+#include "gguf_bytes.h"
 #include "torch_file.h"
 
 #define vq_fuzz fuzz_image
@@ -48,6 +49,9 @@
 #undef vq_fuzz
 #define vq_fuzz fuzz_config
 #include "../fuzz/fuzz_config.c"
+#undef vq_fuzz
+#define vq_fuzz fuzz_gguf
+#include "../fuzz/fuzz_gguf.c"
 #undef vq_fuzz
 
 typedef int (*target)(const uint8_t *, size_t);
@@ -364,6 +368,35 @@ static void checkpoints(void **state)
 	figure("checkpoints");
 }
 
+static void gguf_files(void **state)
+{
+	uint8_t *data;
+	struct vq_ckpt *c;
+	char path[64];
+	size_t n;
+	int fd, merges;
+
+	(void)state;
+	for (merges = 0; merges <= 1; merges++) {
+		data = gguf_llama(merges, &n);
+		fd = fuzz_file(data, n, path, sizeof(path));
+		assert_true(fd >= 0);
+		assert_int_equal(vq_ckpt_open(&c, path, NULL),
+				 VQ_OK); /* a good one to begin with */
+		assert_int_equal(vq_ckpt_count(c), 12);
+		vq_ckpt_close(c);
+		close(fd);
+		replay(fuzz_gguf, merges ? "merges" : "pieces", data, n, 3000);
+		free(data);
+	}
+	data = gguf_clip(&n);
+	assert_int_equal(fuzz_gguf(data, n), 0);
+	replay(fuzz_gguf, "clip", data, n, 2000);
+	free(data);
+	replay_found(fuzz_gguf, 200);
+	figure("GGUF files");
+}
+
 /* A model's folder in three files, and what is in it twice over. */
 static void archives(void **state)
 {
@@ -452,6 +485,7 @@ int main(void)
 		cmocka_unit_test(checkpoints),   cmocka_unit_test(streams),
 		cmocka_unit_test(packed_models), cmocka_unit_test(torch_files),
 		cmocka_unit_test(archives),      cmocka_unit_test(configurations),
+		cmocka_unit_test(gguf_files),
 	};
 
 	vq_log_setup("test_fuzz", 0); /* damaged JPEGs warn */
