@@ -47,6 +47,8 @@ static void begin(struct vq_lora *l, uint64_t seed)
 		for (lin = 0; lin < VQ_N_LINEARS; lin++) {
 			float *a = vq_lora_at(l, layer, lin).a;
 
+			if (!l->layers[layer].lin[lin].n_out)
+				continue; /* no gate: nothing there is its own */
 			n = (size_t)l->rank * l->layers[layer].lin[lin].n_in;
 			for (i = 0; i < n; i++)
 				a[i] = (float)((2 * vq_rng_uniform(r, (size_t)(a - l->value) + i) -

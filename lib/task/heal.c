@@ -200,7 +200,10 @@ static int new_weight(const struct vq_heal *h, uint32_t layer, enum vq_lin lin, 
 static int edited(void *ctx, const char *name, float **out, struct vq_err *err)
 {
 	struct vq_heal *h = ctx;
-	const struct vq_linear *l = vq_model_linear(&h->cut, name);
+	const char *leaf = strrchr(name, '.');
+	/* Biases stay as they are. */
+	const struct vq_linear *l =
+		leaf && strcmp(leaf, ".weight") == 0 ? vq_model_linear(&h->cut, name) : NULL;
 	uint32_t i, k;
 	int rc;
 

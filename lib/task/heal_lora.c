@@ -35,6 +35,8 @@ static int on_enter(void *ctx, uint32_t layer, struct vq_layer *l, struct vq_err
 
 	t->layer = layer;
 	for (i = 0; rc >= 0 && i < VQ_N_LINEARS; i++) {
+		if (!l->lin[i].n_out)
+			continue;
 		rc = vq_lora_merge(&t->h->lora, layer, i, t->merged[i], err);
 		l->lin[i].w = t->merged[i];
 		l->lin[i].dtype = VQ_F32;

@@ -8,7 +8,8 @@ backbone.py make FAMILY DIR [--seed N] [--layers N] [--set KEY=JSON] [--drop KEY
     --experts 0,2      layers of --flat with four experts
 backbone.py logits DIR TOKENS OUT       of the last of the int32 tokens, float32; PIXELS after OUT: of a picture (float32)
 backbone.py greedy DIR TOKENS N         the N tokens that follow, or those before the end, as JSON
-backbone.py ppl DIR TOKENS              the mean loss of the tokens after the first"""
+backbone.py prune DIR N PPL TAYLOR      of the samples 0.tokens (with 0.answer, a letter) to N - 1: how far vqlm-prune's tables of
+                                        --criterion ppl and taylor (one batch) are from PyTorch's, as JSON"""
 import argparse
 import json
 import math
@@ -288,9 +289,60 @@ class Net:
         return self.head(h)
 
 
+# --- what vqlm-prune scores blocks by ---
+
+def columns(net, i):
+    """Weights of block i in the order of the published tables, each as (tensor, rows or None)."""
+    c = net.c
+    q, kv = c.heads * c.dim, c.kv * c.dim
+    if c.family == 'qwen':
+        p, fused = 'transformer.h.%d.' % i, 'attn.c_attn'
+        parts = [(fused, slice(0, q)), (fused, slice(q, q + kv)), (fused, slice(q + kv, q + 2 * kv)), ('attn.c_proj', None),
+                 ('mlp.w2', None), ('mlp.w1', None), ('mlp.c_proj', None), ('ln_1', None), ('ln_2', None)]
+    else:
+        p, phi = 'model.layers.%d.' % i, c.family == 'phi'
+        parts = [('self_attn.%s_proj' % w, None) for w in 'qkv'] + [('self_attn.dense' if phi else 'self_attn.o_proj', None)]
+        parts += [(None, None), ('mlp.fc1', None), ('mlp.fc2', None)] if phi else \
+            [('mlp.%s_proj' % w, None) for w in ('gate', 'up', 'down')]
+        parts += [('input_layernorm', None), (None if c.parallel else 'post_attention_layernorm', None)]
+    return [(net.w[p + n + '.weight'], rows) if n else (None, None) for n, rows in parts]
+
+
+def mean_loss(net, samples):
+    nll = count = 0
+    for tokens in samples:
+        logp = torch.log_softmax(net.logits(tokens), -1)[:-1]
+        nll = nll - logp.gather(1, torch.tensor(tokens)[1:, None]).sum()
+        count += len(tokens) - 1
+    return nll / count
+
+
+def prune(net, folder, n, ppl, taylor):
+    vocab = json.load(open(os.path.join(folder, 'tokenizer.json')))['model']['vocab']
+    samples = [np.fromfile('%d.tokens' % i, np.int32).tolist() + [vocab['\u2581' + open('%d.answer' % i).read().strip()], net.c.eos]
+               for i in range(int(n))]
+    rows = {f: [line.split(',') for line in open(f).read().split('\n')[1:-1]] for f in (ppl, taylor)}
+    assert len(rows[ppl]) == len(rows[taylor]) == net.c.layers
+    whole, worst = net.layer, {'ppl': 0, 'taylor': 0}
+    for i, row in enumerate(rows[ppl]):
+        net.layer = lambda k, h: h if k == i else whole(k, h)
+        with torch.no_grad():
+            want = math.exp(mean_loss(net, samples))
+        worst['ppl'] = max(worst['ppl'], abs(float(row[1]) - want) / want)
+    net.layer = whole
+    for w in net.w.values():
+        w.requires_grad_()
+    mean_loss(net, samples).backward()
+    for i, row in enumerate(rows[taylor]):
+        want = [0 if w is None else float((w * w.grad)[rows or slice(None)].abs().sum()) for w, rows in columns(net, i)]
+        assert len(row) == 10
+        worst['taylor'] = max([worst['taylor']] + [abs(float(g) - x) / x if x else float(g) for g, x in zip(row[1:], want)])
+    print(json.dumps(worst))
+
+
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument('what', choices=['make', 'logits', 'greedy', 'ppl'])
+    p.add_argument('what', choices=['make', 'logits', 'greedy', 'prune'])
     p.add_argument('args', nargs='+')
     p.add_argument('--seed', type=int, default=1)
     p.add_argument('--layers', type=int, default=3)
@@ -302,13 +354,13 @@ def main():
     if a.what == 'make':
         a.family, a.dir = a.args
         return make(a)
-    net, tokens = Net(a.args[0]), np.fromfile(a.args[1], np.int32).tolist()
+    net = Net(a.args[0])
+    if a.what == 'prune':
+        return prune(net, *a.args)
+    tokens = np.fromfile(a.args[1], np.int32).tolist()
     if a.what == 'logits':
         pixels = np.fromfile(a.args[3], np.float32) if len(a.args) > 3 else None
         net.logits(tokens, pixels)[-1].numpy().astype(np.float32).tofile(a.args[2])
-    elif a.what == 'ppl':
-        logp = torch.log_softmax(net.logits(tokens), -1)[:-1]
-        print(-float(logp.gather(1, torch.tensor(tokens)[1:, None]).mean()))
     else:
         out = []
         while len(out) < int(a.args[2]):

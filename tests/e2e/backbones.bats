@@ -13,6 +13,9 @@ make_model() {
 
 torch() { "$PY" "$BATS_TEST_DIRNAME/backbone.py" "$@"; }
 
+# The first block that is left of a pruned model.
+kept() { vqlm-ls --json "$1" | jq 'select(.header) | .header.history[-1].params.kept[0]'; }
+
 # Questions without pictures: t.json.
 questions() {
 	jq -c '[.[] | select(has("image") | not)][:'"$1"']' "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" >t.json
@@ -142,5 +145,37 @@ greedy() {
 		[[ "$stderr" == *"'mm_image_tower': no folder of 'openai/clip-mini' beside the model"*"--vision DIR" ]]
 		vqlm-calib -q -m beside-$kind -n 0 --vision elsewhere >/dev/null
 		rm -r elsewhere
+	done
+}
+
+@test "vqlm-prune's perplexities and Taylor scores are PyTorch's, parallel layers and fused rows too" {
+	local family i
+	questions 5
+	for family in stablelm phi qwen; do
+		make_model $family $family
+		samples $family 5
+		for ((i = 0; i < 5; i++)); do
+			jq -r --arg id "$(sed -n "$((i + 1))p" ids)" '.[] | select(.id == $id) | .conversations[1].value' t.json >$i.answer
+		done
+		vqlm-calib -q -m $family -n 0 -o whole.vqs
+		vqlm-prune -q -m $family -d t.json --samples 5 --no-keep --table >ppl.csv
+		vqlm-prune -q -m $family -d t.json --samples 5 --criterion taylor --taylor-batch 5 --table >taylor.csv
+		run -0 torch prune $family 5 ppl.csv taylor.csv
+		figure "$family: scores off by $output"
+		jq -e '.ppl < 1e-4 and .taylor < 1e-3' <<<"$output"
+		vqlm-prune -q -m $family -d t.json --samples 5 --no-keep -n 1 -o p.vqs
+		vqlm-calib -q -m p.vqs -n 5 -d t.json | vqlm-entropy -q | vqlm-search -q -w 4 -a 8 | vqlm-pack -q -o p.vqm
+		[ "$(vqlm-infer -q -m p.vqm -d t.json | grep -c question_id)" -eq 5 ]
+		vqlm-prune -q -m $family -d t.json --samples 5 --no-keep -n 1 --heal lora --heal-samples 5 --lora-steps 2 -o h.vqs
+		# Healing moves weights, and leaves biases as they were.
+		for w in weight bias; do
+			vqlm-ls --cat "decoder.layers.0.q_proj.$w" h.vqs >healed.$w
+			vqlm-ls --cat "decoder.layers.$(kept h.vqs).q_proj.$w" whole.vqs >whole.$w
+		done
+		! cmp -s healed.weight whole.weight
+		cmp healed.bias whole.bias
+		vqlm-prune -q -m $family -d t.json --samples 5 --no-keep --blocks 1 --heal linear --heal-samples 5 -o l.vqs
+		[ "$(vqlm-infer -q -m h.vqs -d t.json | grep -c question_id)" -eq 5 ]
+		[ "$(vqlm-infer -q -m l.vqs -d t.json | grep -c question_id)" -eq 5 ]
 	done
 }
