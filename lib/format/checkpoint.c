@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "format/checkpoint_back.h"
+#include "format/token_files.h"
 
 static const struct vq_ckpt_back *const backs[] = {&vq_ckpt_folder, &vq_ckpt_stream, &vq_ckpt_gguf,
 						   &vq_ckpt_llama2c};
@@ -208,7 +209,11 @@ const json_t *vq_ckpt_header(const struct vq_ckpt *c)
 int vq_ckpt_file(const struct vq_ckpt *c, const char *name, char **data, size_t *n,
 		 struct vq_err *err)
 {
-	return c->back->file(c, name, data, n, err);
+	int rc = c->back->file(c, name, data, n, err);
+
+	if (rc == 0 && c->form == VQ_CKPT_HF && strcmp(name, "tokenizer.json") == 0)
+		rc = vq_token_files(c, data, n, err);
+	return rc;
 }
 
 int vq_ckpt_identity(const struct vq_ckpt *c, char *hex, struct vq_err *err)

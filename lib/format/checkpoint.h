@@ -51,7 +51,8 @@ const json_t *vq_ckpt_config(const struct vq_ckpt *c);
 /* The header of the stream that the checkpoint came as, which says who made it from what; NULL otherwise.  Borrowed. */
 const json_t *vq_ckpt_header(const struct vq_ckpt *c);
 
-/* A side file ("tokenizer.model"): 1 and its bytes (given), 0 when there is none, < 0 error. */
+/* A side file ("tokenizer.model"): 1 and its bytes (given), 0 when there is none, < 0 error.  "tokenizer.json" is made of
+ * other tokenizers' files where a folder has none (token_files.h). */
 VQ_MUST_CHECK int vq_ckpt_file(const struct vq_ckpt *c, const char *name, char **data, size_t *n,
 			       struct vq_err *err);
 

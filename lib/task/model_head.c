@@ -100,7 +100,8 @@ int vq_model_tokenizer(struct vq_tokenizer **out, const struct vq_config *c,
 	}
 	if (rc == 0)
 		rc = vq_fail(err, VQ_E_DATA,
-			     "%s: want tokenizer.json or tokenizer.model, found neither",
+			     "%s: want tokenizer.json, tokenizer.model, vocab.json and merges.txt, "
+			     "qwen.tiktoken or arcade100k.tiktoken, found none",
 			     vq_ckpt_path(k));
 	if (rc > 0)
 		rc = vq_ckpt_file(k, "tokenizer_config.json", &added, &n_added, err);

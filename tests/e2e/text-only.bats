@@ -149,7 +149,7 @@ answers() { vqlm-infer -q -m "$1" -d q.json | grep -c question_id; }
 	cat tok512.bin tok512.bin >s/tok512.bin
 	refused "tok512.bin: want the 512 tokens of a tokenizer of llama2.c, got more bytes after token 512"
 	rm s/tok512.bin
-	refused "s/stories260K.bin: want tokenizer.json or tokenizer.model, found neither"
+	refused "s/stories260K.bin: want tokenizer.json, tokenizer.model, vocab.json and merges.txt, qwen.tiktoken or arcade100k.tiktoken, found none"
 	# Under its other name, and as SentencePiece's own file.
 	cp tok512.bin s/tokenizer.bin
 	run -0 vqlm-prune -q -m s/stories260K.bin --text text.txt --samples 1 --tokens 4 --table
