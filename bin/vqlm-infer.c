@@ -62,7 +62,7 @@ static const struct vq_opt opts[] = {
 	 0, 0, VQ_ASPECTS},
 	{"template", 0, VQ_OPT_STR, "NAME", &o.template, NULL,
 	 "chat template instead of the model's: llava-hf, vicuna_v1, llava_v1, llava_v0, "
-	 "stablelm, phi, qwen or plain",
+	 "stablelm, phi, qwen, smolvlm or plain",
 	 0, 0, NULL},
 	{"ppl", 0, VQ_OPT_STR, "TEXT", &o.ppl, NULL,
 	 "score the tokens of a text file (- reads standard input) instead of answering: "

@@ -26,15 +26,17 @@ static const char llava_hf_text[] =
 	"{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}";
 
 static const struct vq_chat chats[] = {
-	{"llava-hf", "USER: ", " ASSISTANT:", NULL, llava_hf_text},
-	{"vicuna_v1", SYSTEM_USER "USER: ", " ASSISTANT:", NULL, NULL},
-	{"llava_v1", SYSTEM_HUMAN " USER: ", " ASSISTANT:", NULL, NULL},
-	{"llava_v0", SYSTEM_HUMAN "###Human: ", "###Assistant:", "###", NULL},
+	{"llava-hf", "USER: ", " ASSISTANT:", NULL, llava_hf_text, NULL},
+	{"vicuna_v1", SYSTEM_USER "USER: ", " ASSISTANT:", NULL, NULL, NULL},
+	{"llava_v1", SYSTEM_HUMAN " USER: ", " ASSISTANT:", NULL, NULL, NULL},
+	{"llava_v0", SYSTEM_HUMAN "###Human: ", "###Assistant:", "###", NULL, NULL},
 	/* MoE-LLaVA's conversation.py: they differ in the end token, which is the model's. */
-	{"stablelm", SYSTEM_USER "USER: ", " ASSISTANT:", NULL, NULL},
-	{"phi", SYSTEM_USER "USER: ", " ASSISTANT:", NULL, NULL},
-	{"qwen", SYSTEM_USER "USER: ", " ASSISTANT:", NULL, NULL},
-	{"plain", "", "", NULL, NULL},
+	{"stablelm", SYSTEM_USER "USER: ", " ASSISTANT:", NULL, NULL, NULL},
+	{"phi", SYSTEM_USER "USER: ", " ASSISTANT:", NULL, NULL, NULL},
+	{"qwen", SYSTEM_USER "USER: ", " ASSISTANT:", NULL, NULL, NULL},
+	{"smolvlm", "<|im_start|>User: ", "<end_of_utterance>\nAssistant:", NULL, NULL,
+	 "<|im_start|>User:"},
+	{"plain", "", "", NULL, NULL, NULL},
 };
 
 #define N_CHATS (sizeof(chats) / sizeof(chats[0]))
@@ -46,6 +48,9 @@ static const struct {
 } known[] = {
 	/* llava-hf/llava-1.5-7b-hf and 13b-hf, chat_template.json */
 	{"6fef09c05345e88b9f85e80bcb3491003332050750586568bdf91cfa81965d0c", "llava-hf"},
+	/* HuggingFaceTB/SmolVLM-256M-Instruct, 500M, 2.2B; and with a place for videos */
+	{"830005085ddd94cec605b6e21b885b28ffad6e3f82ee6a212c523533e8f04f01", "smolvlm"},
+	{"36a47ed97c18667acf1150e4fa25e2e2b0e87d468307dd593874f152373c2c5b", "smolvlm"},
 };
 
 const struct vq_chat *vq_chat_by_name(const char *name)
@@ -60,7 +65,7 @@ const struct vq_chat *vq_chat_by_name(const char *name)
 
 const char *vq_chat_names(void)
 {
-	return "llava-hf|vicuna_v1|llava_v1|llava_v0|stablelm|phi|qwen|plain";
+	return "llava-hf|vicuna_v1|llava_v1|llava_v0|stablelm|phi|qwen|smolvlm|plain";
 }
 
 /* One form for texts that mean the same: the Jinja escape \n becomes a line end, blanks around the text go. */
@@ -151,13 +156,27 @@ int vq_chat_match(const struct vq_chat **out, const char *text, const char *labe
 
 char *vq_chat_prompt(const struct vq_chat *c, const char *question, struct vq_err *err)
 {
-	size_t a = strlen(c->prefix), b = strlen(question), d = strlen(c->suffix);
-	char *s = vq_alloc(a + b + d + 1, 1, err);
+	static const char marker[] = "<image>";
+	const char *mark = c->image_prefix ? strstr(question, marker) : NULL;
+	const char *prefix = mark == question ? c->image_prefix : c->prefix;
+	const char *before = mark ? mark : question, *after = before;
+	struct vq_str s = {0};
+	char *out = NULL;
 
-	if (s) {
-		memcpy(s, c->prefix, a);
-		memcpy(s + a, question, b);
-		memcpy(s + a + b, c->suffix, d + 1);
+	if (mark) {
+		after = mark + sizeof(marker) - 1;
+		after += *after == '\n';
+		before -= before > question && before[-1] == '\n';
 	}
-	return s;
+	vq_str_puts(&s, prefix ? prefix : c->prefix);
+	vq_str_add(&s, question, (size_t)(before - question));
+	vq_str_puts(&s, mark ? marker : "");
+	vq_str_puts(&s, after);
+	vq_str_puts(&s, c->suffix);
+	if (s.failed)
+		vq_fail(err, VQ_E_SYS, "memory: cannot hold a prompt");
+	else
+		out = vq_strdup(s.s ? s.s : "", err);
+	vq_str_free(&s);
+	return out;
 }

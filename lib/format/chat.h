@@ -7,11 +7,14 @@
 
 struct vq_chat {
 	const char *
-		name; /* "llava-hf", "vicuna_v1", "llava_v1", "llava_v0", "stablelm", "phi", "qwen", "plain" */
+		name; /* "llava-hf", "vicuna_v1", "llava_v1", "llava_v0", "stablelm", "phi", "qwen", "smolvlm", "plain" */
 	const char *prefix; /* before the question: "USER: ", or the system sentence and "USER: " */
 	const char *suffix; /* after it: " ASSISTANT:" */
 	const char *stop;   /* text that ends an answer besides the end token, or NULL */
 	const char *tmpl;   /* the Jinja text it stands for, or NULL */
+	/* Before a question that begins with a picture, where that is another; NULL where it is not.  Picture and words
+	 * then stand together: the line end that LLaVA's data have between them goes. */
+	const char *image_prefix;
 };
 
 const struct vq_chat *vq_chat_by_name(const char *name); /* NULL when unknown */
@@ -22,7 +25,7 @@ const char *vq_chat_names(void); /* "llava-hf|vicuna_v1|..." for messages and op
 VQ_MUST_CHECK int vq_chat_match(const struct vq_chat **out, const char *text, const char *label,
 				struct vq_err *err);
 
-/* prefix + question + suffix.  Given. */
+/* prefix + question + suffix; "<image>" in the question is the picture's place.  Given. */
 char *vq_chat_prompt(const struct vq_chat *c, const char *question, struct vq_err *err);
 
 #endif

@@ -28,6 +28,10 @@ VQ_MUST_CHECK int vq_image_decode(struct vq_image *im, const uint8_t *data, size
 				  const char *label, struct vq_err *err);
 void vq_image_free(struct vq_image *im);
 
+/* Width and height by the file's header, held to the same limits; the rest may still be bad. */
+VQ_MUST_CHECK int vq_image_size(const uint8_t *data, size_t n, uint32_t *w, uint32_t *h,
+				const char *label, struct vq_err *err);
+
 enum vq_filter {
 	VQ_FILTER_BILINEAR = 2,
 	VQ_FILTER_BICUBIC = 3,
@@ -61,18 +65,39 @@ struct vq_preproc {
 	uint8_t fill[3];       /* int(mean * 255), LLaVA's expand2square */
 	double rescale;        /* 1/255, in double as transformers has it */
 	float mean[3], std[3]; /* 0 and 1 when normalisation is off */
+
+	/* Idefics3: a picture becomes tiles of crop x crop pixels; size, size_w, size_h, center_crop and aspect say nothing
+	 * then. */
+	int tiled;
+	uint32_t longest; /* longest edge after resizing; 0: left as it is */
+	int split;        /* 0: the whole picture as one tile */
 };
 
-/* j: preprocessor_config.json (of CLIP, LLaVA, SigLIP and ViT image processors), or NULL for the defaults.
+/* What becomes of a picture. */
+struct vq_tiling {
+	uint32_t
+		n; /* pictures that the tower sees: rows x cols tiles and the whole; 1 without tiles */
+	uint32_t rows, cols;   /* 0, 0: the whole alone */
+	uint32_t w, h;         /* resized to this, */
+	uint32_t cut_w, cut_h; /* then to this, which tiles fill */
+};
+
+#define VQ_MAX_TILES 1024u
+
+/* Of a picture of w x h pixels.  VQ_E_DATA: more than VQ_MAX_TILES. */
+VQ_MUST_CHECK int vq_preproc_tiling(const struct vq_preproc *p, uint32_t w, uint32_t h,
+				    struct vq_tiling *t, struct vq_err *err);
+
+/* j: preprocessor_config.json (of CLIP, LLaVA, SigLIP, ViT, Idefics3 and SmolVLM image processors), or NULL for the defaults.
  * image_size: what the vision tower takes; the crop must be that.  "image_aspect_ratio" (a key of LLaVA's
  * config.json) is understood too, when the caller merged it in. */
 VQ_MUST_CHECK int vq_preproc_parse(struct vq_preproc *p, const json_t *j, uint32_t image_size,
 				   const char *label, struct vq_err *err);
 json_t *vq_preproc_json(const struct vq_preproc *p); /* what vq_preproc_parse reads back; given */
 
-/* RGB to the model's input: out [3, crop, crop] float32, equal to transformers' slow (Pillow + numpy)
+/* RGB to the model's input: out [n, 3, crop, crop] float32, n as vq_preproc_tiling has it, equal to transformers' slow (Pillow + numpy)
  * image processors to the bit: pad, resize, crop, u8 * (1/255) in double, then (x - mean) / std in
- * float32. */
+ * float32.  Tiles come row by row, the whole picture behind them. */
 VQ_MUST_CHECK int vq_preprocess(const struct vq_preproc *p, const struct vq_image *im, float *out,
 				struct vq_err *err);
 

@@ -21,6 +21,7 @@ struct jpeg_job {
 	struct vq_image im;
 	char why[JMSG_LENGTH_MAX];
 	int rc; /* set when it was not libjpeg that failed */
+	int size_only;
 	const char *label;
 	struct vq_err *err;
 };
@@ -100,6 +101,12 @@ static void decode(struct jpeg_job *j)
 	uint64_t pixels;
 
 	jpeg_read_header(&j->c, TRUE);
+	if (j->size_only) {
+		j->im.w = j->c.image_width;
+		j->im.h = j->c.image_height;
+		j->rc = vq_image_check(j->im.w, j->im.h, j->label, j->err);
+		return;
+	}
 	if (j->c.num_components != 1 && j->c.num_components != 3) {
 		j->rc = vq_fail(j->err, VQ_E_DATA,
 				"%s: want a grey or RGB JPEG, got %d components%s", j->label,
@@ -128,10 +135,10 @@ static void decode(struct jpeg_job *j)
 	jpeg_finish_decompress(&j->c);
 }
 
-int vq_jpeg_decode(struct vq_image *im, const uint8_t *data, size_t n, const char *label,
-		   struct vq_err *err)
+static int run(struct vq_image *im, const uint8_t *data, size_t n, int size_only, const char *label,
+	       struct vq_err *err)
 {
-	struct jpeg_job j = {.label = label, .err = err};
+	struct jpeg_job j = {.label = label, .err = err, .size_only = size_only};
 
 	j.c.err = jpeg_std_error(&j.mgr);
 	j.mgr.error_exit = on_error;
@@ -149,4 +156,23 @@ int vq_jpeg_decode(struct vq_image *im, const uint8_t *data, size_t n, const cha
 	else
 		*im = j.im;
 	return j.rc;
+}
+
+int vq_jpeg_decode(struct vq_image *im, const uint8_t *data, size_t n, const char *label,
+		   struct vq_err *err)
+{
+	return run(im, data, n, 0, label, err);
+}
+
+int vq_jpeg_size(const uint8_t *data, size_t n, uint32_t *w, uint32_t *h, const char *label,
+		 struct vq_err *err)
+{
+	struct vq_image im = {0};
+	int rc = run(&im, data, n, 1, label, err);
+
+	if (rc >= 0) {
+		*w = im.w;
+		*h = im.h;
+	}
+	return rc;
 }

@@ -5,12 +5,13 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "format/image.h"
+#include "format/preproc_parts.h"
 
 #define MAX_SIDE 16384u /* of the square that a model sees */
 
 static const double clip_mean[3] = {0.48145466, 0.4578275, 0.40821073};
 static const double clip_std[3] = {0.26862954, 0.26130258, 0.27577711};
+static const double half[3] = {0.5, 0.5, 0.5}; /* both, of the processors with tiles */
 
 /* {"height": h, "width": w}, or both from one integer. */
 static int parse_sides(const json_t *v, const char *key, uint32_t *h, uint32_t *w,
@@ -110,8 +111,8 @@ static int parse_numbers(struct vq_preproc *p, const json_t *j, const char *labe
 
 	if (vq_json_bool(j, "do_normalize", 1, &normalise, label, err) < 0 ||
 	    vq_json_bool(j, "do_rescale", 1, &rescale, label, err) < 0 ||
-	    parse_three(j, "image_mean", clip_mean, mean, label, err) < 0 ||
-	    parse_three(j, "image_std", clip_std, std, label, err) < 0 ||
+	    parse_three(j, "image_mean", p->tiled ? half : clip_mean, mean, label, err) < 0 ||
+	    parse_three(j, "image_std", p->tiled ? half : clip_std, std, label, err) < 0 ||
 	    parse_double(j, "rescale_factor", 1.0 / 255.0, &p->rescale, label, err) < 0)
 		return VQ_E_DATA;
 	for (i = 0; i < 3; i++)
@@ -131,10 +132,12 @@ static int parse_numbers(struct vq_preproc *p, const json_t *j, const char *labe
 	return VQ_OK;
 }
 
-/* Image processors whose arithmetic this is.  *square: an integer size means both sides, no crop. */
-static int parse_kind(const json_t *j, int *square, const char *label, struct vq_err *err)
+/* Image processors whose arithmetic this is.  *square: an integer size means both sides, no crop.  *tiled: Idefics3's. */
+static int parse_kind(const json_t *j, int *square, int *tiled, const char *label,
+		      struct vq_err *err)
 {
-	static const char *const known[] = {"CLIP", "Llava", "LLaVA", "Siglip", "ViT"};
+	static const char *const known[] = {"CLIP", "Llava",    "LLaVA",  "Siglip",
+					    "ViT",  "Idefics3", "SmolVLM"};
 	const char *type;
 	size_t i;
 
@@ -143,13 +146,15 @@ static int parse_kind(const json_t *j, int *square, const char *label, struct vq
 	if (!type && vq_json_str(j, "feature_extractor_type", "CLIP", &type, label, err) < 0)
 		return VQ_E_DATA;
 	*square = strncmp(type, "Siglip", 6) == 0 || strncmp(type, "ViT", 3) == 0;
+	*tiled = strncmp(type, "Idefics3", 8) == 0 || strncmp(type, "SmolVLM", 7) == 0;
 	for (i = 0; i < sizeof(known) / sizeof(*known); i++)
 		if (strncmp(type, known[i], strlen(known[i])) == 0)
 			break;
 	if (i == sizeof(known) / sizeof(*known) || strncmp(type, "LlavaNext", 9) == 0 ||
 	    strncmp(type, "LlavaOnevision", 14) == 0)
 		return vq_fail(err, VQ_E_DATA,
-			       "%s: want a CLIP, LLaVA, SigLIP or ViT image processor, got '%s'",
+			       "%s: want a CLIP, LLaVA, SigLIP, ViT, Idefics3 or SmolVLM image "
+			       "processor, got '%s'",
 			       label, type);
 	return VQ_OK;
 }
@@ -232,12 +237,14 @@ int vq_preproc_parse(struct vq_preproc *p, const json_t *j, uint32_t image_size,
 		j = empty = json_object();
 	if (!j)
 		return vq_fail(err, VQ_E_SYS, "memory: cannot have a JSON object");
-	rc = parse_kind(j, &square, label, err);
-	if (rc == VQ_OK)
+	rc = parse_kind(j, &square, &q.tiled, label, err);
+	if (rc == VQ_OK && !q.tiled)
 		rc = parse_aspect(&q, j, label, err);
 	if (rc == VQ_OK)
 		rc = parse_numbers(&q, j, label, err);
-	if (rc == VQ_OK)
+	if (rc == VQ_OK && q.tiled)
+		rc = vq_tiles_parse(&q, j, image_size, label, err);
+	else if (rc == VQ_OK)
 		rc = parse_geometry(&q, j, square, image_size, label, err);
 	json_decref(empty);
 	if (rc == VQ_OK)
@@ -251,6 +258,8 @@ json_t *vq_preproc_json(const struct vq_preproc *p)
 	json_t *size;
 
 	snprintf(scale, sizeof(scale), "%.17g", p->rescale);
+	if (p->tiled)
+		return vq_tiles_json(p, scale);
 	size = p->size ? json_pack("{s:I}", "shortest_edge", (json_int_t)p->size)
 		       : json_pack("{s:I,s:I}", "height", (json_int_t)p->size_h, "width",
 				   (json_int_t)p->size_w);
@@ -318,9 +327,10 @@ static int resize(const struct vq_preproc *p, const struct vq_image *im, struct 
 }
 
 /* Three 256-entry tables make the arithmetic exact and fast. */
-static void normalise(const struct vq_preproc *p, const struct vq_image *im, float *out)
+void vq_tiles_normalise(const struct vq_preproc *p, const struct vq_image *im, uint32_t x0,
+			uint32_t y0, float *out)
 {
-	size_t i, n = (size_t)im->w * im->h;
+	uint32_t side = p->crop, x, y;
 	float lut[256];
 	int c, v;
 
@@ -330,8 +340,13 @@ static void normalise(const struct vq_preproc *p, const struct vq_image *im, flo
 
 			lut[v] = (x - p->mean[c]) / p->std[c];
 		}
-		for (i = 0; i < n; i++)
-			out[(size_t)c * n + i] = lut[im->rgb[3 * i + (size_t)c]];
+		for (y = 0; y < side; y++) {
+			const uint8_t *row =
+				im->rgb + 3 * ((size_t)(y0 + y) * im->w + x0) + (size_t)c;
+
+			for (x = 0; x < side; x++)
+				*out++ = lut[row[3 * (size_t)x]];
+		}
 	}
 }
 
@@ -351,6 +366,8 @@ int vq_preprocess(const struct vq_preproc *p, const struct vq_image *im, float *
 	const struct vq_image *cur = im;
 	int rc = VQ_OK;
 
+	if (p->tiled)
+		return vq_tiles_make(p, im, out, err);
 	if (p->aspect == VQ_ASPECT_PAD && im->w != im->h) {
 		uint32_t side = im->w > im->h ? im->w : im->h;
 
@@ -378,7 +395,7 @@ int vq_preprocess(const struct vq_preproc *p, const struct vq_image *im, float *
 			     p->crop, p->crop, cur->w, cur->h);
 		goto out;
 	}
-	normalise(p, cur, out);
+	vq_tiles_normalise(p, cur, 0, 0, out);
 out:
 	vq_image_free(&held);
 	return rc;

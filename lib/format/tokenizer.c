@@ -364,3 +364,8 @@ int32_t vq_tokenizer_eos(const struct vq_tokenizer *t)
 {
 	return t->eos;
 }
+
+int vq_tokenizer_prefixes(const struct vq_tokenizer *t)
+{
+	return t->prefix != VQ_PREFIX_NEVER;
+}

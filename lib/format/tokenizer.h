@@ -56,5 +56,7 @@ int32_t vq_tokenizer_id(const struct vq_tokenizer *t, const char *content);
 uint32_t vq_tokenizer_size(const struct vq_tokenizer *t); /* largest id + 1 */
 int32_t vq_tokenizer_bos(const struct vq_tokenizer *t);   /* -1 when there is none */
 int32_t vq_tokenizer_eos(const struct vq_tokenizer *t);
+int vq_tokenizer_prefixes(
+	const struct vq_tokenizer *t); /* 1: a text gets a space of its own in front */
 
 #endif

@@ -289,8 +289,9 @@ static int architecture(struct vq_config *c, int *flat, const json_t *o, const c
 	static const char supported[] =
 		"llava (LlavaForConditionalGeneration, in llava-hf layout, or "
 		"LlavaLlamaForCausalLM), moe_llava_llama (MoELLaVALlamaForCausalLM), moe_llava_ or "
-		"llava_ and stablelm, phi or qwen, llama (LlamaForCausalLM), stablelm "
-		"(StableLmForCausalLM), phi (PhiForCausalLM) or qwen "
+		"llava_ and stablelm, phi or qwen, idefics3 or smolvlm "
+		"(Idefics3ForConditionalGeneration, SmolVLMForConditionalGeneration), llama "
+		"(LlamaForCausalLM), stablelm (StableLmForCausalLM), phi (PhiForCausalLM) or qwen "
 		"(QWenLMHeadModel)";
 	static const struct {
 		const char *type, *arch, *ours;
@@ -312,6 +313,8 @@ static int architecture(struct vq_config *c, int *flat, const json_t *o, const c
 		{"llava_qwen", "LlavaQWenForCausalLM", "llava_qwen", 1},
 		{"moe_llava_qwen", "MoELLaVAQWenForCausalLM", "llava_qwen", 1},
 		{"moe_llava_qwen", "EvalMoELLaVAQWenForCausalLM", "llava_qwen", 1},
+		{"idefics3", "Idefics3ForConditionalGeneration", "idefics3", 0},
+		{"smolvlm", "SmolVLMForConditionalGeneration", "idefics3", 0},
 		{"llama", "LlamaForCausalLM", "llama", 0},
 		{"stablelm", "StableLmForCausalLM", "stablelm", 0},
 		{"stablelm_epoch", "StableLMEpochForCausalLM", "stablelm", 0},
@@ -453,7 +456,9 @@ int vq_config_from_ckpt(struct vq_config *out, const struct vq_ckpt *k, const ch
 		rc = vq_side_json(k, "tokenizer_config.json", &s.tokenizer, err);
 	if (rc == VQ_OK)
 		rc = flat ? vq_config_flat(&c, &s, template_name, err)
-			  : parts_from(&c, &s, template_name, err);
+		     : strcmp(c.arch, "idefics3") == 0
+			     ? vq_config_idefics3(&c, &s, template_name, err)
+			     : parts_from(&c, &s, template_name, err);
 	json_decref(s.generation);
 	json_decref(s.tokenizer);
 	if (rc == VQ_OK)

@@ -1,4 +1,5 @@
-/* What the layouts of checkpoints have in common: config_hf.c, config_flat.c.
+/* What the layouts of checkpoints have in common: config_hf.c, config_flat.c,
+ * config_idefics3.c.
  */
 #ifndef VQ_MODEL_CONFIG_PARTS_H
 #define VQ_MODEL_CONFIG_PARTS_H
@@ -42,5 +43,9 @@ const char *vq_flat_tower_key(const json_t *config);
 /* The layout of the LLaVA authors; c has arch and has_vision. */
 VQ_MUST_CHECK int vq_config_flat(struct vq_config *c, const struct vq_side *s,
 				 const char *template_name, struct vq_err *err);
+
+/* Idefics3's and SmolVLM's layout. */
+VQ_MUST_CHECK int vq_config_idefics3(struct vq_config *c, const struct vq_side *s,
+				     const char *template_name, struct vq_err *err);
 
 #endif

@@ -62,6 +62,9 @@ int vq_side_preproc(struct vq_config *c, const struct vq_ckpt *k, const char *as
 		json_decref(file);
 		file = inner;
 	}
+	if (rc == VQ_OK && !file && strcmp(c->arch, "idefics3") == 0)
+		file = json_pack("{s:s, s:{s:I}}", "image_processor_type", "Idefics3ImageProcessor",
+				 "max_image_size", "longest_edge", (json_int_t)s);
 	if (rc == VQ_OK && !file)
 		file = json_pack("{s:{s:I}, s:{s:I, s:I}}", "size", "shortest_edge", (json_int_t)s,
 				 "crop_size", "height", (json_int_t)s, "width", (json_int_t)s);

@@ -121,6 +121,9 @@ int vq_open_aspect(struct vq_config *c, int aspect, struct vq_err *err)
 		return VQ_OK;
 	if (!c->has_vision)
 		return vq_fail(err, VQ_E_USAGE, "--aspect: this model reads no pictures");
+	if (c->preproc.tiled)
+		return vq_fail(err, VQ_E_USAGE,
+			       "--aspect: this model cuts pictures of any shape into tiles");
 	c->preproc.aspect = (enum vq_aspect)(aspect - 1);
 	return VQ_OK;
 }

@@ -103,25 +103,17 @@ static int check(const struct vq_config *c, const char *question, const char *im
 	return VQ_OK;
 }
 
-/* "<im_start><image><im_end>", as LLaVA writes it where the model was trained
- * so.  text is replaced. */
-static int add_marks(char **text, const struct vq_tokenizer *t, struct vq_err *err)
+/* The picture's place in the text becomes what put() writes. */
+static int replace_marker(char **text, void (*put)(struct vq_str *s, const void *what),
+			  const void *what, struct vq_err *err)
 {
-	static const char start[] = "<im_start>", end[] = "<im_end>";
 	const char *mark = strstr(*text, marker);
 	struct vq_str s = {0};
 	char *out;
 
-	if (!mark)
-		return VQ_OK;
-	if (vq_tokenizer_id(t, start) < 0 || vq_tokenizer_id(t, end) < 0)
-		return vq_fail(err, VQ_E_DATA,
-			       "the model wants '%s' and '%s' around a picture "
-			       "('mm_use_im_start_end'), and its tokenizer has no such tokens; is "
-			       "added_tokens.json or tokenizer_config.json missing?",
-			       start, end);
-	vq_str_printf(&s, "%.*s%s%s%s%s", (int)(mark - *text), *text, start, marker, end,
-		      mark + sizeof(marker) - 1);
+	vq_str_add(&s, *text, (size_t)(mark - *text));
+	put(&s, what);
+	vq_str_puts(&s, mark + sizeof(marker) - 1);
 	out = s.failed ? NULL : vq_strdup(s.s, err);
 	vq_str_free(&s);
 	if (!out)
@@ -131,8 +123,60 @@ static int add_marks(char **text, const struct vq_tokenizer *t, struct vq_err *e
 	return VQ_OK;
 }
 
+static const char start[] = "<im_start>", end[] = "<im_end>";
+
+static void put_marks(struct vq_str *s, const void *what)
+{
+	(void)what;
+	vq_str_puts(s, start);
+	vq_str_puts(s, marker);
+	vq_str_puts(s, end);
+}
+
+/* "<im_start><image><im_end>", as LLaVA writes it where the model was trained
+ * so.  text is replaced. */
+static int add_marks(char **text, const struct vq_tokenizer *t, struct vq_err *err)
+{
+	if (vq_tokenizer_id(t, start) < 0 || vq_tokenizer_id(t, end) < 0)
+		return vq_fail(err, VQ_E_DATA,
+			       "the model wants '%s' and '%s' around a picture "
+			       "('mm_use_im_start_end'), and its tokenizer has no such tokens; is "
+			       "added_tokens.json or tokenizer_config.json missing?",
+			       start, end);
+	return replace_marker(text, put_marks, NULL, err);
+}
+
+static const char fake[] = "<fake_token_around_image>", whole[] = "<global-img>";
+
+/* A line for each row of tiles, an empty one, the whole picture; as Idefics3's processor writes it. */
+static void put_tiles(struct vq_str *s, const void *what)
+{
+	const struct vq_tiling *t = what;
+	uint32_t y, x;
+
+	for (y = 1; y <= t->rows; y++) {
+		for (x = 1; x <= t->cols; x++)
+			vq_str_printf(s, "%s<row_%u_col_%u>%s", fake, y, x, marker);
+		vq_str_puts(s, "\n");
+	}
+	vq_str_printf(s, "%s%s%s%s%s", t->rows ? "\n" : "", fake, whole, marker, fake);
+}
+
+static int add_tiles(char **text, const struct vq_tokenizer *t, const struct vq_tiling *tiles,
+		     struct vq_err *err)
+{
+	if (vq_tokenizer_id(t, fake) < 0 || vq_tokenizer_id(t, whole) < 0 ||
+	    vq_tokenizer_id(t, marker) < 0)
+		return vq_fail(err, VQ_E_DATA,
+			       "pictures become tiles, and the tokenizer has no tokens '%s', '%s' "
+			       "and '%s' to set them apart",
+			       fake, whole, marker);
+	return replace_marker(text, put_tiles, tiles, err);
+}
+
 int vq_prompt_tokens(struct vq_prompt *p, const struct vq_config *c, const struct vq_tokenizer *t,
-		     const char *question, const char *image, struct vq_err *err)
+		     const char *question, const char *image, const struct vq_tiling *tiles,
+		     struct vq_err *err)
 {
 	struct vq_prompt q = {0};
 	char *text = NULL;
@@ -144,8 +188,10 @@ int vq_prompt_tokens(struct vq_prompt *p, const struct vq_config *c, const struc
 		return rc;
 	text = vq_chat_prompt(c->chat, question, err);
 	rc = text ? VQ_OK : VQ_E_SYS;
-	if (rc == VQ_OK && c->image_marks)
+	if (rc == VQ_OK && image && c->image_marks)
 		rc = add_marks(&text, t, err);
+	if (rc == VQ_OK && image && tiles)
+		rc = add_tiles(&text, t, tiles, err);
 	if (rc == VQ_OK)
 		rc = encode(c, t, text, &ids, &n, err);
 	if (rc == VQ_OK)
@@ -154,7 +200,7 @@ int vq_prompt_tokens(struct vq_prompt *p, const struct vq_config *c, const struc
 	vq_free(text);
 	if (rc < 0)
 		return rc;
-	q.n_images = image ? 1 : 0;
+	q.n_images = !image ? 0 : tiles ? tiles->n : 1;
 	*p = q;
 	return VQ_OK;
 }
@@ -170,21 +216,27 @@ int vq_prompt_pixels(const struct vq_config *c, const struct vq_image *im, const
 int vq_prompt_build(struct vq_prompt *p, const struct vq_config *c, const struct vq_tokenizer *t,
 		    const char *question, const char *image, struct vq_err *err)
 {
-	size_t side = c->preproc.crop;
+	size_t each = 3 * (size_t)c->preproc.crop * c->preproc.crop;
+	struct vq_tiling tiles = {.n = 1};
 	struct vq_image im = {0};
-	struct vq_prompt q;
-	int rc = vq_prompt_tokens(&q, c, t, question, image, err);
+	struct vq_prompt q = {0};
+	int rc = check(c, question, image, err);
 
-	if (rc < 0)
-		return rc;
-	if (image) {
+	if (rc >= 0 && image)
 		rc = vq_image_read(&im, image, VQ_E_DATA, err);
-		if (rc >= 0 && !(q.pixels = vq_alloc_f32(3 * side * side, err)))
-			rc = VQ_E_SYS;
-		if (rc >= 0)
-			rc = vq_prompt_pixels(c, &im, image, q.pixels, err);
-		vq_image_free(&im);
+	if (rc >= 0 && image && c->preproc.tiled) {
+		rc = vq_preproc_tiling(&c->preproc, im.w, im.h, &tiles, err);
+		if (rc < 0)
+			vq_err_prefix(err, "%s", image);
 	}
+	if (rc >= 0)
+		rc = vq_prompt_tokens(&q, c, t, question, image,
+				      image && c->preproc.tiled ? &tiles : NULL, err);
+	if (rc >= 0 && image && !(q.pixels = vq_alloc(tiles.n, each * sizeof(float), err)))
+		rc = VQ_E_SYS;
+	if (rc >= 0 && image)
+		rc = vq_prompt_pixels(c, &im, image, q.pixels, err);
+	vq_image_free(&im);
 	if (rc < 0)
 		vq_prompt_free(&q);
 	else

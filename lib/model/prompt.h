@@ -7,10 +7,12 @@
 #include "model/config.h"
 
 struct vq_prompt {
-	int32_t *tokens; /* the image token repeated n_image_tokens times for each picture */
+	int32_t *
+		tokens; /* the image token repeated n_image_tokens times for each picture or tile */
 	uint32_t n_tokens;
 	float *pixels; /* [n_images, 3, S, S]; NULL without a picture, and from vq_prompt_tokens */
-	uint32_t n_images;
+	uint32_t
+		n_images; /* pictures that the tower sees: with tiles (vq_preproc_tiling) more than one of a file */
 };
 
 /* question: the human turn; "<image>" in it must match image (path or NULL).  A path inside data that cannot be
@@ -19,12 +21,14 @@ VQ_MUST_CHECK int vq_prompt_build(struct vq_prompt *p, const struct vq_config *c
 				  const struct vq_tokenizer *t, const char *question,
 				  const char *image, struct vq_err *err);
 
-/* The same without the pixels: the file is not opened. */
+/* The same without the pixels: the file is not opened.  tiles: what the picture becomes; NULL without one, and where
+ * pictures have no tiles. */
 VQ_MUST_CHECK int vq_prompt_tokens(struct vq_prompt *p, const struct vq_config *c,
 				   const struct vq_tokenizer *t, const char *question,
-				   const char *image, struct vq_err *err);
+				   const char *image, const struct vq_tiling *tiles,
+				   struct vq_err *err);
 
-/* A picture as the vision tower takes it: pixels [3, S, S].  Errors name label. */
+/* A picture as the vision tower takes it: pixels [n_images, 3, S, S].  Errors name label. */
 VQ_MUST_CHECK int vq_prompt_pixels(const struct vq_config *c, const struct vq_image *im,
 				   const char *label, float *pixels, struct vq_err *err);
 

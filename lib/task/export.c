@@ -2,6 +2,7 @@
 #include "task/export.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "task/export_gguf.h"
@@ -65,6 +66,11 @@ static int check_family(const struct vq_export *x, struct vq_err *err)
 	const struct vq_decoder_config *d = &x->config.decoder;
 	uint32_t i;
 
+	if (strcmp(x->config.arch, "idefics3") == 0)
+		return vq_fail(err, VQ_E_DATA,
+			       "%s: models of the kind 'idefics3' (SmolVLM) cannot be exported; "
+			       "vqlm-infer runs the packed model",
+			       x->v->label);
 	if (x->config.family != VQ_FAMILY_LLAMA)
 		return vq_fail(err, VQ_E_DATA, "%s: a decoder of the kind '%s' %s", x->v->label,
 			       x->config.arch, remedy);

@@ -206,14 +206,22 @@ static int prefill(struct vq_batcher *b, struct vq_answering *const *v, uint32_t
 
 /* --- choices --- */
 
-/* The token that a letter is when an answer starts with it. */
-static int letter_token(const struct vq_tokenizer *t, char letter, int32_t *token,
-			struct vq_err *err)
+/* The token that a letter is when an answer starts with it: behind a space, which most tokenizers of bytes do not put
+ * themselves, unless the prompt ends in white space. */
+static int letter_token(const struct vq_tokenizer *t, const struct vq_chat *chat, char letter,
+			int32_t *token, struct vq_err *err)
 {
+	size_t n = 0, end = chat ? strlen(chat->suffix) : 0;
+	int spaced = !vq_tokenizer_prefixes(t) && end && !strchr(" \n", chat->suffix[end - 1]);
+	const char text[2] = {' ', letter};
 	int32_t *ids = NULL;
-	size_t n = 0;
-	int rc = vq_tokenizer_encode(t, &letter, 1, 0, &ids, &n, err);
+	int rc = vq_tokenizer_encode(t, text + !spaced, 1 + (size_t)spaced, 0, &ids, &n, err);
 
+	if (rc >= 0 && spaced && n != 1) { /* a vocabulary too small for that */
+		vq_free(ids);
+		ids = NULL;
+		rc = vq_tokenizer_encode(t, &letter, 1, 0, &ids, &n, err);
+	}
 	if (rc >= 0 && n != 1)
 		rc = vq_fail(err, VQ_E_DATA, "--score: the tokenizer makes %zu tokens of '%c'", n,
 			     letter);
@@ -236,7 +244,7 @@ static int score(struct vq_batcher *b, struct vq_answering *a, const float *logi
 			       "question '%s': --score wants choices, lines 'A. ...', 'B. ...'",
 			       a->ask->id);
 	for (i = 0; rc >= 0 && i < a->n_choices; i++) {
-		rc = letter_token(b->l->tok, (char)('A' + i), &token, err);
+		rc = letter_token(b->l->tok, b->l->model.cfg.chat, (char)('A' + i), &token, err);
 		if (rc >= 0)
 			a->log_probs[i] = vq_log_prob(logits, b->l->vocab, token);
 		if (rc >= 0 && a->log_probs[i] > a->log_probs[a->best])

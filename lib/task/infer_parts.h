@@ -79,7 +79,8 @@ struct vq_picture_file {
 struct vq_picture {
 	struct vq_picture_file file;
 	const char *path; /* borrowed from the question that came with it first */
-	float *rows;      /* [n_image_tokens, d] for the decoder; NULL until it is worked out */
+	uint32_t n;       /* pictures that the tower sees: 1, or tiles */
+	float *rows;      /* [n, n_image_tokens, d] for the decoder; NULL until it is worked out */
 	int rc;           /* what that said; err with it */
 	struct vq_err err;
 	uint64_t used; /* the round that asked for it last */
@@ -87,7 +88,7 @@ struct vq_picture {
 
 struct vq_pictures {
 	struct vq_picture **v;
-	size_t n, room, each; /* each: floats of one picture's rows */
+	size_t n, room, each; /* each: floats of the rows of one picture that the tower sees */
 	uint64_t now;
 };
 
@@ -101,9 +102,10 @@ void vq_pictures_next(struct vq_pictures *c);
 VQ_MUST_CHECK int vq_picture_read(struct vq_picture_file *f, const char *path, struct vq_err *err);
 void vq_picture_file_free(struct vq_picture_file *f);
 
-/* The picture of a file; it stays for this round.  A new one takes the bytes over and keeps path.  NULL: VQ_E_SYS. */
+/* The picture of a file, n of them for the tower; it stays for this round.  A new one takes the bytes over and keeps path.
+ * NULL: VQ_E_SYS. */
 struct vq_picture *vq_pictures_get(struct vq_pictures *c, struct vq_picture_file *f,
-				   const char *path, struct vq_err *err);
+				   const char *path, uint32_t n, struct vq_err *err);
 
 /* Works out what this round asks for, `workers` towers at a time: each picture has its rows then, or rc < 0. */
 VQ_MUST_CHECK int vq_pictures_encode(struct vq_pictures *c, const struct vq_model *m,

@@ -64,13 +64,17 @@ static int by_age(const void *a, const void *b)
 
 void vq_pictures_next(struct vq_pictures *c)
 {
-	size_t most = c->each ? KEEP / (c->each * sizeof(float)) : 0;
+	size_t most = c->each ? KEEP / (c->each * sizeof(float)) : 0, n = 0, kept;
 
 	c->now++;
-	if (c->n <= most)
+	for (kept = 0; kept < c->n; kept++)
+		n += c->v[kept]->n;
+	if (n <= most)
 		return;
 	qsort(c->v, c->n, sizeof(*c->v), by_age);
-	while (c->n > most)
+	for (kept = n = 0; kept < c->n && n + c->v[kept]->n <= most; kept++)
+		n += c->v[kept]->n;
+	while (c->n > kept)
 		drop(c->v[--c->n]);
 }
 
@@ -85,7 +89,7 @@ static struct vq_picture *find(const struct vq_pictures *c, const uint64_t *key)
 }
 
 struct vq_picture *vq_pictures_get(struct vq_pictures *c, struct vq_picture_file *f,
-				   const char *path, struct vq_err *err)
+				   const char *path, uint32_t n, struct vq_err *err)
 {
 	struct vq_picture *p = find(c, f->key);
 
@@ -103,6 +107,7 @@ struct vq_picture *vq_pictures_get(struct vq_pictures *c, struct vq_picture_file
 			return NULL;
 		p->file = *f;
 		p->path = path;
+		p->n = n;
 		f->data = NULL;
 		c->v[c->n++] = p;
 	}
@@ -121,8 +126,13 @@ struct go {
 static int pixels_of(const struct vq_config *c, struct vq_picture *p, float *pixels)
 {
 	struct vq_image im = {0};
+	struct vq_tiling t;
 	int rc = vq_image_decode(&im, (const uint8_t *)p->file.data, p->file.n, p->path, &p->err);
 
+	if (rc >= 0)
+		rc = vq_preproc_tiling(&c->preproc, im.w, im.h, &t, &p->err);
+	if (rc >= 0 && t.n != p->n)
+		rc = vq_fail(&p->err, VQ_E_DATA, "%s: its header says another size", p->path);
 	if (rc >= 0)
 		rc = vq_prompt_pixels(c, &im, p->path, pixels, &p->err);
 	vq_image_free(&im);
@@ -134,25 +144,29 @@ static void encode(const struct vq_model *m, const struct go *g)
 {
 	const struct vq_config *c = &m->cfg;
 	size_t side = c->vision.image_size, each = 3 * side * side, row_each, i;
-	float *pixels, *rows = NULL;
+	float *pixels = NULL, *rows = NULL;
 	struct vq_err err = {0};
+	uint32_t *at = vq_alloc((size_t)g->n + 1, sizeof(*at), &err); /* the first tile of each */
 	long long k;
 	int rc = VQ_OK;
 
 	row_each = (size_t)c->n_image_tokens * c->projector.out;
-	pixels = vq_alloc(g->n, each * sizeof(float), &err);
+	for (i = 0; at && i <= g->n; i++)
+		at[i] = i ? at[i - 1] + g->p[i - 1]->n : 0;
+	if (at)
+		pixels = vq_alloc(at[g->n], each * sizeof(float), &err);
 	if (pixels)
-		rows = vq_alloc(g->n, row_each * sizeof(float), &err);
+		rows = vq_alloc(at[g->n], row_each * sizeof(float), &err);
 	if (rows) {
 #pragma omp parallel for schedule(dynamic, 1)
 		for (k = 0; k < (long long)g->n; k++)
-			g->p[k]->rc = pixels_of(c, g->p[k], pixels + (size_t)k * each);
+			g->p[k]->rc = pixels_of(c, g->p[k], pixels + at[k] * each);
 	}
 	for (i = 0; rows && i < g->n; i++) {
 		if (g->p[i]->rc < 0) /* its pixels are not set */
-			memset(pixels + i * each, 0, each * sizeof(float));
+			memset(pixels + at[i] * each, 0, g->p[i]->n * each * sizeof(float));
 	}
-	rc = rows ? vq_vision_encode(m, pixels, g->n, rows, &err) : VQ_E_SYS;
+	rc = rows ? vq_vision_encode(m, pixels, at[g->n], rows, &err) : VQ_E_SYS;
 	for (i = 0; i < g->n; i++) {
 		struct vq_picture *p = g->p[i];
 
@@ -160,14 +174,15 @@ static void encode(const struct vq_model *m, const struct go *g)
 			p->rc = rc;
 			p->err = err;
 		}
-		if (p->rc >= 0 && !(p->rows = vq_alloc_f32(row_each, &p->err)))
+		if (p->rc >= 0 && !(p->rows = vq_alloc(p->n, row_each * sizeof(float), &p->err)))
 			p->rc = VQ_E_SYS;
 		if (p->rows)
-			memcpy(p->rows, rows + i * row_each, row_each * sizeof(float));
+			memcpy(p->rows, rows + at[i] * row_each, p->n * row_each * sizeof(float));
 		vq_picture_file_free(&p->file);
 	}
 	vq_free(rows);
 	vq_free(pixels);
+	vq_free(at);
 }
 
 /* Pictures that this round asks for and that are not worked out. */
@@ -194,7 +209,7 @@ int vq_pictures_encode(struct vq_pictures *c, const struct vq_model *m, uint32_t
 		return VQ_E_SYS;
 	n = pending(c, p);
 	each = (workers > 1 ? ROWS : VQ_MAX_ROWS) / rows;
-	each = each ? each : 1;
+	each = each && !m->cfg.preproc.tiled ? each : 1; /* a picture's tiles are enough */
 	goes = (n + each - 1) / each;
 #pragma omp parallel for schedule(dynamic, 1) if (workers > 1)
 	for (i = 0; i < (long long)goes; i++) {

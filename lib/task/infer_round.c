@@ -57,12 +57,21 @@ void vq_rounds_close(struct vq_rounds *r)
 
 static void build(const struct vq_rounds *r, struct vq_answering *a)
 {
+	const struct vq_config *c = &r->l->model.cfg;
 	const struct vq_ask *q = a->ask;
+	struct vq_tiling t;
+	int tiled = q->image && c->preproc.tiled;
+	uint32_t w, h;
 
-	a->rc = vq_prompt_tokens(&a->prompt, &r->l->model.cfg, r->l->tok, q->text, q->image,
-				 &a->err);
-	if (a->rc >= 0 && q->image)
-		a->rc = vq_picture_read(&a->file, q->image, &a->err);
+	a->rc = q->image ? vq_picture_read(&a->file, q->image, &a->err) : VQ_OK;
+	if (a->rc >= 0 && tiled)
+		a->rc = vq_image_size((const uint8_t *)a->file.data, a->file.n, &w, &h, q->image,
+				      &a->err);
+	if (a->rc >= 0 && tiled)
+		a->rc = vq_preproc_tiling(&c->preproc, w, h, &t, &a->err);
+	if (a->rc >= 0)
+		a->rc = vq_prompt_tokens(&a->prompt, c, r->l->tok, q->text, q->image,
+					 tiled ? &t : NULL, &a->err);
 }
 
 static struct vq_lead lead_of(const struct vq_answering *a)
@@ -125,7 +134,8 @@ static int look_up(struct vq_rounds *r, struct vq_err *err)
 
 		if (!a->ask->image)
 			continue;
-		a->picture = vq_pictures_get(&r->pictures, &a->file, a->ask->image, err);
+		a->picture = vq_pictures_get(&r->pictures, &a->file, a->ask->image,
+					     a->prompt.n_images, err);
 		vq_picture_file_free(&a->file);
 		if (!a->picture)
 			return VQ_E_SYS;

@@ -45,6 +45,13 @@ static void prompts_are_those_of_the_models_authors(void **state)
 			  "A chat between a curious user and an artificial intelligence assistant. "
 			  "The assistant gives helpful, detailed, and polite answers to the user's "
 			  "questions. USER: Why? ASSISTANT:");
+	prompt_is("smolvlm", "<image>\nWhy?",
+		  "<|im_start|>User:<image>Why?<end_of_utterance>\nAssistant:");
+	prompt_is("smolvlm", "<image>Why?\n",
+		  "<|im_start|>User:<image>Why?\n<end_of_utterance>\nAssistant:");
+	prompt_is("smolvlm", "Why?\n<image>",
+		  "<|im_start|>User: Why?<image><end_of_utterance>\nAssistant:");
+	prompt_is("smolvlm", "Why?", "<|im_start|>User: Why?<end_of_utterance>\nAssistant:");
 }
 
 static void every_name_that_is_offered_is_known(void **state)
@@ -56,7 +63,7 @@ static void every_name_that_is_offered_is_known(void **state)
 	snprintf(names, sizeof(names), "%s", vq_chat_names());
 	for (n = strtok_r(names, "|", &save); n; n = strtok_r(NULL, "|", &save), count++)
 		assert_string_equal(vq_chat_by_name(n)->name, n);
-	assert_int_equal(count, 8);
+	assert_int_equal(count, 9);
 	assert_null(vq_chat_by_name("llama-3"));
 	assert_null(vq_chat_by_name(""));
 }
@@ -85,6 +92,30 @@ static void the_text_of_llava_15_is_known(void **state)
 	assert_int_equal(vq_chat_match(&c, LLAVA_15("\n") "\n", "x", &err), VQ_OK);
 	assert_string_equal(c->name, "llava-hf");
 	assert_int_equal(vq_chat_match(&c, LLAVA_15(""), "x", &err), VQ_E_DATA);
+}
+
+/* chat_template.json of the published SmolVLM checkpoints; the second version has a place for videos. */
+#define SMOLVLM(videos)                                                                         \
+	"<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}"             \
+	"{% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}" \
+	"{% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}"   \
+	"{% elif line['type'] == 'image' %}{{ '<image>' }}" videos "{% endif %}{% endfor %}"    \
+	"<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% "   \
+	"endif %}"
+
+static void the_texts_of_smolvlm_are_known(void **state)
+{
+	static const char *const texts[] = {
+		SMOLVLM(""), SMOLVLM("{% elif line['type'] == 'video' %}{{ '<video>' }}")};
+	struct vq_err err = {0};
+	const struct vq_chat *c = NULL;
+	int i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(vq_chat_match(&c, texts[i], "x", &err), VQ_OK);
+		assert_string_equal(c->name, "smolvlm");
+	}
 }
 
 static void the_demo_models_text_is_known(void **state)
@@ -139,6 +170,7 @@ int main(void)
 		cmocka_unit_test(prompts_are_those_of_the_models_authors),
 		cmocka_unit_test(every_name_that_is_offered_is_known),
 		cmocka_unit_test(the_text_of_llava_15_is_known),
+		cmocka_unit_test(the_texts_of_smolvlm_are_known),
 		cmocka_unit_test(the_demo_models_text_is_known),
 		cmocka_unit_test(no_text_is_the_default),
 		cmocka_unit_test(an_unknown_text_is_shown_with_the_remedy),

@@ -330,9 +330,91 @@ static void a_sliver_of_a_picture_is_refused_before_it_is_blown_up(void **state)
 	vq_image_free(&im);
 }
 
+/* Rows and columns of transformers' Idefics3ImageProcessor (longest edge 2048, tiles of 512), worked out by hand. */
+static void a_picture_of_any_shape_becomes_its_tiles(void **state)
+{
+	static const struct {
+		uint32_t w, h, rows, cols, cut_w, cut_h;
+	} cases[] = {
+		{512, 512, 4, 4, 2048, 2048},  {1920, 1080, 3, 4, 2048, 1536},
+		{2, 2, 4, 4, 2048, 2048},      {1, 300, 4, 1, 512, 2048},
+		{65500, 1, 1, 4, 2048, 512},   {333, 100, 2, 4, 2048, 1024},
+		{1024, 511, 2, 4, 2048, 1024}, {1024, 513, 3, 4, 2048, 1536},
+	};
+	static const char text[] =
+		"{\"image_processor_type\": \"SmolVLMImageProcessor\", \"size\": "
+		"{\"longest_edge\": 2048}, \"max_image_size\": "
+		"{\"longest_edge\": 512}}";
+	struct vq_preproc p, again;
+	struct vq_tiling t;
+	struct vq_err err = {0};
+	json_t *j;
+	size_t i;
+
+	(void)state;
+	assert_int_equal(parse(&p, text, 512, &err), VQ_OK);
+	assert_true(p.tiled && p.split && p.longest == 2048 && p.filter == VQ_FILTER_LANCZOS &&
+		    p.mean[1] == .5f && p.std[2] == .5f);
+	j = vq_preproc_json(&p);
+	assert_int_equal(vq_preproc_parse(&again, j, 512, "again", &err), VQ_OK);
+	assert_memory_equal(&p, &again, sizeof(p));
+	json_decref(j);
+	for (i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		assert_int_equal(vq_preproc_tiling(&p, cases[i].w, cases[i].h, &t, &err), VQ_OK);
+		assert_int_equal(t.rows, cases[i].rows);
+		assert_int_equal(t.cols, cases[i].cols);
+		assert_int_equal(t.n, t.rows * t.cols + 1);
+		assert_int_equal(t.cut_w, cases[i].cut_w);
+		assert_int_equal(t.cut_h, cases[i].cut_h);
+	}
+	p.longest = 0; /* pictures as they are */
+	assert_int_equal(vq_preproc_tiling(&p, 512, 300, &t, &err), VQ_OK);
+	assert_true(t.n == 1 && t.rows == 0 && t.cut_w == 512 && t.cut_h == 512);
+	assert_int_equal(vq_preproc_tiling(&p, 65000, 2700, &t, &err), VQ_OK);
+	assert_int_equal(t.n, 127 * 6 + 1);
+	assert_int_equal(vq_preproc_tiling(&p, 60000, 6000, &t, &err), VQ_E_DATA);
+	assert_non_null(strstr(err.text, "1417 tiles"));
+	p.split = 0;
+	assert_int_equal(vq_preproc_tiling(&p, 60000, 6000, &t, &err), VQ_OK);
+	assert_true(t.n == 1 && t.cut_w == 512 && t.cut_h == 512);
+}
+
+/* Every picture of the corpus that can be decoded: its header says its size. */
+static void the_size_comes_from_the_header(void **state)
+{
+	DIR *d = opendir("tests/data/image");
+	struct dirent *e;
+	int n = 0;
+
+	(void)state;
+	assert_non_null(d);
+	while ((e = readdir(d))) {
+		struct vq_image im = {0};
+		char path[512], *data;
+		uint32_t w, h;
+		size_t len;
+
+		if (strncmp(e->d_name, "good-", 5) != 0)
+			continue;
+		snprintf(path, sizeof(path), "tests/data/image/%s", e->d_name);
+		assert_int_equal(vq_file_read(path, 1 << 20, VQ_E_SYS, &data, &len, NULL), VQ_OK);
+		assert_int_equal(vq_image_decode(&im, (uint8_t *)data, len, path, NULL), VQ_OK);
+		assert_int_equal(vq_image_size((uint8_t *)data, len, &w, &h, path, NULL), VQ_OK);
+		assert_true(w == im.w && h == im.h);
+		assert_int_equal(vq_image_size((uint8_t *)data, 20, &w, &h, path, NULL), VQ_E_DATA);
+		vq_image_free(&im);
+		vq_free(data);
+		n++;
+	}
+	closedir(d);
+	assert_true(n > 10);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_picture_of_any_shape_becomes_its_tiles),
+		cmocka_unit_test(the_size_comes_from_the_header),
 		cmocka_unit_test(damaged_and_unsupported_files_are_refused_by_name),
 		cmocka_unit_test(a_file_cut_at_any_byte_is_refused),
 		cmocka_unit_test(every_png_and_jpeg_kind_equals_the_stored_pillow_results),

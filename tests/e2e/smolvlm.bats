@@ -1,0 +1,202 @@
+#!/usr/bin/env bats
+# SmolVLM (Idefics3): pictures in tiles, a SigLIP tower, squares of patches side by side, byte-level BPE.
+load common
+
+PY=/usr/bin/python3
+
+# make_model DIR [options]: a small checkpoint with random weights.
+make_model() {
+	need_program "$PY"
+	"$PY" -c 'import torch, PIL' 2>/dev/null || skip "python3-torch or python3-pil is not installed"
+	smolvlm make "$@"
+}
+
+smolvlm() { "$PY" "$BATS_TEST_DIRNAME/smolvlm.py" "$@"; }
+
+# picture W H: W-H.png, of lines and slopes.
+picture() {
+	"$PY" - "$1" "$2" <<-'E'
+		import sys
+		from PIL import Image
+		w, h = int(sys.argv[1]), int(sys.argv[2])
+		im = Image.new('RGB', (w, h))
+		im.putdata([(x * 7 % 256, (x * x + 3 * y) % 256, (5 * y + x // 9 * 40) % 256) for y in range(h) for x in range(w)])
+		im.save('%d-%d.png' % (w, h))
+	E
+}
+
+# data PICTURE...: d.json, a question for each; - for none.
+data() {
+	local p i=0
+	for p in "$@"; do
+		jq -n --arg id "q$i" --arg p "$p" '{id: $id, conversations: [
+			{from: "human", value: ((if $p == "-" then "" else "<image>\n" end) + "What is it? Is it a 123?\nA. one\nB. two")},
+			{from: "gpt", value: "A"}]} + (if $p == "-" then {} else {image: $p} end)'
+		i=$((i + 1))
+	done | jq -s . >d.json
+}
+
+QUESTION=$'What is it? Is it a 123?\nA. one\nB. two'
+
+# distance WANT GOT: the largest difference of two files of float32 (GOT may lack rows of the head that are no tokens).
+distance() {
+	"$PY" - "$1" "$2" <<-'E'
+		import sys, numpy as np
+		a, b = (np.fromfile(f, np.float32).astype(float) for f in sys.argv[1:])
+		a = a[:b.size]
+		assert a.size == b.size > 500 and a.std() > .3
+		print('%.1e' % (np.abs(a - b).max() / np.abs(a).max()))
+	E
+}
+
+below() { awk -v a="$1" -v b="$2" 'BEGIN {exit !(a < b)}'; }
+
+@test "tokens, tiles, logits and answers are those of Pillow, PyTorch and plain BPE" {
+	local i=0 p off worst=0
+	make_model m
+	for p in "97 260" "64 64" "301 2" "140 140" "35 35"; do
+		# shellcheck disable=SC2086 # two words
+		picture $p
+	done
+	data 97-260.png 64-64.png - 301-2.png 140-140.png 35-35.png
+	vqlm-calib -q -m m -d d.json -n 6 --influence-samples 0 -o c.vqs
+	vqlm-infer -q -m m -d d.json --float32 --kv 32 --max-tokens 10 --logits l.vqs >a.jsonl
+	vqlm-ls --cat calib c.vqs | jq -r '.ids[]' >ids
+	for p in 97-260.png 64-64.png - 301-2.png 140-140.png 35-35.png; do
+		smolvlm prompt m "$QUESTION" "$p" | jq -c .tokens >want
+		vqlm-ls --cat "input/$(($(grep -n "^q$i\$" ids | cut -d: -f1) - 1))/tokens" c.vqs >got.i32
+		[ "$("$PY" -c 'import numpy, json; print(json.dumps(numpy.fromfile("got.i32", "<i4").tolist()))' | jq -c .)" = "$(cat want)" ]
+		if [ "$p" != - ]; then
+			smolvlm pixels m "$p" want.f32
+			vqlm-ls --cat "input/$(($(grep -n "^q$i\$" ids | cut -d: -f1) - 1))/pixels" c.vqs | cmp - want.f32
+		fi
+		smolvlm logits m "$QUESTION" "$p" want.f32
+		vqlm-ls --cat "logits/q$i" l.vqs >got.f32
+		off=$(distance want.f32 got.f32)
+		below "$off" 1e-4 || { echo "$p: off by $off"; false; }
+		below "$off" "$worst" || worst=$off
+		smolvlm greedy m "$QUESTION" "$p" 10 | jq -c . >want
+		jq -c --arg id "q$i" 'select(.question_id == $id) | .tokens' a.jsonl >got
+		cmp got want || { cat got want; false; }
+		i=$((i + 1))
+	done
+	figure "SmolVLM: 6 prompts, logits off by $worst at most"
+	smolvlm prompt m "$QUESTION" 140-140.png | jq -e '.rows == 4 and .cols == 4'
+	smolvlm prompt m "$QUESTION" 301-2.png | jq -e '.rows == 1 and .cols == 4'
+}
+
+@test "one tile a picture, tied and untied, 16-bit weights, patches that tile the picture, transformers' other names" {
+	local off
+	picture 97 260
+	data 97-260.png
+	make_model one --image do_image_splitting=false
+	make_model untied --set tie_word_embeddings=false --type bfloat16 --set torch_dtype='"bfloat16"'
+	make_model even --set vision_config.image_size=32 --image max_image_size.longest_edge=32 --image size.longest_edge=64
+	make_model named --set model_type='"smolvlm"' --set 'architectures=["SmolVLMForConditionalGeneration"]' \
+		--set vision_config.model_type='"smolvlm_vision"' --image image_processor_type='"SmolVLMImageProcessor"'
+	make_model left --image do_resize=false --seed 3
+	for m in one untied even named left; do
+		smolvlm logits "$m" "$QUESTION" 97-260.png want.f32
+		vqlm-infer -q -m "$m" -d d.json --float32 --kv 32 --max-tokens 1 --logits l.vqs >/dev/null
+		vqlm-ls --cat logits/q0 l.vqs >got.f32
+		off=$(distance want.f32 got.f32)
+		below "$off" 1e-4 || { echo "$m: off by $off"; false; }
+	done
+}
+
+@test "every method, from the checkpoint to an answer about a picture" {
+	local m
+	make_model m
+	picture 97 260
+	picture 200 150
+	data 97-260.png 200-150.png - 200-150.png 97-260.png - 200-150.png 97-260.png
+	vqlm-infer -q -m m -d d.json --max-tokens 1 --logits full.vqs >/dev/null
+	vqlm-calib -q -m m -d d.json -n 8 | vqlm-entropy -q >e.vqs
+	for m in "rtn -w 8 -a 8" "qvlm -w 4 -a 8" "qvlm -w 4 -a 4 --veo-lambda 1" "gptq -w 4 -a 8" "best -w 4 -a 8" "awq -w 4 -a 8" "nf4 -a 8" \
+		"layerwise -w 4 -a 8 --acts paper" "gptq -w 3 -a 16 --group 64 --parts llm,vision"; do
+		# shellcheck disable=SC2086 # words
+		vqlm-search -q --method $m <e.vqs | vqlm-pack -q -o "q.vqm"
+		vqlm-infer -q -m q.vqm -i 97-260.png "What is it?" >answer
+		vqlm-infer -q -m q.vqm -d d.json --max-tokens 1 --logits q.vqs >/dev/null
+		"$PY" "$BATS_TEST_DIRNAME/logits.py" full.vqs q.vqs >off.json
+		figure "SmolVLM, $m: logits off by $(jq -r '.relative * 100 | tostring | .[:5]' off.json) % of their square"
+		jq -e '.n == 8 and .relative > 0 and .relative < 0.9' off.json
+		case $m in rtn*) jq -e '.relative < 0.02' off.json ;; esac
+		rm q.vqm
+	done
+}
+
+@test "cut at any unit and put together again, and with any number of threads: the same bytes" {
+	local u
+	make_model m
+	picture 97 260
+	picture 40 50
+	data 97-260.png 40-50.png - 40-50.png 97-260.png
+	vqlm-calib -q -m m -d d.json -n 5 --checkpoint 2,3,4 | vqlm-entropy -q >e.vqs
+	vqlm-search -q -t 1 --method qvlm -w 4 -a 4 <e.vqs | vqlm-pack -q -o one.vqm
+	vqlm-search -q -t 3 --method qvlm -w 4 -a 4 <e.vqs | vqlm-pack -q -o three.vqm
+	cmp one.vqm three.vqm
+	for u in 2 3 4; do
+		vqlm-search -q --method qvlm -w 4 -a 4 --blocks "0-$((u - 1))" <e.vqs >a.vqs
+		vqlm-search -q --method qvlm -w 4 -a 4 --blocks "$u-6" <e.vqs >b.vqs
+		cat a.vqs b.vqs | vqlm-pack -q -o parts.vqm
+		vqlm-ls --cat projector.0.weight one.vqm | cmp - <(vqlm-ls --cat projector.0.weight parts.vqm)
+		vqlm-ls --cat decoder.layers.2.down_proj.weight one.vqm | cmp - <(vqlm-ls --cat decoder.layers.2.down_proj.weight parts.vqm)
+	done
+	vqlm-infer -q -t 1 -m one.vqm -d d.json --max-tokens 5 | jq -c .tokens >want
+	vqlm-infer -q -t 4 -m one.vqm -d d.json --max-tokens 5 | jq -c .tokens | cmp - want
+}
+
+@test "blocks removed, the stream quantized" {
+	make_model m
+	picture 97 260
+	data 97-260.png - 97-260.png -
+	vqlm-prune -q -m m --blocks 1 | vqlm-calib -q -m - -d d.json -n 4 | vqlm-entropy -q |
+		vqlm-search -q --method gptq -w 4 -a 8 | vqlm-pack -q -o p.vqm
+	vqlm-infer -q -m p.vqm -i 97-260.png "What is it?" >answer
+	vqlm-ls --cat model.json p.vqm | jq -e '.config.decoder.n_layers == 2 and .config.arch == "idefics3"'
+}
+
+# refused DIR TEXT...: vqlm-calib says all of it and writes nothing.
+refused() {
+	local t
+	run -3 --separate-stderr vqlm-calib -n 0 -m "$1"
+	[ -z "$output" ]
+	for t in "${@:2}"; do
+		[[ "$stderr" == "vqlm-calib: "*"$t"* ]] || { echo "$stderr"; false; }
+	done
+}
+
+@test "what does not fit together is refused with the reason" {
+	make_model scale --set scale_factor=2
+	jq '.scale_factor = 3' scale/config.json >c && mv c scale/config.json
+	refused scale "'scale_factor'" "4 x 4 patches" "got 3"
+	make_model tile --image max_image_size.longest_edge=36
+	refused tile "'max_image_size'" "35 pixels" "got 36"
+	make_model many --image size.longest_edge=4000
+	refused many "would become 115 x 115 tiles"
+	make_model clip --image image_processor_type='"CLIPImageProcessor"'
+	refused clip "'size'"
+	make_model resampler --set text_config.use_resampler=true
+	refused resampler "use_resampler"
+	make_model wide --set scale_factor=2
+	jq '.text_config.hidden_size = 90' wide/config.json >c && mv c wide/config.json
+	refused wide "want shape"
+	make_model text --drop text_config
+	refused text "text_config"
+	make_model kind --set text_config.model_type='"mamba"'
+	refused kind "model_type" "llama" "mamba"
+	picture 40 50
+	data 40-50.png
+	make_model m
+	jq 'del(.added_tokens[] | select(.content == "<global-img>"))' m/tokenizer.json >c && mv c m/tokenizer.json
+	run -3 --separate-stderr vqlm-infer -q -m m -d d.json
+	[[ "$stderr" == *"no tokens"*"<global-img>"* ]]
+	make_model aspect
+	run -2 --separate-stderr vqlm-infer -q --aspect pad -m aspect -d d.json
+	[[ "$stderr" == *"into tiles"* ]]
+	vqlm-calib -q -n 0 -m aspect | vqlm-search -q --method rtn -w 4 | vqlm-pack -q -o q.vqm
+	run -3 --separate-stderr vqlm-export --to gguf -o out q.vqm
+	[[ "$stderr" == *"SmolVLM"* ]]
+	[ ! -e out ]
+}
