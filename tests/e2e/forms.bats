@@ -124,3 +124,29 @@ same() {
 	run -0 vqlm-export --verify --to bnb -o out m.vqm
 	[[ "$output" == *"verify: 35 matrices in bnb, largest difference 0, promised 0"* ]]
 }
+
+@test "a GGUF file: pruned and exported as the folder" {
+	"$PY" -c 'import numpy' 2>/dev/null || skip "python3-numpy is not installed"
+	gguf() { "$PY" "$ROOT/tests/e2e/gguf_file.py" "$@"; }
+	gguf model m
+	gguf convert m m.gguf F32
+	local w
+	for w in m m.gguf; do
+		vqlm-prune -q -m "$w" --blocks 1 --no-keep -o p.vqs
+		tensors p.vqs >"$w.pruned"
+		vqlm-calib -q -m "$w" -n 0 | vqlm-search -q --method rtn -w 4 -a 16 --group 32 | vqlm-pack -q -o m.vqm
+		rm -rf out
+		vqlm-export -q --to compressed-tensors --verify -o out m.vqm
+		"$PY" - out/model.safetensors <<-'E' >"$w.exported"
+			import hashlib, json, struct, sys
+			b = open(sys.argv[1], 'rb').read()
+			n = struct.unpack('<Q', b[:8])[0]
+			h = json.loads(b[8:8 + n])
+			h.pop('__metadata__')
+			print(sorted(h), hashlib.sha256(b[8 + n:]).hexdigest())
+		E
+	done
+	[ "$(wc -l <m.pruned)" -gt 5 ]
+	cmp m.pruned m.gguf.pruned
+	cmp m.exported m.gguf.exported
+}
