@@ -1,6 +1,7 @@
 /* vqlm-infer: a model answers questions. */
 #include <string.h>
 
+#include "base/parse.h"
 #include "base/str.h"
 #include "cli.h"
 #include "format/chat.h"
@@ -12,6 +13,7 @@ static int load, map;
 static struct vq_common common;
 static int kv; /* an enum vq_kv_type */
 static int protocol, bos, rows;
+static const char *noise;
 
 static const struct vq_opt opts[] = {
 	{"model", 'm', VQ_OPT_STR, "MODEL", &o.model, NULL,
@@ -45,6 +47,12 @@ static const struct vq_opt opts[] = {
 	 0, 0, NULL},
 	{"kv", 0, VQ_OPT_CHOICE, "BITS", &kv, "16",
 	 "bits of a number in the cache of keys and values", 0, 0, "32|16|8"},
+	{"moe-capacity", 0, VQ_OPT_FLAG, NULL, &o.moe_capacity, NULL,
+	 "experts take as many rows as the model's configuration allows them, and drop the rest", 0,
+	 0, NULL},
+	{"moe-noise", 0, VQ_OPT_STR, "SEED", &noise, NULL,
+	 "choose the second expert of a row with the authors' noise, drawn from this seed", 0, 0,
+	 NULL},
 	{"score", 0, VQ_OPT_FLAG, NULL, &o.score, NULL,
 	 "compare the log-probabilities of the choices 'A. ', 'B. ', ... instead of generating", 0,
 	 0, NULL},
@@ -214,6 +222,10 @@ static int check(void)
 	status = check_source();
 	if (status)
 		return status;
+	if (noise && vq_parse_u64(&o.moe_seed, noise, 0, INT64_MAX) < 0)
+		return vq_cli_usage(
+			&tool, "--moe-noise wants a whole number of 0 or more, got '%s'", noise);
+	o.moe_noise = noise != NULL;
 	if (load && map)
 		return vq_cli_usage(&tool, "--load and --map exclude each other");
 	if (o.template && !vq_chat_by_name(o.template))

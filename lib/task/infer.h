@@ -60,6 +60,10 @@ struct vq_infer {
 
 	const char *choices; /* or questions whose choices are scored (format/choices.h; "-") */
 
+	/* Of layers with experts, see model/route.h; a model without them: VQ_E_USAGE */
+	int moe_capacity, moe_noise;
+	uint64_t moe_seed; /* of the noise */
+
 	int exact;   /* dequantize packed weights and multiply in float */
 	int float32; /* a checkpoint's products are float32, not bf16 where the CPU has them */
 	enum vq_kv_type kv;  /* of the cache of keys and values */

@@ -43,23 +43,26 @@ static uint32_t answer_room(const struct vq_batcher *b)
 	return b->o->score ? 0 : b->max_tokens;
 }
 
-struct vq_group_limits vq_batch_limits(const struct vq_config *c, uint32_t cached_layers,
+struct vq_group_limits vq_batch_limits(const struct vq_model *m, uint32_t cached_layers,
 				       uint32_t answer, int small)
 {
-	const struct vq_layer_config *layer = &c->decoder.layer;
+	const struct vq_layer_config *layer = &m->cfg.decoder.layer;
 	size_t token =
 		(size_t)cached_layers * layer->n_kv_heads * layer->head_dim * 2 * sizeof(float);
 
-	return (struct vq_group_limits){.image_token = c->image_token,
-					.prompts = MAX_PROMPTS,
-					.rows = small ? SMALL_ROWS : VQ_MAX_ROWS,
-					.answer = answer,
-					.cells = MAX_KV / token};
+	return (struct vq_group_limits){
+		.image_token = m->cfg.image_token,
+		/* What an expert drops depends on all rows of a sequence. */
+		.whole = m->decoder.gating.drop,
+		.prompts = MAX_PROMPTS,
+		.rows = small ? SMALL_ROWS : VQ_MAX_ROWS,
+		.answer = answer,
+		.cells = MAX_KV / token};
 }
 
 struct vq_group_limits vq_batcher_limits(const struct vq_batcher *b)
 {
-	return vq_batch_limits(&b->l->model.cfg, cached_layers(b), answer_room(b), b->small);
+	return vq_batch_limits(&b->l->model, cached_layers(b), answer_room(b), b->small);
 }
 
 void vq_batcher_free(struct vq_batcher *b)

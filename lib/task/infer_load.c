@@ -184,6 +184,34 @@ static int open_vqm(struct vq_loaded *l, const struct vq_infer *o, uint32_t n_qu
 	return rc;
 }
 
+/* How rows choose their experts, where that is not the usual way. */
+static int set_gating(struct vq_loaded *l, const struct vq_infer *o, struct vq_err *err)
+{
+	struct vq_gating *g = &l->model.decoder.gating;
+	json_t *j;
+	int bad = 0;
+
+	if (!o->moe_capacity && !o->moe_noise)
+		return VQ_OK;
+	if (!l->model.cfg.decoder.moe.top_k)
+		return vq_fail(err, VQ_E_USAGE, "--moe-%s: %s has no layers with experts",
+			       o->moe_noise ? "noise" : "capacity", o->model);
+	if (o->moe_noise && g->top_k < 2)
+		return vq_fail(err, VQ_E_USAGE,
+			       "--moe-noise: it is for the second expert of a row, and %s has one",
+			       o->model);
+	g->drop = o->moe_capacity;
+	g->noise = o->moe_noise;
+	g->seed = o->moe_seed;
+	j = json_object();
+	if (g->drop)
+		bad |= json_object_set_new(j, "capacity", json_true());
+	if (g->noise)
+		bad |= json_object_set_new(j, "noise", json_integer((json_int_t)g->seed));
+	bad |= json_object_set_new(l->identity, "moe", j);
+	return bad ? vq_fail(err, VQ_E_SYS, "memory: cannot name the model") : VQ_OK;
+}
+
 int vq_loaded_open(struct vq_loaded *l, const struct vq_infer *o, uint32_t n_questions,
 		   struct vq_err *err)
 {
@@ -204,6 +232,8 @@ int vq_loaded_open(struct vq_loaded *l, const struct vq_infer *o, uint32_t n_que
 		(void)!json_object_set_new(
 			l->identity, "aspect",
 			json_string(vq_aspect_name(l->model.cfg.preproc.aspect)));
+	if (rc >= 0)
+		rc = set_gating(l, o, err);
 	if (rc < 0) {
 		vq_loaded_close(l);
 		return rc;

@@ -120,7 +120,7 @@ VQ_MUST_CHECK int vq_pictures_encode(struct vq_pictures *c, const struct vq_mode
 #define VQ_SMALL_MODEL ((uint64_t)64 << 20)
 
 /* Limits of a plan: rows as many as the model's size asks for, cells of cached_layers in what a batch's cache may take. */
-struct vq_group_limits vq_batch_limits(const struct vq_config *c, uint32_t cached_layers,
+struct vq_group_limits vq_batch_limits(const struct vq_model *m, uint32_t cached_layers,
 				       uint32_t answer, int small);
 
 struct vq_answering {

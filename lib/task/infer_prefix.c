@@ -112,9 +112,10 @@ int vq_groups_make(struct vq_groups *p, const struct vq_lead *v, uint32_t n,
 		p->order[i] = i;
 	qsort_r(p->order, n, sizeof(*p->order), compare, &s);
 	for (i = 0; i < n; i++)
-		p->shared[i] = i ? vq_lead_shared(&v[p->order[i - 1]], &v[p->order[i]],
-						  limits->image_token)
-				 : 0;
+		p->shared[i] = i && !limits->whole
+				       ? vq_lead_shared(&v[p->order[i - 1]], &v[p->order[i]],
+							limits->image_token)
+				       : 0;
 	cut(p, v, limits, rows_each(p, v, limits->rows));
 	return VQ_OK;
 }

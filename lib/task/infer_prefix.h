@@ -22,6 +22,7 @@ struct vq_group_limits {
 	uint32_t answer; /* tokens that may follow a prompt */
 	uint64_t
 		cells; /* prompts times the longest with its answer: the cache; one prompt may exceed it */
+	int whole; /* every prompt goes through whole: nothing is shared */
 };
 
 struct vq_groups {

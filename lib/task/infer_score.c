@@ -35,7 +35,7 @@ void vq_scorer_close(struct vq_scorer *s)
 /* Nothing follows what is scored: a cache of one layer serves all, for what sequences share. */
 static struct vq_group_limits limits_of(const struct vq_scorer *s)
 {
-	return vq_batch_limits(&s->l->model.cfg, 1, 0, s->small);
+	return vq_batch_limits(&s->l->model, 1, 0, s->small);
 }
 
 /* Not by the number of workers: where batches are cut may depend on the round. */

@@ -14,7 +14,7 @@
 
 #define IMAGE 99
 
-static const struct vq_group_limits wide = {IMAGE, 1000, 1000000, 16, 1u << 30};
+static const struct vq_group_limits wide = {IMAGE, 1000, 1000000, 16, 1u << 30, 0};
 
 static struct vq_lead lead(const int32_t *tokens, uint32_t n, uint64_t picture)
 {
@@ -139,10 +139,10 @@ static void every_beginning_goes_through_once(void **state)
 static void batches_keep_their_limits(void **state)
 {
 	struct prompts *p = make_prompts(2);
-	static const struct vq_group_limits limits[] = {{IMAGE, 7, 1000000, 16, 1u << 30},
-							{IMAGE, 1000, 60, 16, 1u << 30},
-							{IMAGE, 1000, 1000000, 16, 200},
-							{IMAGE, 1000, 1, 0, 1}};
+	static const struct vq_group_limits limits[] = {{IMAGE, 7, 1000000, 16, 1u << 30, 0},
+							{IMAGE, 1000, 60, 16, 1u << 30, 0},
+							{IMAGE, 1000, 1000000, 16, 200, 0},
+							{IMAGE, 1000, 1, 0, 1, 0}};
 	size_t k;
 
 	(void)state;
@@ -178,7 +178,7 @@ static void batches_keep_their_limits(void **state)
 
 static void the_same_prompts_are_cut_the_same_way(void **state)
 {
-	static const struct vq_group_limits l = {IMAGE, 64, 100, 16, 1u << 30};
+	static const struct vq_group_limits l = {IMAGE, 64, 100, 16, 1u << 30, 0};
 	struct prompts *p = make_prompts(3);
 	struct vq_err err = {0};
 	struct vq_groups a, b;
