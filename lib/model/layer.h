@@ -47,6 +47,8 @@ struct vq_layer {
 	struct vq_linear *experts;      /* [n_experts, VQ_EXPERT_LINEARS]; borrowed */
 	const float *router;            /* [n_experts, hidden]; borrowed */
 	const struct vq_gating *gating; /* borrowed */
+	uint64_t *
+		counts; /* [n_experts] the rows that chose each are added; NULL: nobody counts; borrowed */
 };
 
 /* Linear k: of expert e, where the layer is sparse and k is of its MLP. */

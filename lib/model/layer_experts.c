@@ -53,6 +53,8 @@ int vq_layer_route(struct vq_layer_run *r, float *x, struct vq_err *err)
 	const struct vq_router router = router_of(r->layer);
 	struct vq_queries at = {0};
 	int rc = VQ_E_SYS;
+	uint32_t k;
+	size_t i;
 
 	r->wide = x;
 	r->expert = 0;
@@ -65,6 +67,10 @@ int vq_layer_route(struct vq_layer_run *r, float *x, struct vq_err *err)
 		rc = vq_route(&router, x, r->n_rows, at.batch.n_seqs, at.start, at.past, r->choice,
 			      err);
 	vq_free(at.start);
+	for (i = 0; rc >= 0 && r->layer->counts && i < r->n_rows; i++)
+		for (k = 0; k < VQ_TOP_K; k++)
+			if (r->choice[i].expert[k] != VQ_NO_EXPERT)
+				r->layer->counts[r->choice[i].expert[k]]++;
 	return rc < 0 ? rc : vq_layer_gather(r, NULL, NULL, err);
 }
 

@@ -9,6 +9,7 @@
  *   stat/influence         f32 [n_units]  relative change of the final hidden state (after the last norm, at the
  *                          last prompt token) for a small random change of the unit's output, per relative size of
  *                          the change; see task/calib_probe.h
+ *   stat/experts           JSON  rows that each expert of a decoder layer got; see task/calib_experts.h
  *   stat/vision_weight     f32 [n_units]  weight of pictures' tokens beside text's in decoder layers; see
  *                          task/calib_vision_weight.h
  *   stat/sketch/I          f32 [K, rows, C] of sample I, see quant/sketch.h

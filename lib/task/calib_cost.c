@@ -25,6 +25,8 @@ struct need {
 	uint32_t n_layers;
 	uint64_t rows, chunk, longest; /* all; at once in a layer; of the longest sequence */
 	uint64_t seqs;
+	uint64_t
+		top_k; /* experts of a row; 0: no layer has some.  The dense layers between count as sparse ones */
 };
 
 static uint64_t u64max(uint64_t a, uint64_t b)
@@ -34,7 +36,7 @@ static uint64_t u64max(uint64_t a, uint64_t b)
 
 static struct need vision_need(const struct vq_calib_run *r)
 {
-	struct need n = {&r->cfg->vision.layer, r->cfg->vision.n_layers, 0, 0, 0, 0};
+	struct need n = {&r->cfg->vision.layer, r->cfg->vision.n_layers, 0, 0, 0, 0, 0};
 	uint32_t i;
 
 	for (i = 0; i < r->n; i++)
@@ -48,7 +50,8 @@ static struct need vision_need(const struct vq_calib_run *r)
 
 static struct need decoder_need(const struct vq_calib_run *r)
 {
-	struct need n = {&r->cfg->decoder.layer, r->cfg->decoder.n_layers, 0, 0, 0, r->n};
+	const struct vq_decoder_config *d = &r->cfg->decoder;
+	struct need n = {&d->layer, d->n_layers, 0, 0, 0, r->n, d->moe.top_k};
 	uint32_t i;
 
 	for (i = 0; i < r->n; i++) {
@@ -72,7 +75,8 @@ static uint64_t layer_work(const struct need *n)
 	uint64_t kv = (uint64_t)c->n_kv_heads * c->head_dim,
 		 threads = (uint64_t)omp_get_max_threads();
 	uint64_t attention = c->hidden + 2 * q_width(c) + 2 * kv;
-	uint64_t mlp = c->hidden + (1 + (uint64_t)c->gated) * c->inter;
+	uint64_t mlp = n->top_k ? (1 + n->top_k) * c->hidden + (n->top_k + c->gated) * c->inter
+				: c->hidden + (1 + (uint64_t)c->gated) * c->inter;
 	uint64_t kept = c->parallel ? c->hidden : 0;
 
 	return n->chunk * (kept + u64max(attention, u64max(mlp, c->inter + (uint64_t)c->hidden))) +
@@ -98,7 +102,7 @@ static uint64_t error_work(const struct vq_calib_run *r, const struct need *n)
 	if (!r->error_stats)
 		return 0;
 	return u64max(mlp, qkv) * c->hidden + (uint64_t)c->inter * c->hidden / 4 +
-	       n->chunk * (2 * (uint64_t)c->hidden + c->inter);
+	       n->chunk * (2 * (uint64_t)c->hidden + (n->top_k ? n->top_k : 1) * c->inter);
 }
 
 /* Floats of the backward pass through one layer, with K stacks of hidden-state cotangents. */
@@ -107,8 +111,12 @@ static uint64_t adjoint_work(const struct need *n, uint32_t n_k)
 	const struct vq_layer_config *c = n->c;
 	uint64_t t = n->longest, all = t * n_k, threads = (uint64_t)omp_get_max_threads();
 	uint64_t part = t >= 2048 ? t : all < 2048 ? all : 2048;
-	uint64_t trace = t * (3 * q_width(c) + c->hidden + (1 + (uint64_t)c->gated) * c->inter);
-	uint64_t mlp = part * ((1 + (uint64_t)c->gated) * c->inter + 2 * (uint64_t)c->hidden);
+	uint64_t rows = n->top_k ? n->top_k : 1;
+	uint64_t trace =
+		t * (3 * q_width(c) + c->hidden + rows * (1 + (uint64_t)c->gated) * c->inter +
+		     n->top_k * 2 * c->hidden);
+	uint64_t mlp = part * ((1 + (uint64_t)c->gated) * c->inter +
+			       (n->top_k ? 4 : 2) * (uint64_t)c->hidden);
 	uint64_t attention =
 		part * (4 * q_width(c) + 2 * (uint64_t)c->hidden) + threads * 4 * t * t;
 
@@ -120,9 +128,9 @@ static uint64_t adjoint_work(const struct need *n, uint32_t n_k)
 static double layer_flop(const struct need *n)
 {
 	const struct vq_layer_config *c = n->c;
-	double w =
-		(double)c->hidden * (2.0 * (double)q_width(c) + 2.0 * c->n_kv_heads * c->head_dim +
-				     (2.0 + c->gated) * c->inter);
+	double w = (double)c->hidden *
+		   (2.0 * (double)q_width(c) + 2.0 * c->n_kv_heads * c->head_dim +
+		    (n->top_k ? (double)n->top_k : 1) * (2.0 + c->gated) * c->inter);
 
 	return 2 * w * (double)n->rows +
 	       4.0 * (double)n->rows * (double)n->longest * (double)q_width(c);

@@ -90,6 +90,7 @@ int vq_calib_layer_error(const struct vq_layer *layer, const float *in, const fl
 	l.experts = h ? vq_alloc(n_own, sizeof(*l.experts), err) : NULL;
 	if (!l.experts)
 		goto out;
+	l.counts = NULL;
 	if (n_own)
 		memcpy(l.experts, layer->experts, n_own * sizeof(*l.experts));
 	memcpy(h, in, n * sizeof(float));

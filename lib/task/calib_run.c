@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "model/model.h"
 #include "task/calib_error.h"
+#include "task/calib_experts.h"
 #include "task/calib_joint.h"
 #include "task/calib_probe.h"
 #include "task/calib_weights.h"
@@ -39,6 +40,7 @@ struct state {
 	struct vq_model model;
 	struct vq_calib_joint joint;
 	struct vq_calib_probe probe;
+	struct vq_calib_experts experts;
 	float *error[VQ_CALIB_MAX_BITS]; /* [n_units] with --error-stats */
 	struct vq_progress bar;
 	uint64_t done; /* rows times layers */
@@ -422,7 +424,12 @@ int vq_calib_run_all(const struct vq_calib_run *r, struct vq_writer *w, struct v
 	if (rc >= 0)
 		rc = decoder_tower(&s, &v, &d, err);
 	if (rc >= 0)
+		rc = vq_calib_experts_begin(&s.experts, &s.model, err);
+	if (rc >= 0)
 		rc = run_tower(&s, &d, err);
+	vq_calib_experts_end(&s.experts);
+	if (rc >= 0)
+		rc = vq_calib_experts_put(&s.experts, d.start[d.n_seqs], w, err);
 	vq_progress_end(&s.bar);
 	tower_free(&v);
 	tower_free(&d);
@@ -434,6 +441,7 @@ int vq_calib_run_all(const struct vq_calib_run *r, struct vq_writer *w, struct v
 		rc = vq_calib_probe_run(&s.probe, &s.model, &s.joint, w, err);
 	for (i = 0; i < VQ_CALIB_MAX_BITS; i++)
 		vq_free(s.error[i]);
+	vq_calib_experts_free(&s.experts);
 	vq_calib_probe_free(&s.probe);
 	vq_calib_joint_free(&s.joint);
 	vq_model_free(&s.model);

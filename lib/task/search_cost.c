@@ -120,6 +120,7 @@ static uint64_t three_tensors(const struct shapes *s, size_t i, int level)
 struct tower {
 	const struct vq_layer_config *l; /* NULL: the projector */
 	uint64_t rows, chosen, width, inter;
+	uint64_t top_k; /* experts of a row; 0: no layer has some */
 };
 
 static struct tower tower_of(const struct shapes *s, uint32_t unit)
@@ -128,13 +129,19 @@ static struct tower tower_of(const struct shapes *s, uint32_t unit)
 	uint32_t decoder = vq_config_decoder_unit(c);
 
 	if (unit >= decoder)
-		return (struct tower){&c->decoder.layer, s->rows[2], s->chosen[2],
-				      c->decoder.layer.hidden, c->decoder.layer.inter};
+		return (struct tower){&c->decoder.layer,      s->rows[2],
+				      s->chosen[2],           c->decoder.layer.hidden,
+				      c->decoder.layer.inter, c->decoder.moe.top_k};
 	if (unit + 1 == decoder)
-		return (struct tower){NULL, s->rows[1], s->chosen[1],
-				      u64max(c->projector.in, c->projector.out), c->projector.out};
-	return (struct tower){&c->vision.layer, s->rows[0], s->chosen[0], c->vision.layer.hidden,
-			      c->vision.layer.inter};
+		return (struct tower){NULL,
+				      s->rows[1],
+				      s->chosen[1],
+				      u64max(c->projector.in, c->projector.out),
+				      c->projector.out,
+				      0};
+	return (struct tower){&c->vision.layer,      s->rows[0],
+			      s->chosen[0],          c->vision.layer.hidden,
+			      c->vision.layer.inter, 0};
 }
 
 /* Floats that a walk over n rows takes while a stage runs, and between stages. */
@@ -142,6 +149,8 @@ static uint64_t walk_floats(const struct tower *t, uint64_t n, int running)
 {
 	uint64_t between = t->width + (t->inter > t->width ? t->inter : t->width);
 
+	if (t->top_k) /* gathered rows, those before them, and what has been made of the next slot's */
+		between = 2 * t->width + t->top_k * (t->width + t->inter);
 	return n * (running ? between + 2 * t->inter + 2 * t->width : between);
 }
 
@@ -321,7 +330,16 @@ static uint64_t held_always(const struct shapes *s)
 	return n + u64max(u64max(streams, enter), pixels);
 }
 
-/* Products of one row through a unit, times two. */
+/* The part of the rows that a linear gets. */
+static double share(const struct shapes *s, const struct vq_name *n)
+{
+	const struct vq_moe_config *m = &s->c->decoder.moe;
+	uint32_t first = vq_config_decoder_unit(s->c);
+
+	return strstr(n->name, ".experts.") ? (double)m->top_k / m->n_experts[n->unit - first] : 1;
+}
+
+/* Products of one row through a unit, times two: of the experts of a layer, through those that it goes to. */
 static double unit_flop(const struct shapes *s, uint32_t unit)
 {
 	double f = 0;
@@ -329,7 +347,7 @@ static double unit_flop(const struct shapes *s, uint32_t unit)
 
 	for (i = 0; i < s->n_names; i++)
 		if (s->names[i].linear && s->names[i].unit == unit)
-			f += 2.0 * (double)elements(&s->names[i]);
+			f += 2.0 * (double)elements(&s->names[i]) * share(s, &s->names[i]);
 	return f;
 }
 

@@ -61,6 +61,96 @@ refused() {
 	jq -e '.counts | map_values(length) == {"1": 3, "2": 4, "4": 2}' figures
 }
 
+@test "logits are PyTorch's where experts drop rows, and where the second one is drawn" {
+	moe one --factor 0.6
+	beside one 12 drop -- --moe-capacity
+	jq -e '[.counts[][]] | add < 2 * 1700' figures
+	cp got.vqs dropped.vqs
+	moe two --top-k 1 --factor 0.7 --min-capacity 3
+	beside two 12 drop -- --moe-capacity
+	beside one 12 drop noise=3 -- --moe-capacity --moe-noise 3
+	moe m
+	beside m 12 noise=5 -- --moe-noise 5
+	cp got.vqs noisy.vqs
+	# Neither is the default, and the seed counts.
+	infer -t 2 --float32 --kv 32 -m one --limit 12 --logits plain.vqs >/dev/null
+	"$PY" "$ROOT/tests/e2e/logits.py" plain.vqs dropped.vqs | jq -e '.largest > 0.1'
+	infer -t 2 --float32 --kv 32 -m m --limit 12 --moe-noise 6 --logits other.vqs >/dev/null
+	"$PY" "$ROOT/tests/e2e/logits.py" noisy.vqs other.vqs | jq -e '.largest > 0.01'
+}
+
+@test "answers, noise and dropped rows do not depend on what else is asked" {
+	moe m --factor 0.6
+	vqlm-calib -q -n 0 -m m | vqlm-search -q --method rtn -w 8 -a 8 | vqlm-pack -q -o m.vqm
+	for opts in "" "--moe-noise 4" "--moe-capacity" "--moe-capacity --score"; do
+		# shellcheck disable=SC2086 # words on purpose
+		infer -m m.vqm --limit 40 $opts | jq -c 'select(.text) | [.question_id, .text]' | sort >want
+		[ "$(wc -l <want)" -eq 40 ]
+		for part in 1 2 3; do
+			# shellcheck disable=SC2086
+			infer -m m.vqm --limit 40 $opts --shard $part/3 -t $part | jq -c 'select(.text) | [.question_id, .text]'
+		done | sort | cmp want -
+	done
+	infer -m m.vqm --limit 1 --moe-noise 4 --moe-capacity | head -1 | jq -e '.model.moe == {"noise": 4, "capacity": true}'
+	infer -m m.vqm --limit 1 | head -1 | jq -e '.model | has("moe") | not'
+}
+
+@test "--moe-noise and --moe-capacity where they have no use" {
+	run -2 --separate-stderr infer -m "$DEMO/mini-llava" --moe-capacity
+	[[ "$stderr" == *"--moe-capacity: $DEMO/mini-llava has no layers with experts"* ]]
+	run -2 --separate-stderr infer -m "$DEMO/mini-llava" --moe-noise some
+	[[ "$stderr" == *"--moe-noise wants a whole number of 0 or more, got 'some'"* ]]
+	moe m --top-k 1
+	run -2 --separate-stderr infer -m m --moe-noise 1
+	[[ "$stderr" == *"--moe-noise: it is for the second expert of a row, and m has one"* ]]
+}
+
+@test "calibration counts the rows that each expert gets" {
+	moe m
+	for t in 1 3; do
+		vqlm-calib -q -t $t --error-stats -m m -d "$QUESTIONS/llava_train_calib_CQM-A.json" -n 16 -o $t.vqs
+	done
+	cmp 1.vqs 3.vqs
+	# Each of the rows is counted twice, those of the probes not at all.
+	vqlm-ls --cat stat/experts 1.vqs | jq -e '.rows as $n | (.layers | map(length)) == [4, 0, 4, 0, 4] and
+		([.layers[] | select(length > 0) | add == 2 * $n] | all)'
+	n=$(vqlm-ls --cat calib 1.vqs | jq .n_tokens)
+	vqlm-ls --cat stat/experts 1.vqs | jq -e ".rows == $n"
+	vqlm-calib -q -n 2 -m "$DEMO/mini-llava" -d "$QUESTIONS/llava_train_calib_CQM-A.json" | vqlm-ls - >list
+	run ! grep -q stat/experts list
+}
+
+@test "a packed model or a stream whose routing is spoilt is refused" {
+	moe m
+	vqlm-calib -q -n 0 -m m | vqlm-search -q --method rtn -w 8 -a 8 | vqlm-pack -q -o m.vqm
+	"$PY" - <<-'E'
+		import io, json, tarfile
+		def spoil(name, change):
+		    src, out = tarfile.open('m.vqm'), tarfile.open(name, 'w', format=tarfile.PAX_FORMAT)
+		    for m in src:
+		        b = src.extractfile(m).read()
+		        if m.name == 'model.json':
+		            j = json.loads(b)
+		            change(j['config']['decoder']['moe'])
+		            b = json.dumps(j).encode()
+		            m.size = len(b)
+		        out.addfile(m, io.BytesIO(b))
+		    out.close()
+		spoil('a.vqm', lambda m: m.update(n_experts=[4, 0, 4, 0]))
+		spoil('b.vqm', lambda m: m.update(n_experts=[4, 0, 4, 0, 65]))
+		spoil('c.vqm', lambda m: m.update(n_experts=[4, 0, 4, 0, -1]))
+		spoil('d.vqm', lambda m: m.update(top_k=3))
+		spoil('e.vqm', lambda m: m.update(n_experts='4'))
+		spoil('f.vqm', lambda m: m.update(n_experts=[1, 0, 4, 0, 4]))
+		spoil('g.vqm', lambda m: m.update(n_experts=[0, 0, 0, 0, 0]))
+	E
+	for f in a b c d e f g; do
+		run -3 --separate-stderr infer -m $f.vqm --limit 1
+		[ -z "$output" ]
+		[[ "$stderr" == "vqlm-infer: $f.vqm"* ]]
+	done
+}
+
 @test "the same logits with 1 to 4 threads, and from a stream" {
 	moe m
 	infer -t 1 -m m --limit 6 --logits want.vqs >/dev/null
