@@ -101,6 +101,21 @@ same() {
 	same m.vqs
 }
 
+@test "a GGUF file with its mmproj: calibrated, pruned, asked, quantized, exported as llava-hf" {
+	"$PY" -c 'import numpy' 2>/dev/null || skip "python3-numpy is not installed"
+	mkdir m
+	"$PY" "$ROOT/tests/e2e/gguf_file.py" convert "$DEMO/mini-llava" m/model.gguf F16
+	"$PY" "$ROOT/tests/e2e/gguf_file.py" vision "$DEMO/mini-llava" m/mmproj.gguf F16 'vqlm.aspect="crop"'
+	whole m/model.gguf got
+	# Vectors are float32 there, and "<image>" is an id of its own; gguf.bats compares the logits.
+	diff <(awk '/_proj.weight/' "$BATS_FILE_TMPDIR/want/prune") <(awk '/_proj.weight/' got/prune)
+	[ "$(awk 'NF == 3' got/prune | wc -l)" -eq "$(awk 'NF == 3' "$BATS_FILE_TMPDIR/want/prune" | wc -l)" ]
+	for f in infer export; do
+		diff <(grep '^\[' "$BATS_FILE_TMPDIR/want/$f") <(grep '^\[' got/$f)
+	done
+	diff <(grep -v '^\[' "$BATS_FILE_TMPDIR/want/export") <(grep -v '^\[' got/export)
+}
+
 @test "a LLaMA folder: pruned, exported to GGUF, AWQ, GPTQ and compressed-tensors" {
 	"$BUILD/bench/make_ckpt" --tokenizer "$DEMO/mini-llava" --text-only tiny m >/dev/null
 	vqlm-prune -q -m m --blocks 1 --no-keep -o p.vqs

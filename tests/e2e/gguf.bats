@@ -258,3 +258,51 @@ bytes() {
 	rm s-00002-of-00003.gguf
 	refused s-00001-of-00003.gguf "s-00002-of-00003.gguf: cannot open"
 }
+
+# The engine, as node-llama-cpp carries it.
+need_engine() {
+	need_program node jq
+	engine=${NODE_LLAMA_CPP:-$ROOT/node_modules/node-llama-cpp}
+	[ -d "$engine" ] || skip "node-llama-cpp is not there; NODE_LLAMA_CPP names its folder"
+}
+
+# off MODEL: how far our next-token probabilities in float32 are from llama.cpp's, squared and relative.
+off() {
+	node "$BATS_TEST_DIRNAME/llama.mjs" "$engine" "$1" <prompts.json >llama.jsonl
+	vqlm-infer -q --float32 -m "$1" --vision none -d q.json --logits l.vqs >answers.jsonl
+	"$PY" "$BATS_TEST_DIRNAME/llama_logits.py" l.vqs answers.jsonl llama.jsonl | jq .relative
+}
+
+@test "the same file has the same probabilities in llama.cpp" {
+	folder
+	need_engine
+	jq -c '[.[] | "USER: " + .conversations[0].value + " ASSISTANT:"]' q.json >prompts.json
+	for type in F32 F16; do
+		gguf convert m x.gguf $type
+		got=$(off x.gguf)
+		jq -en "$got < 1e-6"
+		figure "llama.cpp, random weights in $type: $got"
+	done
+	# It quantizes the inputs of blocks to 8 bits.
+	for type in Q5_0 Q8_0 Q3_K Q4_K Q6_K; do
+		rm -rf ref
+		gguf blocks m x.gguf $type ref
+		got=$(off x.gguf)
+		jq -en "$got < 1e-4"
+		figure "llama.cpp, random blocks of $type: $got"
+	done
+}
+
+@test "files of llama-quantize have the weights that it makes float16 again itself" {
+	folder
+	local quantize=${LLAMA_QUANTIZE:-llama-quantize} type n=0
+	command -v "$quantize" >/dev/null || skip "llama-quantize is not there; LLAMA_QUANTIZE names it"
+	gguf convert m f32.gguf F32
+	for type in Q2_K Q3_K_M Q4_K_M Q5_K_M Q6_K Q4_0 Q4_1 Q5_0 Q5_1 Q8_0; do
+		"$quantize" f32.gguf q.gguf $type 1 >/dev/null 2>&1
+		"$quantize" --allow-requantize q.gguf f16.gguf F16 1 >/dev/null 2>&1
+		same f16.gguf q.gguf
+		n=$((n + 1))
+	done
+	[ $n -eq 10 ]
+}
