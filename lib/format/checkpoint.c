@@ -159,6 +159,13 @@ enum vq_ckpt_form vq_ckpt_form(const struct vq_ckpt *c)
 	return c->form;
 }
 
+int vq_ckpt_ready(struct vq_ckpt *c, struct vq_err *err)
+{
+	int rc = c->back->ready ? c->back->ready(c, err) : VQ_OK;
+
+	return rc >= 0 && c->part ? vq_ckpt_ready(c->part, err) : rc;
+}
+
 int vq_ckpt_load(struct vq_ckpt *c, struct vq_err *err)
 {
 	int rc = c->back->load(c, err);

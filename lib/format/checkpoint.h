@@ -21,6 +21,9 @@ enum vq_ckpt_form {
 VQ_MUST_CHECK int vq_ckpt_open(struct vq_ckpt **out, const char *path, struct vq_err *err);
 /* 1 when path is a plain file that vq_ckpt_open would take for a checkpoint, by its first bytes. */
 int vq_ckpt_takes(const char *path);
+/* Makes what c's format keeps otherwise than as rows of floats (GGUF's blocks) such rows, in a spool; part too.  Until then
+ * such tensors have their shape and type, and no data: what a model lacks is found out without the work. */
+VQ_MUST_CHECK int vq_ckpt_ready(struct vq_ckpt *c, struct vq_err *err);
 /* Copies the weights to memory of large pages ; before the first tensor is found. */
 VQ_MUST_CHECK int vq_ckpt_load(struct vq_ckpt *c, struct vq_err *err);
 /* Keeps the weights in memory (vq_pages_lock). */

@@ -55,6 +55,8 @@ struct vq_ckpt_back {
 	int (*load)(struct vq_ckpt *c, struct vq_err *err);
 	int (*lock)(const struct vq_ckpt *c, struct vq_err *err);
 	void (*close)(struct vq_ckpt *c);
+	/* As vq_ckpt_ready; NULL where open leaves nothing to do. */
+	int (*ready)(struct vq_ckpt *c, struct vq_err *err);
 	/* As vq_ckpt_tower, and what vq_ckpt_join makes of c->part; NULL where there is no such thing. */
 	int (*tower)(const struct vq_ckpt *c, char **path, struct vq_err *err);
 	int (*join)(struct vq_ckpt *c, struct vq_err *err);

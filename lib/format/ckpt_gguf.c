@@ -236,17 +236,19 @@ static int spool_all(struct gguf *g, struct vq_err *err)
 	return rc < 0 ? rc : vq_spool_map(&g->m.spool, 0, err);
 }
 
+/* Where the data are now: of a tensor that is still to be spooled, nowhere. */
 static void place(struct gguf *g)
 {
+	const uint8_t *base;
 	size_t i;
 
 	for (i = 0; i < g->m.n; i++) {
 		struct vq_gguf_entry *e = &g->m.entries[i];
 
-		e->t.data = (e->spooled            ? g->m.spool.map.data
-			     : e->shard->copy.data ? e->shard->copy.data
-						   : e->shard->map.data) +
-			    e->at;
+		base = e->spooled            ? g->m.spool.map.data
+		       : e->shard->copy.data ? e->shard->copy.data
+					     : e->shard->map.data;
+		e->t.data = base ? base + e->at : NULL;
 	}
 }
 
@@ -287,8 +289,6 @@ static int open_gguf(struct vq_ckpt *c, struct vq_err *err)
 	if (rc == VQ_OK)
 		rc = list_tensors(g, err);
 	if (rc == VQ_OK)
-		rc = spool_all(g, err);
-	if (rc == VQ_OK)
 		c->slots = vq_calloc(g->m.n ? g->m.n : 1, sizeof(*c->slots), err);
 	if (rc < 0 || !c->slots)
 		return rc < 0 ? rc : VQ_E_SYS;
@@ -298,6 +298,16 @@ static int open_gguf(struct vq_ckpt *c, struct vq_err *err)
 						       .t = &g->m.entries[c->n].t,
 						       .where = g->m.entries[c->n].shard->path};
 	return VQ_OK;
+}
+
+static int make_ready(struct vq_ckpt *c, struct vq_err *err)
+{
+	struct gguf *g = c->priv;
+	int rc = g->m.spool.fd < 0 ? spool_all(g, err) : VQ_OK;
+
+	if (rc == VQ_OK)
+		place(g);
+	return rc;
 }
 
 static int give_file(const struct vq_ckpt *c, const char *name, char **data, size_t *n,
@@ -436,5 +446,6 @@ const struct vq_ckpt_back vq_ckpt_gguf = {.what = "a GGUF file",
 					  .load = load_gguf,
 					  .lock = lock_gguf,
 					  .close = close_gguf,
+					  .ready = make_ready,
 					  .tower = find_tower,
 					  .join = join_tower};

@@ -83,8 +83,9 @@ int vq_gguf_translate(const struct vq_gguf_pair *table, const char *name, char *
 VQ_MUST_CHECK int vq_gguf_refuse_tensor(const struct vq_gguf_entry *e, const char *why,
 					struct vq_err *err);
 
-/* tokenizer.model and tokenizer_config.json of a model with the keys tokenizer.ggml.*, as vq_ckpt_file.
- * format/gguf_tok.c */
+/* VQ_E_DATA for a kind of tokenizer that is not known, before anything is made of it.  format/gguf_tok.c */
+VQ_MUST_CHECK int vq_gguf_tokenizer_check(const struct vq_gguf_file *g, struct vq_err *err);
+/* tokenizer.model or tokenizer.json, and tokenizer_config.json, of a model with the keys tokenizer.ggml.*, as vq_ckpt_file. */
 VQ_MUST_CHECK int vq_gguf_tokenizer_file(const struct vq_gguf_file *g, const char *name,
 					 char **data, size_t *n, struct vq_err *err);
 

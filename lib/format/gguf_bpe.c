@@ -56,6 +56,13 @@ static int choose(const struct kind **out, const struct vq_gguf_file *g, struct 
 	return rc < 0 ? rc : VQ_OK;
 }
 
+int vq_gguf_check_bpe(const struct vq_gguf_file *g, struct vq_err *err)
+{
+	const struct kind *k;
+
+	return choose(&k, g, err);
+}
+
 /* --- the parts of tokenizer.json --- */
 
 static json_t *pre_tokenizer(const struct kind *k)

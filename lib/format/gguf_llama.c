@@ -155,6 +155,8 @@ static int config(json_t **out, const struct vq_gguf_model *m, struct vq_err *er
 	int rc = refuse_others(g, err);
 
 	if (rc == VQ_OK)
+		rc = vq_gguf_tokenizer_check(g, err);
+	if (rc == VQ_OK)
 		rc = read_shape(m, &s, err);
 	if (rc < 0)
 		return rc;

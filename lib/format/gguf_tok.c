@@ -252,6 +252,13 @@ static int read_kind(const struct vq_gguf_file *g, struct vq_err *err)
 	return rc;
 }
 
+int vq_gguf_tokenizer_check(const struct vq_gguf_file *g, struct vq_err *err)
+{
+	int bytes = read_kind(g, err);
+
+	return bytes > 0 ? vq_gguf_check_bpe(g, err) : bytes;
+}
+
 int vq_gguf_tokenizer_file(const struct vq_gguf_file *g, const char *name, char **data, size_t *n,
 			   struct vq_err *err)
 {

@@ -23,6 +23,9 @@ VQ_MUST_CHECK int vq_gguf_token_array(const struct vq_gguf_vocab_keys *v, const 
 				      enum vq_gguf_type item, const struct vq_gguf_key **out,
 				      struct vq_err *err);
 
+/* VQ_E_DATA unless the pattern that the kind gpt2 names is known. */
+VQ_MUST_CHECK int vq_gguf_check_bpe(const struct vq_gguf_file *g, struct vq_err *err);
+
 /* tokenizer.json of the kind gpt2, appended to *out.  format/gguf_bpe.c */
 VQ_MUST_CHECK int vq_gguf_make_bpe(struct vq_str *out, const struct vq_gguf_vocab_keys *v,
 				   struct vq_err *err);

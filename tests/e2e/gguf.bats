@@ -259,6 +259,16 @@ bytes() {
 	refused s-00001-of-00003.gguf "s-00002-of-00003.gguf: cannot open"
 }
 
+@test "what a model lacks is said before its tensors are rewritten" {
+	folder
+	gguf convert m x.gguf F32 'tokenizer.chat_template="odd"'
+	TMPDIR=$T/none run -3 --separate-stderr vqlm-calib -m x.gguf -n 0
+	[ -z "$output" ]
+	[[ "$stderr" == "vqlm-calib: x.gguf/tokenizer_config.json: unknown chat template; choose one with --template "* ]]
+	TMPDIR=$T/none run -4 --separate-stderr vqlm-calib -m x.gguf -n 0 --template plain
+	[[ "$stderr" == "vqlm-calib: $T/none: cannot create a temporary file; TMPDIR names another folder"* ]]
+}
+
 # The engine, as node-llama-cpp carries it.
 need_engine() {
 	need_program node jq

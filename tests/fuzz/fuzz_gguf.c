@@ -84,6 +84,8 @@ static int as_checkpoint(const uint8_t *data, size_t n)
 	if (fd < 0)
 		return 1;
 	rc = vq_ckpt_open(&c, path, &err);
+	if (rc == VQ_OK)
+		rc = vq_ckpt_ready(c, &err);
 	bad = fuzz_outcome(rc, &err);
 	for (i = 0; rc == VQ_OK && i < vq_ckpt_count(c); i++) {
 		const struct vq_tensor *t = vq_ckpt_find(c, vq_ckpt_name(c, i), NULL);
