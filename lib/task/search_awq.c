@@ -30,11 +30,25 @@ static float **scales_of(const struct vq_sblock *b, const struct vq_place *p)
 	return vq_fold_at(fold_of(b, p), layer_of(b, p), (enum vq_slot)p->slot, p->expert);
 }
 
+/* Whether a parallel layer's MLP reads what the place does, and is quantized too: its weights take the same scales. */
+static int with_mlp(const struct vq_sblock *b, const struct vq_place *p)
+{
+	uint32_t i;
+
+	for (i = 0; i < b->n_places; i++)
+		if (b->places[i].unit == p->unit && b->places[i].slot == VQ_SLOT_UP)
+			return p->slot == VQ_SLOT_QKV && b->places[i].w.bits != 16;
+	return 0;
+}
+
 static int has_scales(const struct vq_sblock *b, const struct vq_place *p)
 {
-	return p->w.bits != 16 && !b->projector &&
-	       vq_fold_can(layer_of(b, p), (enum vq_slot)p->slot,
-			   vq_search_part_of(p->lin[0].rec->rec.name) == VQ_PART_LLM);
+	const struct vq_layer *l = layer_of(b, p);
+
+	return p->w.bits != 16 && l &&
+	       vq_fold_can(l, (enum vq_slot)p->slot,
+			   vq_search_part_of(p->lin[0].rec->rec.name) == VQ_PART_LLM) &&
+	       (!l->cfg->parallel || p->slot != VQ_SLOT_QKV || with_mlp(b, p));
 }
 
 /* The unit of the block whose layer a record's name is below, and the rest of the name; NULL: none. */
@@ -57,16 +71,22 @@ static const char *below_layer(const struct vq_sblock *b, const char *name, uint
 
 /* --- scales --- */
 
-/* The inspected module of a place. */
+#define MOST 5 /* linears of a module that read its input */
+
+/* The inspected module of a place: attention, the MLP, or of a parallel layer both. */
 struct module {
 	const struct vq_sblock *b;
 	const struct vq_place *p;
 	const struct vq_walk *at; /* full precision, before the place */
 	struct vq_layer layer;    /* with the weights of a candidate; owns its experts */
 	size_t n_rows;            /* of the place */
-	float *w[3];              /* they; owned */
-	float *s;                 /* [n_in] the candidate's scales; owned */
-	float *target, *y;        /* [n_rows, width]; owned */
+	/* Those that read the place's input, and their candidates; w owned */
+	const struct vq_linear *full[MOST];
+	enum vq_lin which[MOST];
+	uint32_t n;
+	float *w[MOST];
+	float *s;          /* [n_in] the candidate's scales; owned */
+	float *target, *y; /* [n_rows, width]; owned */
 	uint32_t width;
 };
 
@@ -84,6 +104,19 @@ static void divide(float *x, size_t n_rows, uint32_t n, const float *s)
 	}
 }
 
+/* What a parallel layer adds to its input, from its first stage on. */
+static int both_halves(struct vq_walk *w, size_t n, float *y, struct vq_err *err)
+{
+	int rc = VQ_OK, i;
+
+	memset(w->h, 0, n * sizeof(float));
+	for (i = 0; rc == VQ_OK && i < VQ_N_SLOTS; i++)
+		rc = vq_layer_next(&w->run, err);
+	if (rc == VQ_OK)
+		memcpy(y, w->h, n * sizeof(float));
+	return rc;
+}
+
 /* y: the module's output with the linears of l, its input divided by s unless that is NULL. */
 static int output(const struct module *m, const struct vq_layer *l, const float *s, float *y,
 		  struct vq_err *err)
@@ -99,6 +132,10 @@ static int output(const struct module *m, const struct vq_layer *l, const float 
 	if (rc == VQ_OK && s)
 		divide(x, n_rows, m->p->lin[0].full->n_in, s);
 	w.run.layer = l;
+	if (rc == VQ_OK && m->n > m->p->n) {
+		rc = both_halves(&w, m->n_rows * m->width, y, err);
+		goto out;
+	}
 	/* Attention and MLP are all that is between their first linears and their last. */
 	if (rc == VQ_OK && (slot == VQ_SLOT_QKV || slot == VQ_SLOT_UP))
 		rc = vq_layer_next(&w.run, err);
@@ -109,6 +146,7 @@ static int output(const struct module *m, const struct vq_layer *l, const float 
 							   : VQ_LIN_DOWN,
 						   m->p->expert),
 				   vq_walk_input(&w, &n_rows), n_rows, y, err);
+out:
 	vq_walk_end(&w);
 	return rc;
 }
@@ -122,8 +160,8 @@ static int module_loss(void *ctx, const double *s, double *loss, struct vq_err *
 
 	for (k = 0; k < n; k++)
 		m->s[k] = (float)s[k];
-	for (k = 0; rc == VQ_OK && k < m->p->n; k++) {
-		const struct vq_linear *l = m->p->lin[k].full;
+	for (k = 0; rc == VQ_OK && k < m->n; k++) {
+		const struct vq_linear *l = m->full[k];
 
 		rc = vq_awq_fake(&o,
 				 &(struct vq_awq_weight){l->w, l->dtype, l->n_out, n, m->s, NULL},
@@ -141,12 +179,27 @@ static void module_free(struct module *m)
 {
 	uint32_t k;
 
-	for (k = 0; k < 3; k++)
+	for (k = 0; k < MOST; k++)
 		vq_free(m->w[k]);
 	vq_free(m->layer.experts);
 	vq_free(m->s);
 	vq_free(m->target);
 	vq_free(m->y);
+}
+
+static void collect(struct module *m, const struct vq_layer *l)
+{
+	enum vq_lin i;
+
+	for (m->n = 0; m->n < m->p->n; m->n++) {
+		m->full[m->n] = m->p->lin[m->n].full;
+		m->which[m->n] = m->p->lin[m->n].which;
+	}
+	for (i = VQ_LIN_UP; i <= VQ_LIN_GATE; i++)
+		if (l->cfg->parallel && m->p->slot == VQ_SLOT_QKV && l->lin[i].n_out) {
+			m->full[m->n] = &l->lin[i];
+			m->which[m->n++] = i;
+		}
 }
 
 static int module_new(struct module *m, const struct vq_sblock *b, const struct vq_place *p,
@@ -157,6 +210,7 @@ static int module_new(struct module *m, const struct vq_sblock *b, const struct 
 	uint32_t k;
 
 	*m = (struct module){.b = b, .p = p, .at = at, .layer = *l, .width = l->cfg->hidden};
+	collect(m, l);
 	vq_walk_input(at, &m->n_rows);
 	n_y = m->n_rows * m->width;
 	m->layer.experts = vq_alloc(n_own, sizeof(*l->experts), err);
@@ -167,8 +221,8 @@ static int module_new(struct module *m, const struct vq_sblock *b, const struct 
 	m->s = vq_alloc_f32(p->lin[0].full->n_in, err);
 	m->target = m->s ? vq_alloc_f32(n_y, err) : NULL;
 	m->y = m->target ? vq_alloc_f32(n_y, err) : NULL;
-	for (k = 0; m->y && k < p->n; k++) {
-		struct vq_linear *c = vq_layer_linear(&m->layer, p->lin[k].which, p->expert);
+	for (k = 0; m->y && k < m->n; k++) {
+		struct vq_linear *c = vq_layer_linear(&m->layer, m->which[k], p->expert);
 
 		m->w[k] = vq_alloc_f32((size_t)c->n_out * c->n_in, err);
 		if (!m->w[k])
@@ -182,21 +236,20 @@ static int module_new(struct module *m, const struct vq_sblock *b, const struct 
 }
 
 /* xm, and wm with duo: [n_in] each. */
-static int means(const struct vq_sblock *b, const struct vq_place *p, const struct vq_walk *at,
-		 double *xm, double *wm, struct vq_err *err)
+static int means(const struct module *m, double *xm, double *wm, struct vq_err *err)
 {
-	struct vq_awq_weight w[3];
+	struct vq_awq_weight w[MOST];
 	size_t n_rows;
-	const float *x = vq_walk_input(at, &n_rows);
+	const float *x = vq_walk_input(m->at, &n_rows);
 	uint32_t k;
 
-	vq_awq_input_mean(x, n_rows, p->lin[0].full->n_in, xm);
-	for (k = 0; k < p->n; k++) {
-		const struct vq_linear *l = p->lin[k].full;
+	vq_awq_input_mean(x, n_rows, m->full[0]->n_in, xm);
+	for (k = 0; k < m->n; k++) {
+		const struct vq_linear *l = m->full[k];
 
 		w[k] = (struct vq_awq_weight){l->w, l->dtype, l->n_out, l->n_in, NULL, NULL};
 	}
-	return b->o->awq_duo ? vq_awq_weight_mean(&p->w, w, p->n, wm, err) : VQ_OK;
+	return m->b->o->awq_duo ? vq_awq_weight_mean(&m->p->w, w, m->n, wm, err) : VQ_OK;
 }
 
 static int place_scales(struct vq_sblock *b, uint32_t i, const struct vq_walk *at,
@@ -210,12 +263,14 @@ static int place_scales(struct vq_sblock *b, uint32_t i, const struct vq_walk *a
 	int rc = kept ? module_new(&m, b, p, at, err) : VQ_E_SYS;
 
 	if (rc == VQ_OK)
-		rc = means(b, p, at, xm, xm + n, err);
+		rc = means(&m, xm, xm + n, err);
 	if (rc == VQ_OK)
 		rc = vq_awq_search(xm, b->o->awq_duo ? xm + n : NULL, n, module_loss, &m, s,
 				   &b->awq[i].scale, err);
 	if (rc == VQ_OK) {
-		uint32_t runs = p->slot == VQ_SLOT_QKV || p->slot == VQ_SLOT_UP ? 2 : 1;
+		uint32_t runs = m.n > p->n                                        ? VQ_N_SLOTS
+				: p->slot == VQ_SLOT_QKV || p->slot == VQ_SLOT_UP ? 2
+										  : 1;
 
 		for (j = 0; j < n; j++)
 			kept[j] = (float)s[j];

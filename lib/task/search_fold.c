@@ -12,11 +12,15 @@ int vq_fold_can(const struct vq_layer *l, enum vq_slot slot, int decoder)
 		return decoder && l->lin[VQ_LIN_V].n_out == l->lin[VQ_LIN_O].n_in;
 	if (slot == VQ_SLOT_DOWN)
 		return l->cfg->gated;
-	return !l->cfg->parallel && (slot != VQ_SLOT_UP || !l->n_experts);
+	if (l->cfg->parallel)
+		return slot == VQ_SLOT_QKV && !l->n_experts;
+	return slot != VQ_SLOT_UP || !l->n_experts;
 }
 
 float **vq_fold_at(struct vq_fold *f, const struct vq_layer *l, enum vq_slot slot, uint32_t expert)
 {
+	if (l->cfg->parallel && slot == VQ_SLOT_UP)
+		slot = VQ_SLOT_QKV;
 	return l->n_experts && slot == VQ_SLOT_DOWN ? &f->down[expert] : &f->s[slot];
 }
 

@@ -7,7 +7,8 @@
  *   up     up, gate             norm2
  *   down   down                 rows of up; where there is no gate down has no scales
  *
- * In a vision tower, o has none either; in a parallel layer, qkv and up, which read one norm.  The experts of a sparse
+ * In a vision tower, o has none either. A parallel layer's one norm is divided by the scales of qkv, which
+ * multiply up and gate too; with experts it has none.  The experts of a sparse
  * layer have scales of their own for down; up and gate have none, since norm2 feeds them all and the router: what it is
  * divided by would have to be one for all of them. */
 #ifndef VQ_TASK_SEARCH_FOLD_H

@@ -122,6 +122,14 @@ greedy() {
 			vqlm-pack -q -o m.vqm <1.vqs
 			[ "$(vqlm-infer -q -m m.vqm -d t.json | grep -c question_id)" -eq 6 ]
 		done
+		# In 8 bits what folds, transforms and stages leave is near to full precision.
+		vqlm-infer -q -m $family -d t.json --float32 --logits whole.vqs --max-tokens 1 >/dev/null
+		for method in awq best gptq; do
+			vqlm-search -q --rows 256 --method $method -w 8 -a 16 --group 32 <plan.vqs | vqlm-pack -q -o m.vqm
+			vqlm-infer -q -m m.vqm -d t.json --float32 --logits l.vqs --max-tokens 1 >/dev/null
+			run -0 "$PY" "$BATS_TEST_DIRNAME/logits.py" whole.vqs l.vqs
+			jq -e '.n == 6 and .relative < 1e-3' <<<"$output" || { echo "$family $method $output"; false; }
+		done
 		run -3 --separate-stderr vqlm-export -q --to gguf -o out m.vqm
 		[[ "$stderr" == "vqlm-export: m.vqm: a decoder of the kind '$family' cannot be exported"* ]]
 	done
@@ -178,4 +186,98 @@ greedy() {
 		[ "$(vqlm-infer -q -m h.vqs -d t.json | grep -c question_id)" -eq 5 ]
 		[ "$(vqlm-infer -q -m l.vqs -d t.json | grep -c question_id)" -eq 5 ]
 	done
+}
+
+# refused MODEL TEXT...: status 3, nothing on standard output, all texts in one line.
+refused() {
+	local t
+	run -3 --separate-stderr vqlm-calib -m "$1" -n 0
+	[ -z "$output" ]
+	[ "${#stderr_lines[@]}" -eq 1 ]
+	for t in "${@:2}"; do
+		[[ "$stderr" == "vqlm-calib: $1"*"$t"* ]] || { echo "$stderr"; false; }
+	done
+}
+
+# with MODEL FILTER TEXT...: refused with config.json changed so.
+with() {
+	cp "$1/config.json" keep.json
+	jq "$2" keep.json >"$1/config.json"
+	refused "$1" "${@:3}"
+	mv keep.json "$1/config.json"
+}
+
+@test "configurations that are wrong or not supported are refused (3) by key" {
+	make_model stablelm stablelm
+	make_model phi phi
+	make_model qwen qwen
+	with stablelm '.model_type = "mamba"' "config.json: 'model_type': want" '"mamba"'
+	with stablelm '.architectures = ["StableLmModel"]' "'architectures': want"
+	with stablelm '.partial_rotary_factor = 0.1' "'partial_rotary_factor': want an even number of each head's 32 numbers to turn" "which is 3"
+	with stablelm '.partial_rotary_factor = 0.01' "which is 0"
+	with stablelm '.partial_rotary_factor = 1.5' "'partial_rotary_factor': want a number of 0..1, got 1.5"
+	with stablelm '.partial_rotary_factor = "all"' "'partial_rotary_factor': want a number of 0..1"
+	with stablelm '.qk_layernorm = true' "'qk_layernorm': norms of queries and keys are not supported"
+	with stablelm '.rope_scaling = {"type": "dynamic", "factor": 2.0}' "'rope_scaling': want null or the default"
+	with stablelm '.hidden_size = 129' "want a hidden_size that is a multiple of num_attention_heads, got 129 and 4"
+	with stablelm '.num_key_value_heads = 3' "want a number of attention heads that is a multiple of the key and value heads, got 4 and 3"
+	with stablelm '.num_hidden_layers = 1e9' "'num_hidden_layers': want an integer of 1..1024"
+	with stablelm '.layer_norm_eps = -1' "'layer_norm_eps': want a number of"
+	with stablelm '.hidden_act = "relu2"' "'hidden_act': want one of"
+	with stablelm '.use_qkv_bias = "no"' "'use_qkv_bias': want true or false"
+	with stablelm '.quantization_config = {"bits": 4}' "quantized already"
+	with stablelm '.torch_dtype = "float8"' "'torch_dtype': want float16, bfloat16 or float32"
+	with stablelm '.use_parallel_residual = true | .num_key_value_heads = 4' "tensor 'model.layers.0.self_attn.k_proj.weight': want shape [128, 128] by config.json, got [64, 128]"
+	with phi '.vocab_size = 1023' "tensor 'model.embed_tokens.weight': want shape [1023, 160] by config.json, got [1024, 160]"
+	with phi '.model_type = "stablelm" | .architectures = ["StableLmForCausalLM"]' "tensor 'decoder.layers.0.o_proj.weight' is missing; looked for model.layers.0.self_attn.o_proj.weight"
+	with qwen '.intermediate_size = 383' "'intermediate_size': want an even number, twice the rows of w1, got 383"
+	with qwen '.scale_attn_weights = false' "'scale_attn_weights': want true"
+	with qwen '.kv_channels = 16' "tensor 'transformer.h.0.attn.c_attn.weight': want shape [192, 128] by config.json, got [384, 128]"
+	with qwen '.no_bias = false' "tensor 'decoder.layers.0.o_proj.bias' is missing; looked for transformer.h.0.attn.c_proj.bias"
+	# Up to its seq_length alone: beyond, it would turn by other angles and scale its queries.
+	questions 1
+	jq '.seq_length = 8' qwen/config.json >c && mv c qwen/config.json
+	run -3 --separate-stderr vqlm-infer -q -m qwen -d t.json
+	[[ "$stderr" == *"tokens, the model reads at most 8" ]]
+	jq '.use_dynamic_ntk = false | .use_logn_attn = false' qwen/config.json >c && mv c qwen/config.json
+	vqlm-infer -q -m qwen -d t.json >/dev/null
+}
+
+@test "a fused tensor of other rows or type, and a head without its bias, are refused (3)" {
+	make_model qwen m
+	make_model phi p
+	cp m/model.safetensors whole
+	# edit FOLDER CODE: changes the tensors w of a checkpoint.
+	edit() {
+		"$PY" - "$1" "$2" <<-E
+			import sys
+			sys.path.insert(0, '$BATS_TEST_DIRNAME')
+			import layout
+			path = sys.argv[1] + '/model.safetensors'
+			w = layout.read_safetensors(path)
+			exec(sys.argv[2])
+			layout.write_safetensors(path, w)
+		E
+	}
+	edit m "n = 'transformer.h.1.attn.c_attn.weight'; w[n] = ('F16', [383, 128], w[n][2][:-256])"
+	refused m "tensor 'transformer.h.1.attn.c_attn.weight': want shape [384, 128] by config.json, got [383, 128]" "not of one model"
+	cp whole m/model.safetensors
+	edit m "n = 'transformer.h.1.attn.c_attn.bias'; w[n] = ('F16', [128], w[n][2][:256])"
+	refused m "tensor 'transformer.h.1.attn.c_attn.bias': want shape [384] by config.json, got [128]"
+	cp whole m/model.safetensors
+	edit m "n = 'transformer.h.2.attn.c_attn.weight'; w[n] = ('F16', [384 * 128], w[n][2])"
+	refused m "tensor 'transformer.h.2.attn.c_attn.weight': want shape [384, 128] by config.json, got [49152]"
+	cp whole m/model.safetensors
+	edit m "n = 'transformer.h.0.attn.c_attn.bias'; w[n] = ('I64', [384], bytes(8 * 384))"
+	refused m "tensor 'transformer.h.0.attn.c_attn.bias': want f16, bf16 or f32, got i64"
+	cp whole m/model.safetensors
+	edit m "del w['transformer.h.0.attn.c_attn.weight']"
+	refused m "tensor 'decoder.layers.0.q_proj.weight' is missing; looked for transformer.h.0.attn.c_attn.weight"
+	cp whole m/model.safetensors
+	# A value that is none, in the rows of v.
+	edit m "n = 'transformer.h.0.attn.c_attn.weight'; b = w[n][2]; w[n] = ('F16', [384, 128], b[:256 * 300] + bytes([0, 0x7e]) + b[256 * 300 + 2:])"
+	run -3 --separate-stderr bash -c 'vqlm-calib -m m -n 0 | cat >/dev/null; exit ${PIPESTATUS[0]}'
+	[[ "$stderr" == *"tensor 'decoder.layers.0.v_proj.weight': NaN or infinity at [44, 0]"* ]]
+	edit p "del w['lm_head.bias']"
+	refused p "tensor 'decoder.head.bias' is missing; looked for lm_head.bias"
 }
