@@ -62,8 +62,14 @@ static int neither(size_t n, const char *label, struct vq_err *err)
 int vq_image_decode(struct vq_image *im, const uint8_t *data, size_t n, const char *label,
 		    struct vq_err *err)
 {
+	return vq_image_decode_as(im, data, n, VQ_ALPHA_DROP, label, err);
+}
+
+int vq_image_decode_as(struct vq_image *im, const uint8_t *data, size_t n, enum vq_alpha alpha,
+		       const char *label, struct vq_err *err)
+{
 	if (is_png(data, n))
-		return vq_png_decode(im, data, n, label, err);
+		return vq_png_decode(im, data, n, alpha, label, err);
 	if (is_jpeg(data, n))
 		return vq_jpeg_decode(im, data, n, label, err);
 	return neither(n, label, err);

@@ -28,6 +28,12 @@ VQ_MUST_CHECK int vq_image_decode(struct vq_image *im, const uint8_t *data, size
 				  const char *label, struct vq_err *err);
 void vq_image_free(struct vq_image *im);
 
+/* What becomes of alpha and tRNS: VQ_ALPHA_WHITE lays the picture on white, to the bit as Pillow's alpha_composite does
+ * (transparent grey of 16 bits is not looked at). */
+enum vq_alpha { VQ_ALPHA_DROP, VQ_ALPHA_WHITE };
+VQ_MUST_CHECK int vq_image_decode_as(struct vq_image *im, const uint8_t *data, size_t n,
+				     enum vq_alpha alpha, const char *label, struct vq_err *err);
+
 /* Width and height by the file's header, held to the same limits; the rest may still be bad. */
 VQ_MUST_CHECK int vq_image_size(const uint8_t *data, size_t n, uint32_t *w, uint32_t *h,
 				const char *label, struct vq_err *err);

@@ -13,9 +13,12 @@ struct png_job {
 	const uint8_t *data;
 	size_t n, at;
 	struct vq_image im;
+	uint8_t *
+		rgba; /* [h, w, 4] of a picture that is laid on white; NULL: rows are those of im */
 	png_bytep *rows;
 	char why[160];
 	int rc; /* set when it was not libpng that failed */
+	enum vq_alpha alpha;
 	const char *label;
 	struct vq_err *err;
 };
@@ -84,6 +87,23 @@ static void clip_grey16(struct png_job *j)
 		}
 }
 
+/* s a + 255 (1 - a), alpha of 0..255, rounded as Pillow does. */
+static void lay_on_white(struct png_job *j)
+{
+	size_t n = (size_t)j->im.w * j->im.h, i;
+	int c;
+
+	for (i = 0; i < n; i++) {
+		const uint8_t *p = j->rgba + 4 * i;
+
+		for (c = 0; c < 3; c++) {
+			uint32_t v = (uint32_t)p[c] * p[3] + 255u * (255u - p[3]) + 128;
+
+			j->im.rgb[3 * i + (size_t)c] = (uint8_t)((v + (v >> 8)) >> 8);
+		}
+	}
+}
+
 /* Deflate makes at most 1032 bytes of one (258 of 2 bits), so a small file that claims a huge picture is
  * refused before memory is taken for it. */
 static int too_short(const struct png_job *j, int depth)
@@ -95,9 +115,9 @@ static int too_short(const struct png_job *j, int depth)
 	return pixels <= VQ_IMAGE_MAX_PIXELS && pixels * bits / 8 / 1032 > j->n;
 }
 
-/* The header, and transforms so that a row holds RGB, palette indices or 16-bit grey: at most 3 bytes a
- * pixel. */
-static int start(struct png_job *j, int *grey16, int *palette)
+/* The header, and transforms so that a row holds RGB, palette indices or 16-bit grey, at most 3 bytes a
+ * pixel; or, *clear, RGB and alpha. */
+static int start(struct png_job *j, int *grey16, int *palette, int *clear)
 {
 	int type, depth;
 
@@ -109,7 +129,14 @@ static int start(struct png_job *j, int *grey16, int *palette)
 	depth = png_get_bit_depth(j->png, j->info);
 	*palette = type == PNG_COLOR_TYPE_PALETTE;
 	*grey16 = type == PNG_COLOR_TYPE_GRAY && depth == 16;
-	if (*palette) {
+	if (j->alpha == VQ_ALPHA_WHITE && !*grey16 &&
+	    ((type & PNG_COLOR_MASK_ALPHA) || png_get_valid(j->png, j->info, PNG_INFO_tRNS))) {
+		*palette = 0;
+		*clear = 1;
+		png_set_expand(j->png);
+		png_set_strip_16(j->png);
+		png_set_gray_to_rgb(j->png);
+	} else if (*palette) {
 		png_set_packing(j->png);
 	} else if (!*grey16) {
 		if (depth < 8)
@@ -127,21 +154,29 @@ static int start(struct png_job *j, int *grey16, int *palette)
 
 static void decode(struct png_job *j)
 {
-	int grey16, palette;
+	int grey16, palette, clear = 0, wide;
+	uint8_t *pixels;
 	uint32_t y;
 
-	j->rc = start(j, &grey16, &palette);
+	j->rc = start(j, &grey16, &palette, &clear);
 	if (j->rc < 0)
 		return;
+	if (clear && !(j->rgba = vq_alloc((size_t)j->im.w * j->im.h, 4, j->err))) {
+		j->rc = VQ_E_SYS;
+		return;
+	}
+	pixels = clear ? j->rgba : j->im.rgb;
+	wide = clear ? 4 : 3;
 	j->rows = vq_alloc(j->im.h, sizeof(*j->rows), j->err);
 	if (!j->rows) {
 		j->rc = VQ_E_SYS;
 		return;
 	}
 	for (y = 0; y < j->im.h; y++)
-		j->rows[y] = j->im.rgb + 3 * (size_t)y * j->im.w;
+		j->rows[y] = pixels + (size_t)wide * y * j->im.w;
 	png_read_update_info(j->png, j->info);
-	if (png_get_rowbytes(j->png, j->info) > 3 * (size_t)j->im.w)
+	if (png_get_rowbytes(j->png, j->info) > (size_t)wide * j->im.w ||
+	    (clear && png_get_channels(j->png, j->info) != 4))
 		png_error(j->png, "rows wider than expected");
 	png_read_image(j->png, j->rows);
 	png_read_end(j->png, NULL);
@@ -149,12 +184,14 @@ static void decode(struct png_job *j)
 		expand_palette(j);
 	if (grey16)
 		clip_grey16(j);
+	if (clear)
+		lay_on_white(j);
 }
 
-int vq_png_decode(struct vq_image *im, const uint8_t *data, size_t n, const char *label,
-		  struct vq_err *err)
+int vq_png_decode(struct vq_image *im, const uint8_t *data, size_t n, enum vq_alpha alpha,
+		  const char *label, struct vq_err *err)
 {
-	struct png_job j = {.data = data, .n = n, .label = label, .err = err};
+	struct png_job j = {.data = data, .n = n, .alpha = alpha, .label = label, .err = err};
 	static const uint8_t none[4] = {0, 0, 0, 0};
 
 	/* libpng would say "Invalid IHDR data". */
@@ -173,6 +210,7 @@ int vq_png_decode(struct vq_image *im, const uint8_t *data, size_t n, const char
 		j.rc = vq_fail(err, VQ_E_DATA, "%s: bad PNG: %s", label, j.why);
 	png_destroy_read_struct(&j.png, &j.info, NULL);
 	vq_free(j.rows);
+	vq_free(j.rgba);
 	if (j.rc < 0)
 		vq_image_free(&j.im);
 	else

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/io.h"
 #include "base/mem.h"
 #include "base/str.h"
 
@@ -205,6 +206,27 @@ int vq_prompt_tokens(struct vq_prompt *p, const struct vq_config *c, const struc
 	return VQ_OK;
 }
 
+int vq_prompt_decode(const struct vq_config *c, struct vq_image *im, const char *data, size_t n,
+		     const char *label, struct vq_err *err)
+{
+	return vq_image_decode_as(im, (const uint8_t *)data, n,
+				  c->preproc.tiled ? VQ_ALPHA_WHITE : VQ_ALPHA_DROP, label, err);
+}
+
+static int read_picture(const struct vq_config *c, struct vq_image *im, const char *path,
+			struct vq_err *err)
+{
+	char *data;
+	size_t n;
+	int rc = vq_file_read(path, VQ_IMAGE_MAX_FILE, VQ_E_DATA, &data, &n, err);
+
+	if (rc < 0)
+		return rc;
+	rc = vq_prompt_decode(c, im, data, n, path, err);
+	vq_free(data);
+	return rc;
+}
+
 int vq_prompt_pixels(const struct vq_config *c, const struct vq_image *im, const char *label,
 		     float *pixels, struct vq_err *err)
 {
@@ -223,7 +245,7 @@ int vq_prompt_build(struct vq_prompt *p, const struct vq_config *c, const struct
 	int rc = check(c, question, image, err);
 
 	if (rc >= 0 && image)
-		rc = vq_image_read(&im, image, VQ_E_DATA, err);
+		rc = read_picture(c, &im, image, err);
 	if (rc >= 0 && image && c->preproc.tiled) {
 		rc = vq_preproc_tiling(&c->preproc, im.w, im.h, &tiles, err);
 		if (rc < 0)

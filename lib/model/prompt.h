@@ -28,6 +28,10 @@ VQ_MUST_CHECK int vq_prompt_tokens(struct vq_prompt *p, const struct vq_config *
 				   const char *image, const struct vq_tiling *tiles,
 				   struct vq_err *err);
 
+/* A file's picture, with what is transparent as the model has it: dropped, or laid on white (Idefics3). */
+VQ_MUST_CHECK int vq_prompt_decode(const struct vq_config *c, struct vq_image *im, const char *data,
+				   size_t n, const char *label, struct vq_err *err);
+
 /* A picture as the vision tower takes it: pixels [n_images, 3, S, S].  Errors name label. */
 VQ_MUST_CHECK int vq_prompt_pixels(const struct vq_config *c, const struct vq_image *im,
 				   const char *label, float *pixels, struct vq_err *err);

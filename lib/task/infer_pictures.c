@@ -127,7 +127,7 @@ static int pixels_of(const struct vq_config *c, struct vq_picture *p, float *pix
 {
 	struct vq_image im = {0};
 	struct vq_tiling t;
-	int rc = vq_image_decode(&im, (const uint8_t *)p->file.data, p->file.n, p->path, &p->err);
+	int rc = vq_prompt_decode(c, &im, p->file.data, p->file.n, p->path, &p->err);
 
 	if (rc >= 0)
 		rc = vq_preproc_tiling(&c->preproc, im.w, im.h, &t, &p->err);

@@ -85,6 +85,25 @@ below() { awk -v a="$1" -v b="$2" 'BEGIN {exit !(a < b)}'; }
 	smolvlm prompt m "$QUESTION" 301-2.png | jq -e '.rows == 1 and .cols == 4'
 }
 
+@test "what is transparent is laid on white, as Pillow does it" {
+	local f i=0
+	make_model m
+	for f in "$ROOT"/tests/data/image/good-{rgba,greyalpha}*.png "$ROOT"/tests/data/image/good-{grey8,rgb8,palette8}-trns.png \
+		"$ROOT"/tests/data/image/good-{rgb8,palette4,grey2}*.png "$ROOT"/tests/data/image/good-444.jpg; do
+		ln -sf "$f" .
+	done
+	# shellcheck disable=SC2046 # names without blanks
+	data $(ls good-*)
+	vqlm-calib -q -m m -d d.json -n "$(jq length d.json)" --influence-samples 0 --bits 4 -o c.vqs
+	vqlm-ls --cat calib c.vqs | jq -r '.ids[]' >ids
+	for f in good-*; do
+		smolvlm pixels m "$f" want.f32
+		vqlm-ls --cat "input/$(($(grep -n "^q$i\$" ids | cut -d: -f1) - 1))/pixels" c.vqs | cmp - want.f32 || { echo "$f"; false; }
+		i=$((i + 1))
+	done
+	[ "$i" -gt 10 ]
+}
+
 @test "one tile a picture, tied and untied, 16-bit weights, patches that tile the picture, transformers' other names" {
 	local off
 	picture 97 260

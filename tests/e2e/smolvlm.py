@@ -160,7 +160,8 @@ def make(a):
 def picture(path, pre):
     """Rows, columns and the tiles: the longest edge to a length, both up to multiples of a tile, the whole one more."""
     from PIL import Image
-    im, tile = Image.open(path).convert('RGB'), pre['max_image_size']['longest_edge']
+    im, tile = Image.open(path).convert('RGBA'), pre['max_image_size']['longest_edge']
+    im = Image.alpha_composite(Image.new('RGBA', im.size, (255, 255, 255)), im).convert('RGB')
     up = lambda n: -(-n // tile) * tile
     if pre['do_resize']:
         edge, (w, h) = pre['size']['longest_edge'], im.size

@@ -443,6 +443,15 @@ static void configurations(void **state)
 		"\"moe\":{\"moe_enable\":true,\"moe_mode\":\"sparse\",\"moe_layers_idx\":[0,2],"
 		"\"num_experts\":[4,4],\"top_k_experts\":2,\"use_residual\":false}}",
 	};
+	static const char tiles[] =
+		"{\"model_type\":\"idefics3\",\"scale_factor\":4,\"image_token_id\":9,"
+		"\"tie_word_embeddings\":true,\"text_config\":{\"model_type\":\"llama\","
+		"\"hidden_size\":576,\"num_attention_heads\":9,\"num_key_value_heads\":3},"
+		"\"vision_config\":{\"model_type\":\"idefics3\",\"hidden_size\":768,"
+		"\"num_attention_heads\":12,\"image_size\":512,\"patch_size\":16}}\0"
+		"{\"image_processor_type\":\"Idefics3ImageProcessor\",\"size\":{\"longest_edge\":"
+		"2048},\"max_image_size\":{\"longest_edge\":512},\"resample\":1,"
+		"\"do_image_splitting\":true,\"rescale_factor\":0.0039}\0{}\0{}";
 	struct vq_err err = {0};
 	struct vq_config c;
 	struct vq_ckpt *k;
@@ -461,6 +470,8 @@ static void configurations(void **state)
 	replay(fuzz_config, "demo", all.p, all.n, 2000);
 	free(all.p);
 	replay(fuzz_config, "flat", (const uint8_t *)flat, sizeof(flat) - 1, 1000);
+	assert_int_equal(fuzz_config((const uint8_t *)tiles, sizeof(tiles) - 1), 0);
+	replay(fuzz_config, "tiles", (const uint8_t *)tiles, sizeof(tiles) - 1, 2000);
 	for (i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		replay(fuzz_config, "other", (const uint8_t *)others[i], strlen(others[i]), 500);
 	assert_int_equal(vq_ckpt_open(&k, "pipelines/demo/mini-llava", &err), VQ_OK);
