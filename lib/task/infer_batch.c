@@ -209,48 +209,65 @@ static int prefill(struct vq_batcher *b, struct vq_answering *const *v, uint32_t
 
 /* --- choices --- */
 
-/* The token that a letter is when an answer starts with it: behind a space, which most tokenizers of bytes do not put
- * themselves, unless the prompt ends in white space. */
-static int letter_token(const struct vq_tokenizer *t, const struct vq_chat *chat, char letter,
-			int32_t *token, struct vq_err *err)
+/* The tokens that the first n letters are when an answer starts with one: with a space in front, or as they are.  1, or 0
+ * when one of them is more than a token, *bad. */
+static int letter_tokens(const struct vq_tokenizer *t, int spaced, uint32_t n, int32_t *tokens,
+			 char *bad, struct vq_err *err)
 {
-	size_t n = 0, end = chat ? strlen(chat->suffix) : 0;
-	int spaced = !vq_tokenizer_prefixes(t) && end && !strchr(" \n", chat->suffix[end - 1]);
-	const char text[2] = {' ', letter};
-	int32_t *ids = NULL;
-	int rc = vq_tokenizer_encode(t, text + !spaced, 1 + (size_t)spaced, 0, &ids, &n, err);
+	int rc = VQ_OK, all = 1;
+	size_t n_ids = 0;
+	uint32_t i;
 
-	if (rc >= 0 && spaced && n != 1) { /* a vocabulary too small for that */
+	for (i = 0; rc >= 0 && all && i < n; i++) {
+		const char text[2] = {' ', (char)('A' + i)};
+		int32_t *ids = NULL;
+
+		rc = vq_tokenizer_encode(t, text + !spaced, 1 + (size_t)spaced, 0, &ids, &n_ids,
+					 err);
+		all = rc >= 0 && n_ids == 1;
+		if (all)
+			tokens[i] = ids[0];
+		*bad = text[1];
 		vq_free(ids);
-		ids = NULL;
-		rc = vq_tokenizer_encode(t, &letter, 1, 0, &ids, &n, err);
 	}
-	if (rc >= 0 && n != 1)
-		rc = vq_fail(err, VQ_E_DATA, "--score: the tokenizer makes %zu tokens of '%c'", n,
-			     letter);
-	if (rc >= 0)
-		*token = ids[0];
-	vq_free(ids);
-	return rc;
+	return rc < 0 ? rc : all;
+}
+
+/* An answer begins with a space, which most tokenizers of bytes do not put themselves, unless the prompt ends in white
+ * space.  In a vocabulary too small for that the letters stand alone. */
+static int choice_tokens(const struct vq_tokenizer *t, const struct vq_chat *chat, uint32_t n,
+			 int32_t *tokens, struct vq_err *err)
+{
+	size_t end = chat ? strlen(chat->suffix) : 0;
+	int found = 0;
+	char bad = 'A';
+
+	if (!vq_tokenizer_prefixes(t) && end && !strchr(" \n", chat->suffix[end - 1]))
+		found = letter_tokens(t, 1, n, tokens, &bad, err);
+	if (found == 0)
+		found = letter_tokens(t, 0, n, tokens, &bad, err);
+	if (found == 0)
+		return vq_fail(err, VQ_E_DATA,
+			       "--score: the tokenizer makes several tokens of '%c'", bad);
+	return found < 0 ? found : VQ_OK;
 }
 
 static int score(struct vq_batcher *b, struct vq_answering *a, const float *logits,
 		 struct vq_err *err)
 {
-	int32_t token = 0;
+	int32_t tokens[VQ_MAX_CHOICES];
 	uint32_t i;
-	int rc = VQ_OK;
+	int rc;
 
 	a->n_choices = vq_count_choices(a->ask->text);
 	if (a->n_choices == 0)
 		return vq_fail(err, VQ_E_DATA,
 			       "question '%s': --score wants choices, lines 'A. ...', 'B. ...'",
 			       a->ask->id);
+	rc = choice_tokens(b->l->tok, b->l->model.cfg.chat, a->n_choices, tokens, err);
 	for (i = 0; rc >= 0 && i < a->n_choices; i++) {
-		rc = letter_token(b->l->tok, b->l->model.cfg.chat, (char)('A' + i), &token, err);
-		if (rc >= 0)
-			a->log_probs[i] = vq_log_prob(logits, b->l->vocab, token);
-		if (rc >= 0 && a->log_probs[i] > a->log_probs[a->best])
+		a->log_probs[i] = vq_log_prob(logits, b->l->vocab, tokens[i]);
+		if (a->log_probs[i] > a->log_probs[a->best])
 			a->best = i;
 	}
 	vq_str_printf(&a->text, "%c", 'A' + (int)a->best);

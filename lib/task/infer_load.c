@@ -231,7 +231,9 @@ int vq_loaded_open(struct vq_loaded *l, const struct vq_infer *o, uint32_t n_que
 	if (rc >= 0 && l->model.cfg.has_vision)
 		(void)!json_object_set_new(
 			l->identity, "aspect",
-			json_string(vq_aspect_name(l->model.cfg.preproc.aspect)));
+			json_string(l->model.cfg.preproc.tiled
+					    ? "tiles"
+					    : vq_aspect_name(l->model.cfg.preproc.aspect)));
 	if (rc >= 0)
 		rc = set_gating(l, o, err);
 	if (rc < 0) {
