@@ -1,4 +1,4 @@
-/* What the two files of a layer's stages share: layer.c, layer_experts.c. */
+/* What the files of a layer's stages share: layer.c, layer_experts.c, layer_fork.c. */
 #ifndef VQ_MODEL_LAYER_STAGE_H
 #define VQ_MODEL_LAYER_STAGE_H
 
