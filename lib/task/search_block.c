@@ -122,6 +122,7 @@ int vq_sblock_open(struct vq_sblock **out, const struct vq_search_opts *o,
 	b->places = vq_calloc(b->n_places, sizeof(*b->places), err);
 	b->choice = vq_calloc(b->n_places, 2, err);
 	b->usable = vq_calloc((size_t)b->n_places * 2, VQ_QVLM_VALUES, err);
+	b->cost.per_layer = b->projector ? VQ_N_SLOTS : (double)b->n_places / (last - first + 1);
 	if (b->routes && b->places && b->choice && b->usable)
 		rc = find_places(b, err);
 	for (i = 0; rc == VQ_OK && i < b->n_places; i++) {
@@ -235,6 +236,7 @@ static int in_order(struct vq_sblock *b, unsigned what, const float *full_in, do
 		rc = vq_score_of(&b->score, vq_walk_output(&q), error, err);
 	b->cost.n_places += 2 * (uint64_t)b->n_places;
 	b->cost.n_evals++;
+	b->cost.n_rerouted = q.n_rerouted;
 	vq_walk_end(&f);
 	vq_walk_end(&q);
 	return rc;

@@ -15,6 +15,10 @@ struct vq_block_cost {
 	struct vq_gptq_cost gptq;
 	uint64_t n_evals;  /* outputs of the block computed for the sake of its error */
 	uint64_t n_places; /* places run in all, layer-wise trials included */
+	double per_layer;  /* places of a layer, in the mean */
+	uint64_t n_routed,
+		n_rerouted; /* rows times sparse layers; of them, those that the quantized stream's own
+					* router would have sent to other experts than it was searched with */
 	double seconds;
 };
 

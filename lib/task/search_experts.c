@@ -39,6 +39,7 @@ int vq_sblock_next_full(struct vq_sblock *b, struct vq_walk *full, struct vq_err
 	if (rc < 0 || full->projector || !run->route.start || run->slot != VQ_SLOT_UP ||
 	    run->expert || r->choice)
 		return rc;
+	b->cost.n_routed += run->n_rows;
 	rc = take_route(r, full, run->layer->index, err);
 	return rc < 0 ? rc : vq_layer_gather(&full->run, r->choice, r->whole, err);
 }

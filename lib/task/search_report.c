@@ -82,13 +82,24 @@ static json_t *clip_stat(const struct vq_sblock *b)
 			 (json_int_t)c->n_places);
 }
 
+/* Of the rows of layers with experts, the share that the quantized stream would have sent elsewhere. */
+static int add_rerouted(json_t *j, const struct vq_sblock *b)
+{
+	const struct vq_block_cost *c = &b->cost;
+
+	return c->n_routed
+		       ? json_object_set_new(j, "rerouted",
+					     json_real((double)c->n_rerouted / (double)c->n_routed))
+		       : 0;
+}
+
 json_t *vq_sblock_stat(const struct vq_sblock *b, struct vq_err *err)
 {
 	json_t *j = vq_search_is_gptq(b->o)         ? gptq_stat(b)
 		    : b->o->method == VQ_METHOD_AWQ ? vq_sblock_awq_stat(b)
 						    : clip_stat(b);
 
-	if (!j || add_choices(j, b) < 0) {
+	if (!j || add_choices(j, b) < 0 || add_rerouted(j, b) < 0) {
 		json_decref(j);
 		vq_fail(err, VQ_E_SYS, "memory: cannot make the statistics of a block");
 		return NULL;

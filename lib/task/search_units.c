@@ -194,7 +194,7 @@ static int search_or_copy(struct vq_units *u, struct vq_sblock *b, struct vq_err
 	u->n_few += c->gptq.n_few;
 	u->n_raised += c->gptq.n_raised;
 	u->n_evals += c->n_evals;
-	u->n_places += c->n_places;
+	u->n_forwards += (double)c->n_places / c->per_layer;
 	u->seconds += c->seconds;
 	u->n_layers += u->block.last - u->block.first + 1;
 	return rc;
@@ -296,12 +296,11 @@ int vq_units_end(struct vq_units *u, struct vq_err *err)
 			"raised until they could",
 			u->n_raised);
 
-	/* A transformer layer has four places; the trials of single places are counted as what they are. */
+	/* A transformer layer has four places, or more with experts; the trials of single places are counted as what they are. */
 	if (rc == VQ_OK)
 		vq_info("search: %llu block outputs evaluated, %.1f layer forwards for %u units, "
 			"%.1f s",
-			(unsigned long long)u->n_evals, (double)u->n_places / VQ_N_SLOTS,
-			u->n_layers, u->seconds);
+			(unsigned long long)u->n_evals, u->n_forwards, u->n_layers, u->seconds);
 	return rc;
 }
 

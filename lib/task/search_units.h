@@ -23,7 +23,8 @@ struct vq_units {
 	struct vq_held_list pending; /* tensors of the block at hand */
 	int have_block;
 	struct vq_block block;
-	uint64_t n_evals, n_places; /* totals */
+	uint64_t n_evals;  /* totals */
+	double n_forwards; /* of layers */
 	uint32_t n_layers;
 	uint32_t n_few, n_raised; /* places where gptq raised its damping */
 	double seconds;

@@ -87,6 +87,19 @@ static int next_projector(struct vq_walk *w, struct vq_err *err)
 	return VQ_OK;
 }
 
+/* Rows whose experts are not those of c, in whatever order. */
+static size_t rerouted(const struct vq_layer_run *r, const struct vq_choice *c)
+{
+	size_t n = 0, i;
+
+	for (i = 0; i < r->n_rows; i++) {
+		const uint8_t *a = r->choice[i].expert, *b = c[i].expert;
+
+		n += !((a[0] == b[0] && a[1] == b[1]) || (a[0] == b[1] && a[1] == b[0]));
+	}
+	return n;
+}
+
 int vq_walk_next(struct vq_walk *w, struct vq_err *err)
 {
 	int rc;
@@ -99,6 +112,7 @@ int vq_walk_next(struct vq_walk *w, struct vq_err *err)
 	if (w->run.route.start && w->run.slot == VQ_SLOT_UP && w->run.expert == 0 && w->routes) {
 		const struct vq_walk_route *r = &w->routes[w->unit - w->first];
 
+		w->n_rerouted += r->choice ? rerouted(&w->run, r->choice) : 0;
 		return r->choice ? vq_layer_gather(&w->run, r->choice, r->whole, err) : VQ_OK;
 	}
 	if (w->run.slot < VQ_N_SLOTS)

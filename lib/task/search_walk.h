@@ -27,6 +27,8 @@ struct vq_walk {
 	float *x;                /* of the projector: [n_rows, width]; owned */
 	uint32_t width;
 	size_t n_rows;
+	uint64_t
+		n_rerouted; /* rows that the walk's own router would have sent elsewhere than its routes did */
 };
 
 /* Before the first place of units first..last, with h [n_rows, width] (copied) as input. */

@@ -189,12 +189,19 @@ calibrated() {
 	calibrated m 16
 	infer -t 2 -m m --limit 40 --logits want.vqs >want.jsonl
 	for m in rtn layerwise qvlm awq gptq best; do
-		vqlm-search -q -t 2 --method $m -w 3 -a 8 <e.vqs | vqlm-pack -q -o $m.vqm
+		vqlm-search -q -t 2 --method $m -w 3 -a 8 <e.vqs >s.vqs
+		vqlm-pack -q -o $m.vqm <s.vqs
 		infer -t 2 -m $m.vqm --limit 40 --logits $m.vqs >$m.jsonl
 		"$PY" "$ROOT/tests/e2e/logits.py" want.vqs $m.vqs | jq .relative >$m.off
 	done
 	vqlm-search -q --method nf4 -w 4 -a 16 <e.vqs | vqlm-pack -q -o nf4.vqm
 	[ "$(answers -m nf4.vqm --limit 24 | wc -l)" -eq 24 ]
+	# The streams' routers agree on most rows, and not on all at 3 bits.
+	vqlm-ls --json s.vqs | jq -r 'select(.name? // "" | startswith("search/block/")) | .name' | while read -r b; do
+		vqlm-ls --cat "$b" s.vqs
+	done | jq -s '[.[] | .rerouted // empty] | if length > 0 then max else -1 end' >rerouted
+	figure "largest share of rows that quantized routers would send elsewhere (best): $(cat rerouted)"
+	jq -e '. > 0 and . < 0.3' rerouted
 	figure "squared error of logits at W3A8: $(for m in rtn layerwise qvlm awq gptq best; do echo -n "$m $(printf %.4f "$(cat $m.off)") "; done)"
 	# layerwise does not at 3 bits, in mini-llava itself neither.
 	for m in qvlm awq gptq best; do
