@@ -18,7 +18,6 @@ import shutil
 import sys
 
 import numpy as np
-import torch
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../pipelines/demo/scripts'))
@@ -341,6 +340,7 @@ def prune(net, folder, n, ppl, taylor):
 
 
 def main():
+    global torch
     p = argparse.ArgumentParser()
     p.add_argument('what', choices=['make', 'logits', 'greedy', 'prune'])
     p.add_argument('args', nargs='+')
@@ -354,6 +354,7 @@ def main():
     if a.what == 'make':
         a.family, a.dir = a.args
         return make(a)
+    import torch  # here, since making a checkpoint does without and it takes a while
     net = Net(a.args[0])
     if a.what == 'prune':
         return prune(net, *a.args)

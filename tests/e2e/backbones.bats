@@ -7,7 +7,7 @@ PY=/usr/bin/python3
 # make FAMILY DIR [options]: a small checkpoint with random weights.
 make_model() {
 	need_program "$PY"
-	"$PY" -c 'import torch' 2>/dev/null || skip "python3-torch is not installed"
+	"$PY" -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("torch"))' || skip "python3-torch is not installed"
 	"$PY" "$BATS_TEST_DIRNAME/backbone.py" make "$@"
 }
 

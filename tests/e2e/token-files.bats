@@ -7,7 +7,7 @@ PY=/usr/bin/python3
 # model KIND: a checkpoint KIND of one small layer with a tokenizer of that kind.
 model() {
 	need_program "$PY"
-	"$PY" -c 'import torch' 2>/dev/null || skip "python3-torch is not installed"
+	"$PY" -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("torch"))' || skip "python3-torch is not installed"
 	local shape=()
 	case $1 in
 	qwen) shape=(qwen --set hidden_size=32 --set kv_channels=8 --set intermediate_size=64 --set vocab_size=151936) ;;
