@@ -1,10 +1,10 @@
 /* The sketch of the vision features' effect on the final output, from calib to search.
  *
  * F is the final hidden state (after the last norm) at the last prompt token of one sample, J = dF/dV its
- * Jacobian with respect to the sample's vision features V [rows, C].  For K seeded sign vectors u_k (entries
+ * Jacobian with respect to the sample's vision features V [rows, n_in].  For K seeded sign vectors u_k (entries
  * +1 or -1, so E[u u^T] = I) calib pulls u_k back through decoder and projector and sends
  *
- *     G[k] = J^T u_k / (sqrt(K) ||F||)          record stat/sketch/S, f32 [K, rows, C], S the sample's index
+ *     G[k] = J^T u_k / (sqrt(K) ||F||)          record stat/sketch/S, f32 [K, rows, n_in], S the sample's index
  *
  * so that for any change dV   sum_k <G[k], dV>^2   estimates  ||J dV||^2 / ||F||^2  without bias (Hutchinson's
  * trace estimator for J^T J, relative deviation sqrt(2 / K)).  Search scores a candidate by

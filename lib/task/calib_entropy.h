@@ -7,7 +7,7 @@
  * slopes in the layers' outputs (quant/dependency_slope.h, levels as in stat/joint/raw at the smallest of --bits) are
  * pulled back through the decoder and the projector, added up layer by layer, to
  *
- *   STAT stat/entropy_sketch/I   f32 [rows, C] of sample I, attribute "bits":   L_ent(V + dV) - L_ent(V) ~ <sketch, dV>
+ *   STAT stat/entropy_sketch/I   f32 [rows, n_in] of sample I, attribute "bits":   L_ent(V + dV) - L_ent(V) ~ <sketch, dV>
  *
  * in the mean over samples, as if all samples moved alike.  Levels' ranges and influences stay as they are. */
 #ifndef VQ_TASK_CALIB_ENTROPY_H
