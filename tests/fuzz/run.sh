@@ -38,6 +38,9 @@ model() {
 	"$build/bin/vqlm-search" -q --method rtn <"$m.plan" | "$build/bin/vqlm-pack" -q >"$s/vqm/rtn"
 	"$build/bin/vqlm-search" -q --method best <"$m.plan" | "$build/bin/vqlm-pack" -q >"$s/vqm/best"
 	"$build/bin/vqlm-search" -q --method nf4 -a 16 <"$m.plan" | "$build/bin/vqlm-pack" -q >"$s/vqm/nf4"
+	"$build/bin/vqlm-export" -q --to gguf --acts-as drop --force -o "$m.gguf" "$s/vqm/rtn" >/dev/null
+	mkdir -p "$s/gguf"
+	cp "$m.gguf/model.gguf" "$m.gguf/mmproj.gguf" "$s/gguf"
 	tar cf "$s/tree/model" -C "$m" .
 	tar czf "$s/tree/packed" -C "$m" config.json tokenizer_config.json generation_config.json
 }

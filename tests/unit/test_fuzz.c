@@ -47,6 +47,9 @@
 #define vq_fuzz fuzz_tree
 #include "../fuzz/fuzz_tree.c"
 #undef vq_fuzz
+#define vq_fuzz fuzz_answers
+#include "../fuzz/fuzz_answers.c"
+#undef vq_fuzz
 #define vq_fuzz fuzz_config
 #include "../fuzz/fuzz_config.c"
 #undef vq_fuzz
@@ -488,6 +491,37 @@ static void configurations(void **state)
 	figure("configurations");
 }
 
+/* One of each: our answers, LLaVA's two, problems, windows of a text, choices and what was made of them. */
+static void answers(void **state)
+{
+	static const char *const files[] = {
+		"{\"vqlm\":\"answers\",\"producer\":\"t\",\"model\":{},\"ids\":[\"1\",\"2\"]}\n"
+		"{\"question_id\":\"1\",\"text\":\"A\"}\n{\"question_id\":\"2\",\"text\":\"B\"}\n"
+		"{\"vqlm\":\"totals\"}\n",
+		"{\"question_id\":1,\"text\":\"The answer is "
+		"B.\"}\n{\"question_id\":2,\"text\":\"x\"}\n",
+		"{\"correct\":[{\"question_id\":\"1\",\"pred\":\"A\"}],\"incorrect\":[]}",
+		"{\"results\":{\"1\":0,\"2\":1},\"outputs\":{\"1\":\"A\"}}",
+		"{\"1\":{\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":1,\"hint\":\"\","
+		"\"image\":null,"
+		"\"grade\":\"grade3\",\"subject\":\"natural science\",\"split\":\"test\"}}",
+		"{\"vqlm\":\"perplexity\",\"params\":{},\"ids\":[\"0\"]}\n"
+		"{\"question_id\":\"0\",\"nll\":1.5,\"n\":3}\n{\"vqlm\":\"totals\"}\n",
+		"{\"vqlm\":\"choices\",\"ids\":[\"piqa/0\"]}\n{\"question_id\":\"piqa/"
+		"0\",\"nll\":[1,2]}\n"
+		"{\"vqlm\":\"totals\"}\n",
+		"{\"id\":\"0\",\"task\":\"piqa\",\"context\":\"c\",\"choices\":[\" a\",\" "
+		"b\"],\"answer\":1}\n",
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+		replay(fuzz_answers, "answers", (const uint8_t *)files[i], strlen(files[i]), 700);
+	replay_found(fuzz_answers, 200);
+	figure("answers");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -496,7 +530,7 @@ int main(void)
 		cmocka_unit_test(checkpoints),   cmocka_unit_test(streams),
 		cmocka_unit_test(packed_models), cmocka_unit_test(torch_files),
 		cmocka_unit_test(archives),      cmocka_unit_test(configurations),
-		cmocka_unit_test(gguf_files),
+		cmocka_unit_test(answers),       cmocka_unit_test(gguf_files),
 	};
 
 	vq_log_setup("test_fuzz", 0); /* damaged JPEGs warn */
