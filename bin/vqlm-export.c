@@ -29,6 +29,13 @@ static const struct vq_opt opts[] = {
 	 "bytes of a file of weights at most, in GB", 1e-6, 1e6, NULL},
 	{"verify", 0, VQ_OPT_FLAG, NULL, &export.verify, NULL,
 	 "read the folder back and compare its values with the packed model's", 0, 0, NULL},
+	{"data", 'd', VQ_OPT_STR, "DATA", &export.data, NULL,
+	 "measure on prompts of DATA what --acts-as changes: LLaVA conversation JSON or JSON Lines",
+	 0, 0, NULL},
+	{"images", 0, VQ_OPT_STR, "DIR", &export.images, NULL,
+	 "folder that image names in DATA are relative to (default: that of DATA)", 0, 0, NULL},
+	{"samples", 'n', VQ_OPT_U32, "N", &export.n, "32", "prompts, a seeded choice of DATA", 1,
+	 1 << 20, NULL},
 	{"force", 0, VQ_OPT_FLAG, NULL, &export.force, NULL, "replace an earlier export", 0, 0,
 	 NULL},
 	{0},
@@ -44,7 +51,8 @@ static const struct vq_tool tool = {
 		 "model in vqlm.json.\n",
 	.examples = "  vqlm-export --to awq --verify -o llava-awq llava-w4.vqm\n"
 		    "  vqlm-export --to gguf -o llava-gguf llava-w4.vqm\n"
-		    "  vqlm-export --to compressed-tensors --acts-as dynamic-int8 -o out m.vqm\n",
+		    "  vqlm-export --to compressed-tensors --acts-as dynamic-int8 -d val.json "
+		    "-o out m.vqm\n",
 	.opts = opts,
 	.common = &common,
 };
@@ -63,6 +71,8 @@ static int check(int at, int argc, struct vq_err *err)
 	if (export.acts >= VQ_EXPORT_ACTS_DYNAMIC && export.to != VQ_EXPORT_CT)
 		return vq_cli_usage(&tool, "--acts-as dynamic-int8 and static-int8 are for --to "
 					   "compressed-tensors");
+	if (export.images && !export.data)
+		return vq_cli_usage(&tool, "--images is for the pictures of -d DATA");
 	if (vq_search_parts(parts, &export.parts, err) < 0)
 		return vq_cli_usage(&tool, "%s", err->text);
 	return 0;
@@ -79,6 +89,7 @@ int main(int argc, char **argv)
 	if (rc)
 		return rc;
 	export.dir = common.output;
+	export.seed = common.seed;
 	export.shard_bytes = (uint64_t)(shard * 1e9);
 	vq_mem_keep_large();
 	vq_stop_catch();

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "task/export_effect.h"
 #include "task/export_gguf.h"
 #include "task/pack_card.h"
 
@@ -43,7 +44,9 @@ static int write_folder(struct vq_export *x, struct vq_err *err)
 
 	if (rc < 0)
 		return rc;
-	rc = write_weights(x, err);
+	rc = x->o->data ? vq_export_effect(x, err) : VQ_OK;
+	if (rc == VQ_OK)
+		rc = write_weights(x, err);
 	if (rc == VQ_OK)
 		rc = vq_export_side(x, err);
 	if (rc == VQ_OK)
@@ -100,6 +103,7 @@ int vq_export_run(const struct vq_export_opts *o, const char *path, FILE *out, s
 		rc = write_folder(&x, err);
 	vq_free(x.items);
 	vq_free(x.names);
+	json_decref(x.effect);
 	json_decref(x.model);
 	vq_vqm_close(&v);
 	return rc;

@@ -35,6 +35,11 @@ struct vq_export_opts {
 	unsigned parts; /* VQ_PART_*: what goes out as integers where the model has it so */
 	uint64_t shard_bytes;
 	const char *dir;
+
+	/* Prompts to measure what quantized inputs become of (task/export_effect.h), or NULL; n of them, a seeded choice. */
+	const char *data, *images; /* images NULL: beside data */
+	uint32_t n;
+	uint64_t seed;
 };
 
 /* Exports the packed model of that path; what was done goes to out, a line each.  VQ_E_DATA names the tensor that the

@@ -162,29 +162,47 @@ static int fill_shape(const struct vq_export_tensor *t, void **data, struct vq_e
 	return VQ_OK;
 }
 
-/* One range for the tensor from the stored ones of its groups: scale f32, and the zero point i8 by which -128 stands for
- * the least. */
+static float input_scale(int sym, float lo, float hi)
+{
+	return sym ? fmaxf(-lo, hi) / floorf(LEVELS_INT8 / 2) : (hi - lo) / LEVELS_INT8;
+}
+
+int vq_export_one_range(struct vq_export_tensor *t, float *lo, float *hi, struct vq_err *err)
+{
+	uint32_t i;
+	int rc = vq_export_ranges(t, err);
+
+	if (rc < 0)
+		return rc;
+	*lo = *hi = 0;
+	for (i = 0; i < t->act.n_ranges; i++) {
+		*lo = fminf(*lo, t->act.lo[i]);
+		*hi = fmaxf(*hi, t->act.hi[i]);
+	}
+	if (!(input_scale(t->act.sym, *lo, *hi) > 0)) { /* engines divide by it */
+		*lo = t->act.sym ? -127 : -128;
+		*hi = 127;
+	}
+	return VQ_OK;
+}
+
+/* Of that range: scale f32, and the zero point i8 by which -128 stands for the least. */
 static int fill_input(struct vq_export_tensor *t, enum vq_export_part part, void **data,
 		      struct vq_err *err)
 {
 	float lo = 0, hi = 0, s;
-	uint32_t i;
 	void *out = vq_alloc(1, sizeof(float), err);
-	int rc = out ? vq_export_ranges(t, err) : VQ_E_SYS;
+	int rc = out ? vq_export_one_range(t, &lo, &hi, err) : VQ_E_SYS;
 
 	if (rc < 0) {
 		vq_free(out);
 		return rc;
 	}
-	for (i = 0; i < t->act.n_ranges; i++) {
-		lo = fminf(lo, t->act.lo[i]);
-		hi = fmaxf(hi, t->act.hi[i]);
-	}
-	s = t->act.sym ? fmaxf(-lo, hi) / floorf(LEVELS_INT8 / 2) : (hi - lo) / LEVELS_INT8;
+	s = input_scale(t->act.sym, lo, hi);
 	if (part == VQ_PART_CT_INPUT_SCALE)
-		*(float *)out = s > 0 ? s : 1; /* engines divide by it */
+		*(float *)out = s;
 	else
-		*(int8_t *)out = (int8_t)(s > 0 ? vq_rne(-lo / s) - 128 : 0);
+		*(int8_t *)out = (int8_t)(vq_rne(-lo / s) - 128);
 	*data = out;
 	return VQ_OK;
 }

@@ -47,6 +47,7 @@ struct vq_export {
 	uint32_t group;      /* inputs a group in the file, 0: the row */
 	int32_t image_token; /* as the folder has it */
 	int new_token;       /* the tokenizer does not know it */
+	json_t *effect;      /* measured, or NULL (export_effect.h) */
 	struct vq_folder folder;
 };
 
@@ -69,6 +70,11 @@ void vq_export_close(struct vq_export_tensor *t);
 VQ_MUST_CHECK int vq_export_go_on(const struct vq_export *x, struct vq_err *err);
 /* The ranges stored for its input: lows and highs [n] each, borrowed from t->act.lo and hi on success. */
 VQ_MUST_CHECK int vq_export_ranges(struct vq_export_tensor *t, struct vq_err *err);
+
+/* One range for its input that holds all those stored: the one that stands for it in compressed-tensors.  One too small for
+ * a scale is that of scale 1. */
+VQ_MUST_CHECK int vq_export_one_range(struct vq_export_tensor *t, float *lo, float *hi,
+				      struct vq_err *err);
 
 /* Codes [n_out, n_in] one a byte; given. */
 uint8_t *vq_export_codes(const struct vq_export_tensor *t, struct vq_err *err);
@@ -94,6 +100,8 @@ VQ_MUST_CHECK int vq_export_open_item(struct vq_export_tensor *t, const struct v
 /* Fills x->items and x->group, or says what the format cannot hold (export_plan.c). */
 VQ_MUST_CHECK int vq_export_plan(struct vq_export *x, struct vq_err *err);
 const char *vq_export_name(int to); /* "awq" */
+/* What the input of a matrix that goes out as integers becomes: drop also where it is float. */
+int vq_export_acts_of(const struct vq_export *x, const struct vq_export_item *i);
 
 /* The name of a tensor, or without ".weight" of a module, in the files of llava-hf and LLaMA. */
 void vq_export_spell(const struct vq_export *x, const char *canonical, char *buf, size_t room);

@@ -21,6 +21,13 @@ static int refuse(const struct vq_export *x, const struct vq_export_item *i, str
 	return vq_fail(err, VQ_E_DATA, "%s: '%s': %s", x->v->label, i->name->name, what);
 }
 
+int vq_export_acts_of(const struct vq_export *x, const struct vq_export_item *i)
+{
+	return i->act.bits == VQ_ACT_FLOAT || x->o->acts < VQ_EXPORT_ACTS_DYNAMIC
+		       ? VQ_EXPORT_ACTS_DROP
+		       : x->o->acts;
+}
+
 /* --- what all formats leave out --- */
 
 static int check_input(const struct vq_export *x, struct vq_export_item *i,

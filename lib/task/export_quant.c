@@ -114,31 +114,24 @@ static json_t *bnb(const struct vq_export *x)
 
 /* --- compressed-tensors: a group for each scheme --- */
 
-/* What of an item makes its scheme. */
-static int acts_of(const struct vq_export *x, const struct vq_export_item *i)
-{
-	return i->act.bits == VQ_ACT_FLOAT || x->o->acts < VQ_EXPORT_ACTS_DYNAMIC
-		       ? VQ_EXPORT_ACTS_DROP
-		       : x->o->acts;
-}
-
 static int same_scheme(const struct vq_export *x, const struct vq_export_item *a,
 		       const struct vq_export_item *b)
 {
-	return a->bits == b->bits && a->sym == b->sym && acts_of(x, a) == acts_of(x, b) &&
-	       (acts_of(x, a) != VQ_EXPORT_ACTS_STATIC || a->act.sym == b->act.sym);
+	return a->bits == b->bits && a->sym == b->sym &&
+	       vq_export_acts_of(x, a) == vq_export_acts_of(x, b) &&
+	       (vq_export_acts_of(x, a) != VQ_EXPORT_ACTS_STATIC || a->act.sym == b->act.sym);
 }
 
 static const char *ct_storage(const struct vq_export *x, const struct vq_export_item *i)
 {
-	return acts_of(x, i) == VQ_EXPORT_ACTS_DROP ? "pack-quantized" : "int-quantized";
+	return vq_export_acts_of(x, i) == VQ_EXPORT_ACTS_DROP ? "pack-quantized" : "int-quantized";
 }
 
 static json_t *ct_input(const struct vq_export *x, const struct vq_export_item *i)
 {
-	int fixed = acts_of(x, i) == VQ_EXPORT_ACTS_STATIC;
+	int fixed = vq_export_acts_of(x, i) == VQ_EXPORT_ACTS_STATIC;
 
-	if (acts_of(x, i) == VQ_EXPORT_ACTS_DROP)
+	if (vq_export_acts_of(x, i) == VQ_EXPORT_ACTS_DROP)
 		return json_null();
 	return json_pack("{s:i, s:s, s:b, s:s, s:b, s:n, s:n, s:o}", "num_bits", 8, "type", "int",
 			 "symmetric", fixed ? i->act.sym : 1, "strategy",

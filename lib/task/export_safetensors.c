@@ -107,7 +107,7 @@ static int add_ct(struct out *o, const struct vq_export_item *i, const char *mod
 		  struct vq_err *err)
 {
 	uint64_t zero_words = vq_words_count(i->bits, i->n_out);
-	int acts = i->act.bits == VQ_ACT_FLOAT ? VQ_EXPORT_ACTS_DROP : o->x->o->acts;
+	int acts = vq_export_acts_of(o->x, i);
 	const struct shape packed[] = {
 		{VQ_PART_CT_PACKED, "weight_packed", VQ_I32, i->n_out,
 		 vq_words_count(i->bits, i->n_in)},

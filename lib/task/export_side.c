@@ -6,7 +6,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "quant/agrid.h"
-#include "task/export_parts.h"
+#include "task/export_effect.h"
 #include "task/pack_card.h"
 
 /* --- files of the folder --- */
@@ -119,10 +119,11 @@ static int put_unsaid(struct vq_export *x, struct vq_err *err)
 	static const char *const keys[] = {"model",    "calib",   "plan",  "search",
 					   "producer", "history", "config"};
 	json_t *tensors = json_object();
-	json_t *j = json_pack("{s:s, s:s, s:s, s:O?, s:O?}", "exporter", "vqlm-export " VQ_VERSION,
-			      "format", vq_export_name(x->o->to), "acts_as", acts[x->o->acts],
-			      "model_sha256", json_object_get(x->v->manifest, "sha256"), "blocks",
-			      json_object_get(x->v->manifest, "search"));
+	json_t *j = json_pack("{s:s, s:s, s:s, s:O?, s:O?, s:O?}", "exporter",
+			      "vqlm-export " VQ_VERSION, "format", vq_export_name(x->o->to),
+			      "acts_as", acts[x->o->acts], "model_sha256",
+			      json_object_get(x->v->manifest, "sha256"), "blocks",
+			      json_object_get(x->v->manifest, "search"), "effect", x->effect);
 	size_t i;
 	int rc =
 		j && tensors ? VQ_OK : vq_fail(err, VQ_E_SYS, "memory: cannot write the side file");
@@ -213,6 +214,7 @@ static int put_card(struct vq_export *x, struct vq_err *err)
 	vq_card_recipe(&b, x->model, json_is_null(plan) ? NULL : plan);
 	vq_card_calib(&b, json_object_get(x->model, "calib"));
 	put_what(&b, x);
+	vq_export_effect_card(&b, x);
 	put_use(&b, x);
 	rc = b.failed ? vq_fail(err, VQ_E_SYS, "memory: cannot write the card")
 		      : vq_export_put(x, "README.md", b.s, b.n, err);

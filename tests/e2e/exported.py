@@ -340,4 +340,5 @@ def main(model, folder):
     print('%d matrices, %d halves, %d floats, largest difference %g' % (n['codes'], n['half'], n['float'], worst))
 
 
-main(sys.argv[1], sys.argv[2])
+if __name__ == '__main__':
+    main(sys.argv[1], sys.argv[2])

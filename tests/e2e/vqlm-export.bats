@@ -233,6 +233,106 @@ blocks() {
 	refused "$m" "has a zero point of 0, which the first GPTQ format cannot hold; take --gptq-format v2" --to gptq
 }
 
+# effect MODEL FLAGS...: its export's measure on prompts.json, and the packed model's logits, keys and values whole as there.
+effect() {
+	rm -rf out
+	vqlm-export -q -d prompts.json -n 40 -o out "${@:2}" "$1" >said
+	jq .effect out/vqlm.json >effect.json
+	vqlm-infer -q --kv 32 -m "$1" -d prompts.json --logits packed.vqs >/dev/null
+}
+
+# near MOST ARGS...: effect.json has the figures of effect.py ARGS, divergences but for a part of MOST.
+near() {
+	run -0 --separate-stderr /usr/bin/python3 "$BATS_TEST_DIRNAME/effect.py" "${@:2}"
+	figure "$(jq -c '[.kl_mean, .kl_max]' effect.json) wanted $output"
+	jq -e --argjson want "$output" --argjson most "$1" '
+		def near(a; b): ((a - b) | fabs) <= $most * b;
+		.n == $want.n and .same_top == $want.same_top and near(.kl_mean; $want.kl_mean) and near(.kl_max; $want.kl_max)' effect.json
+}
+
+prompts() {
+	ln -s "$DEMO/mini-sqa/images" images
+	jq -c '.[:40]' "$DEMO/mini-sqa/llava_val_CQM-A.json" >prompts.json
+}
+
+@test "what --acts-as changes is measured: by numpy from the folder alone, and by vqlm-infer of the same grids" {
+	need_numpy
+	need_program jq
+	prompts
+	local all="--parts llm,vision,projector" four
+	four=$(model four -w 4 -a 4 --w-sym)
+	effect "$four" --to awq --acts-as drop $all
+	near 1e-2 out packed.vqs prompts.json
+	jq -e --arg sha "$(sha256sum prompts.json | cut -d' ' -f1)" '.linears == 61 and .int8 == 0 and .n == 40 and .seed == 0
+		and .data_sha256 == $sha and .engine == null and .kl_max > 1e-3' effect.json
+	[[ "$(<said)" == "effect: the inputs of 61 matrices change, of 0 to 8 bits and of 61 to floating point
+effect: 40 prompts, seed 0, of data with SHA-256 $(sha256sum prompts.json | cut -d' ' -f1)
+effect: KL divergence mean "* ]]
+	grep -q "^average, .* at most; 100 % have the same top token\.$" <(sed 's/^most; /average, x at most; /' out/README.md)
+	# GGUF, read back with inputs in floating point: the path that stands for an engine with its own.
+	effect "$four" --to gguf --acts-as drop $all
+	vqlm-infer -q --kv 32 --float32 -m out/model.gguf -d prompts.json --logits gguf.vqs >/dev/null
+	near 3e-2 gguf.vqs packed.vqs
+	[[ "$(jq -r .engine effect.json)" == "the engine quantizes inputs to 8 bits itself, which is not in these figures: "* ]]
+	# Rounding moves codes of 8 bits here and there: numpy is near, a model of those very grids the same.
+	effect "$(model four-asym -w 4 -a 4)" --to compressed-tensors --acts-as dynamic-int8
+	near .35 out packed.vqs prompts.json
+	jq -e '.linears == 61 and .int8 == 35 and (.engine | test("127\\.5"))' effect.json
+	effect "$four" --to compressed-tensors --acts-as dynamic-int8 $all
+	vqlm-infer -q --kv 32 -m "$(model token -w 4 -a 8 --w-sym --a-sym --acts token)" -d prompts.json --logits token.vqs >/dev/null
+	near 1e-2 token.vqs packed.vqs
+	vqlm-calib -q -m "$DEMO/mini-llava" -n 8 -d "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" -o s.vqs
+	vqlm-search -q --method rtn -w 4 -a 4 --acts static <s.vqs | vqlm-pack -q -o static.vqm
+	effect static.vqm --to compressed-tensors --acts-as static-int8 $all
+	near .35 out packed.vqs prompts.json
+}
+
+@test "where inputs stay as they are the measure is 0, and without data there is none" {
+	need_program jq
+	prompts
+	effect "$(wide)" --to compressed-tensors
+	jq -e '[.linears, .int8, .kl_mean, .kl_max, .same_top] == [0, 0, 0, 0, 1]' effect.json
+	[[ "$(<said)" == "effect: the inputs of 0 matrices change, "*"KL divergence mean 0, largest 0 nats; same top token 100 %"* ]]
+	! grep -q "quantizes the inputs" out/README.md
+	# One stored range of 8 bits is what the folder says.
+	vqlm-calib -q -m "$DEMO/mini-llava" -n 8 -d "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" -o s.vqs
+	vqlm-search -q --method rtn -w 8 -a 8 --acts static --act-group 0 <s.vqs | vqlm-pack -q -o one.vqm
+	effect one.vqm --to compressed-tensors --acts-as static-int8 --parts llm,vision,projector
+	jq -e '[.linears, .kl_max] == [0, 0]' effect.json
+	rm -rf out
+	run -0 vqlm-export --to awq --acts-as drop -o out "$(acts)"
+	[[ "$output" != *"effect"* ]]
+	jq -e 'has("effect") and .effect == null' out/vqlm.json
+	grep -q "What that changes was not measured\.$" out/README.md
+}
+
+@test "the measure depends on the seed and not on threads, and bad data is refused" {
+	prompts
+	local m
+	m=$(acts)
+	vqlm-export -q --to awq --acts-as drop -d prompts.json -n 5 -t 1 -o a "$m" >a.txt
+	vqlm-export -q --to awq --acts-as drop -d prompts.json -n 5 -t 3 -o b "$m" >b.txt
+	diff -r a b
+	cmp a.txt b.txt
+	vqlm-export -q --to awq --acts-as drop -d prompts.json -n 5 -S 1 -o c "$m" >c.txt
+	[ "$(jq -c '[.effect.seed, .effect.n]' c/vqlm.json)" = "[1,5]" ]
+	[ "$(jq .effect.kl_mean a/vqlm.json)" != "$(jq .effect.kl_mean c/vqlm.json)" ]
+	bad() {
+		run "-$1" --separate-stderr vqlm-export --to awq --acts-as drop -o out "${@:3}" "$m"
+		[[ "$stderr" == "vqlm-export: $2"* ]] || { echo "$stderr"; false; }
+		[ "${#stderr_lines[@]}" = 1 ]
+		[ -z "$(find . -name 'out*')" ]
+	}
+	bad 4 "absent.json: cannot open" -d absent.json
+	bad 3 "prompts.json: want 41 samples (-n), the file holds 40" -d prompts.json -n 41
+	echo '[{"id": "1"' >cut.json
+	bad 3 "cut.json" -d cut.json -n 1
+	echo '[{"id": "1", "image": "none.png", "conversations": [{"from": "human", "value": "<image>\nWhat?"}]}]' >none.json
+	bad 3 "none.json: sample '1': " -d none.json -n 1
+	bad 2 "--images is for the pictures of -d DATA" --images images
+	bad 2 "--samples wants an integer of 1" -d prompts.json -n 0
+}
+
 @test "a decoder with experts is refused (3), as no format says them" {
 	need_numpy
 	/usr/bin/python3 "$BATS_TEST_DIRNAME/moe_model.py" "$DEMO/mini-llava" moe
