@@ -1,8 +1,8 @@
 /* vqlm-export: a packed model as a folder that other engines load.
  *
  * Integers and grids are written as they are: nothing is rounded again.  What a format cannot say is refused, or left
- * out where the caller chose so and told in vqlm.json beside the model.  Holds one tensor at a time; the folder appears
- * when it is whole. */
+ * out where the caller chose so and told in vqlm.json beside the model.  Holds one tensor at a time, and while it measures
+ * what one prompt takes; the folder appears when it is whole. */
 #ifndef VQ_TASK_EXPORT_H
 #define VQ_TASK_EXPORT_H
 

@@ -259,7 +259,7 @@ prompts() {
 	need_numpy
 	need_program jq
 	prompts
-	local all="--parts llm,vision,projector" four
+	local all="--parts llm,vision,projector" four m
 	four=$(model four -w 4 -a 4 --w-sym)
 	effect "$four" --to awq --acts-as drop $all
 	near 1e-2 out packed.vqs prompts.json
@@ -274,6 +274,17 @@ effect: KL divergence mean "* ]]
 	vqlm-infer -q --kv 32 --float32 -m out/model.gguf -d prompts.json --logits gguf.vqs >/dev/null
 	near 3e-2 gguf.vqs packed.vqs
 	[[ "$(jq -r .engine effect.json)" == "the engine quantizes inputs to 8 bits itself, which is not in these figures: "* ]]
+	# A head of 8 bits; scales of inputs in norms, a model whose likeliest tokens change too.
+	vqlm-search -q --method rtn -w 4 -a 4 --w-sym <"$BATS_FILE_TMPDIR/weights.vqs" | vqlm-pack -q --head 8 -o head.vqm
+	smooth >/dev/null
+	vqlm-search -q --method rtn -w 4 -a 4 --w-sym --smooth .5 --smooth-at norms <"$BATS_FILE_TMPDIR/outlier.vqs" |
+		vqlm-pack -q -o smooth4.vqm
+	for m in head smooth4; do
+		effect $m.vqm --to gguf --acts-as drop $all
+		vqlm-infer -q --kv 32 --float32 -m out/model.gguf -d prompts.json --logits gguf.vqs >/dev/null
+		near 3e-2 gguf.vqs packed.vqs
+	done
+	jq -e '.same_top < 1' effect.json
 	# Rounding moves codes of 8 bits here and there: numpy is near, a model of those very grids the same.
 	effect "$(model four-asym -w 4 -a 4)" --to compressed-tensors --acts-as dynamic-int8
 	near .35 out packed.vqs prompts.json
