@@ -42,6 +42,11 @@ for package in "$apt"/archives/*.deb; do
 done
 rm -rf "$apt"
 
+# Links that start at / would leave the folder.
+find "$root" -lname '/*' -printf '%p %l\n' | while read -r link target; do
+	ln -sfn "$root$target" "$link"
+done
+
 # What update-alternatives would do.
 lib=$root/usr/lib/aarch64-linux-gnu include=$root/usr/include/aarch64-linux-gnu
 for f in "$lib"/openblas-openmp/libopenblas.so* "$include"/openblas-openmp/*.h; do
