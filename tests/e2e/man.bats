@@ -25,6 +25,7 @@ furnish() {
 	ln -s "$DEMO/mini-sqa/pid_splits.json" pid_splits.json
 	cp "$DEMO/mini-sqa/images/test/3/image.png" cat.png
 	ln -s "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" train.json
+	ln -s "$DEMO/mini-sqa/llava_val_CQM-A.json" val.json
 	jq -c '.[:24]' "$DEMO/mini-sqa/llava_test_CQM-A.json" >test.json
 	cp test.json llava_test_CQM-A.json
 	sed 's/<image>/picture/g' "$DEMO/README.md" >wiki.test.raw
