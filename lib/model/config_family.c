@@ -83,17 +83,10 @@ static int settle(struct family *f, const json_t *o, const char *key, const char
 		  struct vq_err *err)
 {
 	struct vq_layer_config *l = &f->d.layer;
+	int rc = vq_parts_heads(l, label, err);
 
-	if (l->n_kv_heads == 0)
-		l->n_kv_heads = l->n_heads;
-	if (l->head_dim == 0) {
-		if (l->hidden % l->n_heads != 0)
-			return vq_fail(err, VQ_E_DATA,
-				       "%s: want a hidden_size that is a multiple of "
-				       "num_attention_heads, got %u and %u",
-				       label, l->hidden, l->n_heads);
-		l->head_dim = l->hidden / l->n_heads;
-	}
+	if (rc < 0)
+		return rc;
 	if (f->qk_norm)
 		return vq_fail(err, VQ_E_DATA,
 			       "%s: 'qk_layernorm': norms of queries and keys are not supported; "

@@ -96,6 +96,21 @@ int vq_parts_dtype(const json_t *o, const char *label, struct vq_err *err)
 	return VQ_OK;
 }
 
+int vq_parts_heads(struct vq_layer_config *l, const char *label, struct vq_err *err)
+{
+	if (l->n_kv_heads == 0)
+		l->n_kv_heads = l->n_heads;
+	if (l->head_dim != 0)
+		return VQ_OK;
+	if (l->hidden % l->n_heads != 0)
+		return vq_fail(err, VQ_E_DATA,
+			       "%s: want a hidden_size that is a multiple of num_attention_heads, "
+			       "got %u and %u",
+			       label, l->hidden, l->n_heads);
+	l->head_dim = l->hidden / l->n_heads;
+	return VQ_OK;
+}
+
 /* Only plain rotary embedding; a scaling of factor 1 is that too. */
 static int check_rope(const json_t *o, const char *key, const char *label, struct vq_err *err)
 {
@@ -137,18 +152,10 @@ static int llama_decoder(struct vq_decoder_config *d, const json_t *o, const cha
 		rc = vq_parts_rope(o, label, err);
 	if (rc == VQ_OK && json_object_get(rope, "rope_theta"))
 		rc = vq_fields_read(theta, 1, d, rope, label, err);
+	if (rc == VQ_OK)
+		rc = vq_parts_heads(l, label, err);
 	if (rc < 0)
 		return rc;
-	if (l->n_kv_heads == 0)
-		l->n_kv_heads = l->n_heads;
-	if (l->head_dim == 0) {
-		if (l->hidden % l->n_heads != 0)
-			return vq_fail(err, VQ_E_DATA,
-				       "%s: want a hidden_size that is a multiple of "
-				       "num_attention_heads, got %u and %u",
-				       label, l->hidden, l->n_heads);
-		l->head_dim = l->hidden / l->n_heads;
-	}
 	l->norm = VQ_NORM_RMS;
 	l->gated = 1;
 	l->causal = 1;
@@ -205,15 +212,10 @@ int vq_parts_vision(struct vq_config *c, const struct vq_feature_keys *keys, con
 				   err);
 	if (rc == VQ_OK)
 		rc = vq_fields_read(&select, 1, &clip.v.keep_class, top, top_label, err);
+	if (rc == VQ_OK)
+		rc = vq_parts_heads(l, label, err);
 	if (rc < 0)
 		return rc;
-	if (l->hidden % l->n_heads != 0)
-		return vq_fail(err, VQ_E_DATA,
-			       "%s: want a hidden_size that is a multiple of num_attention_heads, "
-			       "got %u and %u",
-			       label, l->hidden, l->n_heads);
-	l->n_kv_heads = l->n_heads;
-	l->head_dim = l->hidden / l->n_heads;
 	l->norm = VQ_NORM_LAYER;
 	l->qkv_bias = l->o_bias = l->mlp_bias = 1;
 	clip.v.has_class = 1;

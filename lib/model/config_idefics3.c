@@ -37,19 +37,14 @@ static int vision_from(struct vq_config *c, const json_t *o, const char *label, 
 	rc = vq_fields_read(vision_fields, COUNT(vision_fields), &s, o, label, err);
 	if (rc == VQ_OK)
 		rc = vq_parts_dtype(o, label, err);
+	if (rc == VQ_OK)
+		rc = vq_parts_heads(l, label, err);
 	if (rc < 0)
 		return rc;
-	if (l->hidden % l->n_heads != 0)
-		return vq_fail(err, VQ_E_DATA,
-			       "%s: want a hidden_size that is a multiple of num_attention_heads, "
-			       "got %u and %u",
-			       label, l->hidden, l->n_heads);
 	if (s.v.patch_size > s.v.image_size)
 		return vq_fail(err, VQ_E_DATA,
 			       "%s: want patches smaller than the picture, got %u in %u pixels",
 			       label, s.v.patch_size, s.v.image_size);
-	l->n_kv_heads = l->n_heads;
-	l->head_dim = l->hidden / l->n_heads;
 	l->norm = VQ_NORM_LAYER;
 	l->qkv_bias = l->o_bias = l->mlp_bias = 1;
 	s.v.patch_bias = s.v.post_norm = 1;

@@ -10,6 +10,9 @@
 /* Refuses a type that is not computed with, and a quantization. */
 VQ_MUST_CHECK int vq_parts_dtype(const json_t *o, const char *label, struct vq_err *err);
 
+/* Heads of keys and values, as many as of queries where none are said, and a head's size, the hidden size's share. */
+VQ_MUST_CHECK int vq_parts_heads(struct vq_layer_config *l, const char *label, struct vq_err *err);
+
 /* The words of activation functions. */
 extern const struct vq_word vq_parts_acts[];
 

@@ -30,6 +30,10 @@ VQ_MUST_CHECK int vq_sblock_awq_codes(struct vq_sblock *b, uint32_t i, const flo
 VQ_MUST_CHECK int vq_sblock_awq_adopt(struct vq_sblock *b, const struct vq_held_list *done,
 				      struct vq_err *err);
 
+/* 1 when the place has scales. */
+int vq_sblock_awq_scaled(const struct vq_sblock *b, const struct vq_place *p);
+
+/* task/search_awq_said.c: what was chosen. */
 json_t *vq_sblock_awq_stat(const struct vq_sblock *b); /* given; NULL: no memory */
 void vq_sblock_awq_say(const struct vq_sblock *b);
 void vq_sblock_awq_free(struct vq_sblock *b);

@@ -2,13 +2,16 @@
 
 bats_require_minimum_version 1.5.0
 
-setup() {
+# Where things are, and a folder of the test's own.
+places() {
 	ROOT=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
 	DEMO=$ROOT/pipelines/demo
 	DATA=${VQLM_DATA:-$ROOT/../shared/data}
 	T=$BATS_TEST_TMPDIR
 	cd "$T" || return 1
 }
+
+setup() { places; }
 
 # Skips a test that wants the public data (a folder below $VQLM_DATA) where it is absent.
 need_data() {

@@ -3,11 +3,7 @@
 load common
 
 setup() {
-	ROOT=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
-	DEMO=$ROOT/pipelines/demo
-	DATA=${VQLM_DATA:-$ROOT/../shared/data}
-	T=$BATS_TEST_TMPDIR
-	cd "$T" || return 1
+	places
 	mkdir small
 	unshare -rm mount -t tmpfs none small 2>/dev/null || skip "no user namespaces here: cannot mount a small disk"
 }
