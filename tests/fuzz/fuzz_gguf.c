@@ -1,21 +1,13 @@
 /* GGUF files: every value of every key and every byte of every tensor that is accepted can be read, blocks have values, and
  * the file as a checkpoint hands out its tensors and its tokenizer. */
 #include "fuzz.h"
+#include "tensors.h"
 
 #include "base/mem.h"
-#include "format/checkpoint.h"
 #include "format/ggml_block.h"
 #include "format/ggml_read.h"
 #include "format/gguf_read.h"
 #include "format/tokenizer.h"
-
-static void touch(const void *p, size_t n)
-{
-	size_t i;
-
-	for (i = 0; i < n; i++)
-		(void)((const volatile uint8_t *)p)[i]; /* a fault shows */
-}
 
 static void touch_values(const struct vq_gguf_file *g)
 {
@@ -25,14 +17,14 @@ static void touch_values(const struct vq_gguf_file *g)
 	uint64_t k;
 
 	for (i = 0; i < g->n_keys; i++) {
-		touch(g->keys[i].name, g->keys[i].n_name);
+		fuzz_touch(g->keys[i].name, g->keys[i].n_name);
 		p = g->keys[i].p;
 		for (k = 0; g->keys[i].item == VQ_GGUF_STRING && k < g->keys[i].n; k++) {
 			s = vq_gguf_next_text(&p, &n);
-			touch(s, n);
+			fuzz_touch(s, n);
 		}
 		if (g->keys[i].item != VQ_GGUF_STRING && g->keys[i].n)
-			touch(p, (size_t)g->keys[i].n);
+			fuzz_touch(p, (size_t)g->keys[i].n);
 	}
 }
 
@@ -47,7 +39,7 @@ static int read_blocks(const struct vq_gguf_file *g)
 
 		if (!l)
 			return 1;
-		touch(t->data, t->bytes);
+		fuzz_touch(t->data, t->bytes);
 		for (b = 0; vq_ggml_has_values(t->type) && b < t->bytes / l->bytes; b++)
 			vq_ggml_values(t->type, t->data + b * l->bytes, x);
 	}
@@ -73,34 +65,6 @@ static int read_files(const struct vq_ckpt *c, struct vq_err *err)
 	return fuzz_outcome(rc, err);
 }
 
-static int as_checkpoint(const uint8_t *data, size_t n)
-{
-	struct vq_ckpt *c = NULL;
-	struct vq_err err = {0};
-	char path[64];
-	size_t i, count;
-	int fd = fuzz_file(data, n, path, sizeof(path)), rc, bad;
-
-	if (fd < 0)
-		return 1;
-	rc = vq_ckpt_open(&c, path, &err);
-	if (rc == VQ_OK)
-		rc = vq_ckpt_ready(c, &err);
-	bad = fuzz_outcome(rc, &err);
-	for (i = 0; rc == VQ_OK && i < vq_ckpt_count(c); i++) {
-		const struct vq_tensor *t = vq_ckpt_find(c, vq_ckpt_name(c, i), NULL);
-
-		bad |= !t || vq_tensor_count(t, &count) < 0;
-		if (!bad)
-			touch(t->data, count * vq_dtype_size(t->dtype));
-	}
-	if (rc == VQ_OK)
-		bad |= read_files(c, &err);
-	vq_ckpt_close(c);
-	close(fd);
-	return bad;
-}
-
 int vq_fuzz(const uint8_t *data, size_t n)
 {
 	struct vq_gguf_file g;
@@ -112,5 +76,5 @@ int vq_fuzz(const uint8_t *data, size_t n)
 		bad |= read_blocks(&g);
 		vq_gguf_close(&g);
 	}
-	return bad || as_checkpoint(data, n);
+	return bad || fuzz_tensors(data, n, read_files);
 }
