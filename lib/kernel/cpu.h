@@ -15,12 +15,13 @@
 struct vq_product {
 	const struct vq_packed *w;
 	const struct vq_qact *a;
-	uint32_t seg;              /* inputs a segment; the last one may be short */
-	uint32_t n_segs;           /* segment s has weight group s / w_every ... */
-	uint32_t w_every, a_every; /* ... and activation group s / a_every */
-	int has_za;                /* the activations' zero points may differ from 0 */
-	const float *bias;         /* or NULL */
-	int add;                   /* to what y holds */
+	uint32_t seg;                   /* inputs a segment; the last one may be short */
+	uint32_t n_segs;                /* segment s has weight group s / w_every ... */
+	uint32_t w_every, a_every;      /* ... and activation group s / a_every */
+	int has_za;                     /* the activations' zero points may differ from 0 */
+	const float *bias;              /* or NULL */
+	int add;                        /* to what y holds */
+	const struct vq_qgemm_act *act; /* or NULL; its gate has the groups, bits and kind of w */
 	float *y;
 };
 
@@ -37,6 +38,7 @@ struct vq_kernels {
 	/* Some rows: x [n_rows, n] -> out [n_rows, n]; out = x is fine. */
 	void (*transform)(const struct vq_transform *t, const float *x, size_t n_rows, float *out);
 	int (*qgemm)(const struct vq_product *p, struct vq_err *err); /* VQ_E_SYS: no memory */
+	int fuses_act;                   /* qgemm knows vq_product.act */
 	const struct vq_gemm_kind *gemm; /* float products (gemm16.h) ... */
 	const struct vq_gemm_kind
 		*gemm_bf16; /* ... of bfloat16, where they run; NULL: the set has none */

@@ -81,24 +81,9 @@ static void in_chunks(element_fn *f, const float *x, const float *mul, size_t n,
 	vq_share(n_jobs, n_jobs <= 4, some_chunks, &e);
 }
 
-void vq_silu(const float *x, const float *mul, size_t n, float *out)
+void vq_activate(enum vq_act_fn f, const float *x, const float *mul, size_t n, float *out)
 {
-	in_chunks(ops()->silu, x, mul, n, out);
-}
-
-void vq_quick_gelu(const float *x, const float *mul, size_t n, float *out)
-{
-	in_chunks(ops()->quick_gelu, x, mul, n, out);
-}
-
-void vq_gelu_tanh(const float *x, const float *mul, size_t n, float *out)
-{
-	in_chunks(ops()->gelu_tanh, x, mul, n, out);
-}
-
-void vq_gelu_erf(const float *x, const float *mul, size_t n, float *out)
-{
-	in_chunks(ops()->gelu_erf, x, mul, n, out);
+	in_chunks(ops()->activate[f], x, mul, n, out);
 }
 
 void vq_exp(const float *x, size_t n, float *out)

@@ -22,15 +22,15 @@ void vq_layernorm(const float *x, size_t n_rows, uint32_t n, const float *w, con
 /* One row becomes exp(x - max) / sum; on the calling thread. */
 void vq_softmax(float *x, size_t n);
 
-/* out = f(x) * mul, elementwise; mul NULL: f(x).
+enum vq_act_fn { VQ_ACT_SILU, VQ_ACT_QUICK_GELU, VQ_ACT_GELU_ERF, VQ_ACT_GELU_TANH };
+#define VQ_N_ACT_FNS 4
+
+/* out = f(x) * mul, elementwise; mul NULL: f(x); out = x or mul is fine.
  *   silu        x / (1 + exp(-x))
  *   quick_gelu  x / (1 + exp(-1.702 x))
  *   gelu_tanh   x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2
  *   gelu_erf    x (1 + erf(x / sqrt 2)) / 2      Hendrycks and Gimpel, 2016 */
-void vq_silu(const float *x, const float *mul, size_t n, float *out);
-void vq_quick_gelu(const float *x, const float *mul, size_t n, float *out);
-void vq_gelu_tanh(const float *x, const float *mul, size_t n, float *out);
-void vq_gelu_erf(const float *x, const float *mul, size_t n, float *out);
+void vq_activate(enum vq_act_fn f, const float *x, const float *mul, size_t n, float *out);
 
 /* out = exp(x). */
 void vq_exp(const float *x, size_t n, float *out);
@@ -57,10 +57,8 @@ struct vq_ops {
 	void (*layernorm)(const float *x, uint32_t n, const float *w, const float *b, float eps,
 			  float *out);
 	void (*softmax)(float *x, size_t n);
-	void (*silu)(const float *x, const float *mul, size_t n, float *out);
-	void (*quick_gelu)(const float *x, const float *mul, size_t n, float *out);
-	void (*gelu_tanh)(const float *x, const float *mul, size_t n, float *out);
-	void (*gelu_erf)(const float *x, const float *mul, size_t n, float *out);
+	/* vq_activate on the calling thread. */
+	void (*activate[VQ_N_ACT_FNS])(const float *x, const float *mul, size_t n, float *out);
 	void (*exp)(const float *x, size_t n, float *out);
 	float (*dot)(const float *x, const float *y, size_t n);
 	void (*rotary)(float *x, uint32_t n_heads, uint32_t head_dim, const float *c,

@@ -317,5 +317,6 @@ static VQ_TARGET void rotary(float *x, uint32_t n_heads, uint32_t head_dim, cons
 	}
 }
 
-const struct vq_ops VQ_OPS = {VQ_OPS_NAME, rmsnorm,  layernorm, softmax, silu,  quick_gelu,
-			      gelu_tanh,   gelu_erf, exp_n,     dot,     rotary};
+const struct vq_ops VQ_OPS = {
+	VQ_OPS_NAME, rmsnorm, layernorm, softmax, {silu, quick_gelu, gelu_erf, gelu_tanh},
+	exp_n,       dot,     rotary};

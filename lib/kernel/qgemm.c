@@ -1,6 +1,7 @@
 /* Integer products: what is checked before a kernel runs. */
 #include "kernel/qgemm.h"
 
+#include "base/mem.h"
 #include "base/num.h"
 #include "kernel/cpu.h"
 
@@ -47,13 +48,15 @@ int vq_qgemm_check(const struct vq_packed *w, const struct vq_agrid *g, struct v
 	return VQ_OK;
 }
 
-int vq_qgemm(const struct vq_packed *w, const struct vq_qact *a, const struct vq_agrid *g,
-	     const float *bias, int add, float *y, struct vq_err *err)
+/* Fills in how p is cut into segments.  Sets *empty where nothing is left to do. */
+static int plan(struct vq_product *p, const struct vq_agrid *g, int *empty, struct vq_err *err)
 {
+	const struct vq_packed *w = p->w;
+	const struct vq_qact *a = p->a;
 	uint32_t n = w->n_in, wg = whole(w->group, n), ag = whole(g->group, n);
-	struct vq_product p = {.w = w, .a = a, .has_za = !g->sym, .bias = bias, .add = add, .y = y};
 	int rc = vq_qgemm_check(w, g, err);
 
+	*empty = 1;
 	if (rc < 0)
 		return rc;
 	if (a->n != n)
@@ -62,16 +65,71 @@ int vq_qgemm(const struct vq_packed *w, const struct vq_qact *a, const struct vq
 	if (w->n_out == 0 || a->n_rows == 0)
 		return VQ_OK;
 	if (n == 0) {
-		empty_sum(&p);
+		empty_sum(p);
 		return VQ_OK;
 	}
 	if (w->n_groups != vq_ceil_div(n, wg) || a->n_groups != vq_ceil_div(n, ag))
 		return vq_fail(err, VQ_E_DATA,
 			       "product: want %u weight and %u input groups, got %u and %u",
 			       vq_ceil_div(n, wg), vq_ceil_div(n, ag), w->n_groups, a->n_groups);
-	p.seg = wg < ag ? wg : ag;
-	p.n_segs = vq_ceil_div(n, p.seg);
-	p.w_every = wg >= n ? p.n_segs : wg / p.seg;
-	p.a_every = ag >= n ? p.n_segs : ag / p.seg;
+	p->has_za = !g->sym;
+	p->seg = wg < ag ? wg : ag;
+	p->n_segs = vq_ceil_div(n, p->seg);
+	p->w_every = wg >= n ? p->n_segs : wg / p->seg;
+	p->a_every = ag >= n ? p->n_segs : ag / p->seg;
+	*empty = 0;
+	return VQ_OK;
+}
+
+int vq_qgemm(const struct vq_packed *w, const struct vq_qact *a, const struct vq_agrid *g,
+	     const float *bias, int add, float *y, struct vq_err *err)
+{
+	struct vq_product p = {.w = w, .a = a, .bias = bias, .add = add, .y = y};
+	int empty, rc = plan(&p, g, &empty, err);
+
+	return rc < 0 || empty ? rc : vq_kernels_get()->qgemm(&p, err);
+}
+
+/* One after the other. */
+static int act_apart(const struct vq_packed *w, const struct vq_qact *a, const struct vq_agrid *g,
+		     const float *bias, const struct vq_qgemm_act *act, float *y,
+		     struct vq_err *err)
+{
+	size_t n = a->n_rows * (size_t)w->n_out;
+	float *gate = act->gate ? vq_alloc_f32(n, err) : NULL;
+	int rc = act->gate && !gate ? VQ_E_SYS : VQ_OK;
+
+	if (rc >= 0 && gate)
+		rc = vq_qgemm(act->gate, a, g, act->gate_bias, 0, gate, err);
+	if (rc >= 0)
+		rc = vq_qgemm(w, a, g, bias, 0, y, err);
+	if (rc >= 0)
+		vq_activate(act->f, gate ? gate : y, gate ? y : NULL, n, y);
+	vq_free(gate);
+	return rc;
+}
+
+static int alike(const struct vq_packed *a, const struct vq_packed *b)
+{
+	return a->n_in == b->n_in && a->bits == b->bits && a->n_groups == b->n_groups &&
+	       whole(a->group, a->n_in) == whole(b->group, b->n_in) && !a->value == !b->value;
+}
+
+int vq_qgemm_act(const struct vq_packed *w, const struct vq_qact *a, const struct vq_agrid *g,
+		 const float *bias, const struct vq_qgemm_act *act, float *y, struct vq_err *err)
+{
+	struct vq_product p = {.w = w, .a = a, .bias = bias, .act = act, .y = y};
+	int empty, rc;
+
+	if (act->gate && act->gate->n_out != w->n_out)
+		return vq_fail(err, VQ_E_DATA, "product: a gate of %u for %u outputs",
+			       act->gate->n_out, w->n_out);
+	rc = plan(&p, g, &empty, err);
+	if (rc < 0)
+		return rc;
+	/* A step may not straddle segments; empty sums are not worth a word. */
+	if (empty || !vq_kernels_get()->fuses_act || (p.n_segs > 1 && p.seg % 4 != 0) ||
+	    (act->gate && !alike(w, act->gate)))
+		return act_apart(w, a, g, bias, act, y, err);
 	return vq_kernels_get()->qgemm(&p, err);
 }

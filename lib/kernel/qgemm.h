@@ -6,13 +6,15 @@
  * weight's groups (one must divide the other, or be the whole row).  The inner sum is exact in int32.
  * Segments are added in ascending order, starting from y = 0, y = fmaf(sa * sw, (float)sum, y): the product of the
  * scales is rounded, the product with the sum is not.  The bias is added to that, and the whole to what y held where the
- * product is a residual (y_old + (y + bias)).  So every kernel set gives the same bits.
+ * product is a residual (y_old + (y + bias)); an activation function follows, f(y + bias), and with a gate
+ * f(gate + its bias) (y + bias).  So every kernel set gives the same bits.
  *
  * Codes may stand for the values of a table instead (NF4): code u is value[u] * absmax.  The products multiply
  * bytes in place of the values, u = 128 + rint(127 value), zw = 128, sw = absmax * (1 / 127). */
 #ifndef VQ_KERNEL_QGEMM_H
 #define VQ_KERNEL_QGEMM_H
 
+#include "kernel/ops.h"
 #include "kernel/qact.h"
 
 /* Weights in the order the kernels read them; the layout is stored in packed models and documented in
@@ -74,5 +76,18 @@ VQ_MUST_CHECK int vq_qgemm_check(const struct vq_packed *w, const struct vq_agri
 VQ_MUST_CHECK int vq_qgemm(const struct vq_packed *w, const struct vq_qact *a,
 			   const struct vq_agrid *g, const float *bias, int add, float *y,
 			   struct vq_err *err);
+
+/* What follows a product. */
+struct vq_qgemm_act {
+	enum vq_act_fn f;
+	const struct vq_packed *gate; /* as wide as the product; NULL: none */
+	const float *gate_bias;       /* or NULL */
+};
+
+/* y = f(product) or, with a gate, f(gate's product) * product, both of the same a; else as vq_qgemm.  Where the set
+ * can, a panel of one and of the other are met at once, and only what comes of both is stored. */
+VQ_MUST_CHECK int vq_qgemm_act(const struct vq_packed *w, const struct vq_qact *a,
+			       const struct vq_agrid *g, const float *bias,
+			       const struct vq_qgemm_act *act, float *y, struct vq_err *err);
 
 #endif

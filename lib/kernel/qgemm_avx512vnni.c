@@ -290,24 +290,37 @@ TARGET static void sum_inputs(const int32_t *q, uint32_t n_steps, uint32_t nt, i
 	_mm512_mask_storeu_epi32(sum, (__mmask16)((1u << nt) - 1), _mm512_add_epi32(a, b));
 }
 
-/* y of a tile into the matrix.  The rows of a large one lie far apart: to read each line before it is written, and to
+INLINE TARGET void add_bias(const float *bias, __mmask16 m0, __mmask16 m1, float *y)
+{
+	_mm512_store_ps(y, _mm512_add_ps(_mm512_load_ps(y), _mm512_maskz_loadu_ps(m0, bias)));
+	_mm512_store_ps(y + 16, _mm512_add_ps(_mm512_load_ps(y + 16),
+					      _mm512_maskz_loadu_ps(m1, bias + 16)));
+}
+
+/* y of a tile into the matrix; gate: what the gate's product has there, or NULL.  The rows of a large one lie far apart: to read each line before it is written, and to
  * write it when it is in the way, takes a tenth of the time of a product. */
 TARGET static void store_tile(const struct vq_tile_plan *pl, uint32_t panel, uint32_t t0,
-			      uint32_t nt, const float *y)
+			      uint32_t nt, float *y, float *gate)
 {
 	const struct vq_product *p = pl->p;
+	const struct vq_qgemm_act *act = p->act;
 	uint32_t o = panel * VQ_PANEL, left = p->w->n_out - o, t;
 	uint32_t mask = left >= VQ_PANEL ? UINT32_MAX : (1u << left) - 1;
 	__mmask16 m0 = (__mmask16)mask, m1 = (__mmask16)(mask >> 16);
 
 	for (t = 0; t < nt; t++, y += VQ_PANEL) {
 		float *out = p->y + (size_t)(t0 + t) * p->w->n_out + o;
-		__m512 v0 = _mm512_load_ps(y), v1 = _mm512_load_ps(y + 16);
+		__m512 v0, v1;
 
-		if (p->bias) {
-			v0 = _mm512_add_ps(v0, _mm512_maskz_loadu_ps(m0, p->bias + o));
-			v1 = _mm512_add_ps(v1, _mm512_maskz_loadu_ps(m1, p->bias + o + 16));
-		}
+		if (p->bias)
+			add_bias(p->bias + o, m0, m1, y);
+		if (gate && act->gate_bias)
+			add_bias(act->gate_bias + o, m0, m1, gate + t * VQ_PANEL);
+		if (act)
+			vq_ops_avx512.activate[act->f](gate ? gate + t * VQ_PANEL : y,
+						       gate ? y : NULL, VQ_PANEL, y);
+		v0 = _mm512_load_ps(y);
+		v1 = _mm512_load_ps(y + 16);
 		if (p->add) {
 			v0 = _mm512_add_ps(_mm512_maskz_loadu_ps(m0, out), v0);
 			v1 = _mm512_add_ps(_mm512_maskz_loadu_ps(m1, out + 16), v1);
@@ -328,9 +341,12 @@ static void few_job(const struct vq_tile_plan *pl, uint32_t panel)
 {
 	const struct vq_product *p = pl->p;
 	float y[VQ_FEW * VQ_PANEL] __attribute__((aligned(64)));
+	float gate[VQ_FEW * VQ_PANEL] __attribute__((aligned(64)));
 
+	if (pl->gate)
+		vq_qgemm_few_avx512(pl->gate, panel, gate);
 	vq_qgemm_few_avx512(pl, panel, y);
-	store_tile(pl, panel, 0, p->a->n_rows, y);
+	store_tile(pl, panel, 0, p->a->n_rows, y, pl->gate ? gate : NULL);
 }
 
 /* Asks for a part of the planes from segment s on, which no tile has met yet. */
@@ -345,19 +361,14 @@ static inline void fetch_planes(const struct vq_tile_plan *pl, uint32_t panel, u
 		__builtin_prefetch(pl->p->w->planes + i, 0, 2);
 }
 
-/* One panel times one chunk of tokens. */
-static void job(const struct vq_tile_plan *pl, uint32_t panel, uint32_t chunk,
-		const struct vq_tile_panel *buf)
+/* Tokens first .. end of one panel into y [end - first, 32]; with store set on into the matrix, with what gate has. */
+static void multiply(const struct vq_tile_plan *pl, uint32_t panel, uint32_t first, uint32_t end,
+		     const struct vq_tile_panel *buf, float *y, int store, float *gate)
 {
 	const struct vq_product *p = pl->p;
-	uint32_t first = chunk * pl->chunk, left = p->a->n_rows - first, s, n, t;
-	uint32_t end = first + (left < pl->chunk ? left : pl->chunk);
 	block_fn *const *fns = block_fns[!pl->narrow][as_stored(p->w) && p->w->bits == 4];
+	uint32_t s, n, t;
 
-	if (p->a->n_rows <= VQ_FEW) {
-		few_job(pl, panel);
-		return;
-	}
 	for (s = 0; s < p->n_segs; s += n) {
 		struct block b;
 
@@ -366,14 +377,30 @@ static void job(const struct vq_tile_plan *pl, uint32_t panel, uint32_t chunk,
 		for (t = first; t < end; t += TILE) {
 			uint32_t nt = end - t < TILE ? end - t : TILE;
 			struct vq_tile_acts a = vq_tile_acts_at(pl, s, n, t);
-			float *y = buf->y + (size_t)(t - first) * VQ_PANEL;
+			size_t at = (size_t)(t - first) * VQ_PANEL;
 
 			fetch_planes(pl, panel, s + n, (t - first) / TILE);
-			fns[nt - 1](&b, &a, y);
-			if (s + n == p->n_segs)
-				store_tile(pl, panel, t, nt, y);
+			fns[nt - 1](&b, &a, y + at);
+			if (s + n == p->n_segs && store)
+				store_tile(pl, panel, t, nt, y + at, gate ? gate + at : NULL);
 		}
 	}
+}
+
+/* One panel times one chunk of tokens. */
+static void job(const struct vq_tile_plan *pl, uint32_t panel, uint32_t chunk,
+		const struct vq_tile_panel *buf)
+{
+	uint32_t n_rows = pl->p->a->n_rows, first = chunk * pl->chunk, left = n_rows - first;
+	uint32_t end = first + (left < pl->chunk ? left : pl->chunk);
+
+	if (n_rows <= VQ_FEW) {
+		few_job(pl, panel);
+		return;
+	}
+	if (pl->gate)
+		multiply(pl->gate, panel, first, end, buf, buf->gate, 0, NULL);
+	multiply(pl, panel, first, end, buf, buf->y, 1, pl->gate ? buf->gate : NULL);
 }
 
 static size_t n_bytes(const struct vq_tile_plan *pl)
@@ -404,6 +431,7 @@ const struct vq_kernels vq_kernels_avx512vnni = {
 	.act_fake = vq_act_fake_avx512,
 	.transform = vq_transform_avx512,
 	.qgemm = qgemm,
+	.fuses_act = 1,
 	.gemm = &vq_gemm_avx512,
 	.gemm_bf16 = &vq_gemm_avx512bf16,
 	.attend = vq_attend_avx512,

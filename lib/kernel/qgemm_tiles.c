@@ -193,6 +193,7 @@ static void cut_panels(struct cutter *c, const struct vq_tile_plan *pl,
 		       const struct vq_tile_kind *kind, struct vq_tile_panel *buf, int n_threads)
 {
 	size_t block = kind->block ? (size_t)pl->block_segs * VQ_PANEL : 0;
+	size_t y = kind->block ? (size_t)pl->chunk * VQ_PANEL : 0;
 	int i;
 
 	for (i = 0; i < n_threads; i++) {
@@ -200,7 +201,8 @@ static void cut_panels(struct cutter *c, const struct vq_tile_plan *pl,
 		buf[i].corr = cut(c, (size_t)pl->p->n_segs * VQ_PANEL, sizeof(int32_t));
 		buf[i].zero = cut(c, block, sizeof(int32_t));
 		buf[i].scale = cut(c, block, sizeof(float));
-		buf[i].y = cut(c, kind->block ? (size_t)pl->chunk * VQ_PANEL : 0, sizeof(float));
+		buf[i].y = cut(c, y, sizeof(float));
+		buf[i].gate = cut(c, pl->gate ? y : 0, sizeof(float));
 	}
 }
 
@@ -306,7 +308,8 @@ int vq_tiles_run(const struct vq_product *p, const struct vq_tile_kind *kind, st
 {
 	int n_threads = threads_for(p), rc;
 	struct vq_tile_panel buf[VQ_MOST_RANGES];
-	struct vq_tile_plan pl = {0};
+	struct vq_product gate_p = *p;
+	struct vq_tile_plan pl = {0}, gate;
 	struct vq_ranges left;
 	struct cutter c = {0};
 	long long packed;
@@ -316,6 +319,10 @@ int vq_tiles_run(const struct vq_product *p, const struct vq_tile_kind *kind, st
 	if (p->n_segs > 1 && p->seg % 4 != 0) /* a step may not straddle segments */
 		return vq_qgemm_generic(p, err);
 	make_plan(&pl, p, kind, n_threads);
+	if (p->act && p->act->gate) {
+		gate_p.w = p->act->gate;
+		pl.gate = &gate;
+	}
 	n_jobs = (uint64_t)pl.n_panels * pl.n_chunks;
 	cut_panels(&c, &pl, kind, buf, n_threads);
 	if (c.too_large || n_jobs > UINT32_MAX)
@@ -330,6 +337,9 @@ int vq_tiles_run(const struct vq_product *p, const struct vq_tile_kind *kind, st
 	}
 	c.at = 0;
 	cut_panels(&c, &pl, kind, buf, n_threads);
+	gate = pl;
+	gate.p = &gate_p;
+	gate.gate = NULL;
 	vq_ranges_set(&left, (uint32_t)n_threads, (uint32_t)n_jobs);
 	if (n_threads == 1)
 		run_alone(&pl, kind, buf, &left, packed);

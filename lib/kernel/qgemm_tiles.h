@@ -28,6 +28,7 @@ struct vq_tile_panel {
 	int32_t *zero;  /* [block_segs, 32], of rows with blocks as all that follows */
 	float *scale;   /* [block_segs, 32] */
 	float *y;       /* [chunk, 32] */
+	float *gate;    /* [chunk, 32] the product of the gate, where there is one */
 };
 
 struct vq_tile_plan {
@@ -37,6 +38,8 @@ struct vq_tile_plan {
 	uint32_t n_steps, seg_steps, block_segs, n_panels, n_chunks;
 	int narrow; /* c, d, su and zw fit 16 bits */
 	int past;   /* y is stored past the caches, in whole lines */
+	const struct vq_tile_plan
+		*gate; /* the same for the gate's product, which is not stored; or NULL */
 };
 
 /* Steps of the n segments from s on. */

@@ -39,7 +39,7 @@ int vq_mlp_trace(const struct vq_mlp *m, const float *x, struct vq_err *err)
 		goto out;
 	vq_act_slope(c->act, c->gated ? m->value : up, count, m->slope);
 	if (c->gated) {
-		vq_layer_activate(c->act, m->value, NULL, count, m->value);
+		vq_activate(c->act, m->value, NULL, count, m->value);
 		for (i = 0; i < count; i++)
 			m->slope[i] *= up[i];
 	}
@@ -47,7 +47,7 @@ int vq_mlp_trace(const struct vq_mlp *m, const float *x, struct vq_err *err)
 		for (i = 0; i < count; i++)
 			m->act[i] = m->value[i] * up[i];
 	else if (m->act)
-		vq_layer_activate(c->act, up, NULL, count, m->act);
+		vq_activate(c->act, up, NULL, count, m->act);
 out:
 	vq_free(up);
 	return rc;

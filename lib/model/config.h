@@ -5,10 +5,10 @@
 #include "base/json.h"
 #include "format/chat.h"
 #include "format/image.h"
+#include "kernel/ops.h"
 #include "model/config_limits.h"
 
 enum vq_norm { VQ_NORM_LAYER, VQ_NORM_RMS };
-enum vq_act_fn { VQ_ACT_SILU, VQ_ACT_QUICK_GELU, VQ_ACT_GELU_ERF, VQ_ACT_GELU_TANH };
 
 /* A transformer layer: x += o(attention(norm1 x)); x += down(act(...norm2 x)).  A parallel one has no norm2:
  * x += o(attention(y)) + down(act(...y)), y = norm1 x. */

@@ -47,16 +47,6 @@ void vq_layer_turn(const struct vq_layer_config *c, float *x, uint32_t n_heads, 
 		vq_rotary(x + (size_t)i * c->head_dim, 1, turning, cos, sin);
 }
 
-void vq_layer_activate(enum vq_act_fn f, const float *x, const float *mul, size_t n, float *out)
-{
-	switch (f) {
-	case VQ_ACT_SILU: vq_silu(x, mul, n, out); break;
-	case VQ_ACT_QUICK_GELU: vq_quick_gelu(x, mul, n, out); break;
-	case VQ_ACT_GELU_ERF: vq_gelu_erf(x, mul, n, out); break;
-	case VQ_ACT_GELU_TANH: vq_gelu_tanh(x, mul, n, out); break;
-	}
-}
-
 void vq_layer_set_x(struct vq_layer_run *r, float *x, uint32_t width)
 {
 	vq_free(r->x);
@@ -330,21 +320,16 @@ static int stage_up(struct vq_layer_run *r, struct vq_err *err)
 	const struct vq_layer_config *c = r->layer->cfg;
 	const struct vq_linear *l = r->layer->lin;
 	float *up = rows_of(r, c->inter, err);
-	float *gate = c->gated ? rows_of(r, c->inter, err) : NULL;
 	int rc = VQ_E_SYS;
 
-	if (!up || (c->gated && !gate))
-		goto out;
-	rc = vq_linear_apply((const struct vq_linear *[]){&l[VQ_LIN_UP], &l[VQ_LIN_GATE]},
-			     c->gated ? 2 : 1, r->x, r->n_rows, (float *[]){up, gate}, err);
-	if (rc < 0)
-		goto out;
-	vq_layer_activate(c->act, gate ? gate : up, gate ? up : NULL, r->n_rows * c->inter, up);
-	vq_layer_set_x(r, up, c->inter);
-	up = NULL;
-out:
+	if (up)
+		rc = vq_linear_act(&l[VQ_LIN_UP], c->gated ? &l[VQ_LIN_GATE] : NULL, c->act, r->x,
+				   r->n_rows, up, err);
+	if (rc >= 0) {
+		vq_layer_set_x(r, up, c->inter);
+		up = NULL;
+	}
 	vq_free(up);
-	vq_free(gate);
 	return rc;
 }
 

@@ -85,23 +85,13 @@ static int up(struct vq_layer_run *r, struct vq_err *err)
 	const struct vq_layer_config *c = r->layer->cfg;
 	const struct vq_linear *l = r->layer->experts + (size_t)r->expert * VQ_EXPERT_LINEARS;
 	size_t n = r->route.run[r->expert];
-	float *gate = c->gated ? vq_layer_rows(n, c->inter, err) : NULL, *to;
-	int rc;
 
 	if (!r->mid)
 		r->mid = vq_layer_rows(r->route.n_rows, c->inter, err);
-	if (!r->mid || (c->gated && !gate)) {
-		vq_free(gate);
+	if (!r->mid)
 		return VQ_E_SYS;
-	}
-	to = part(r, r->mid, c->inter);
-	rc = vq_linear_apply((const struct vq_linear *[]){&l[0], &l[VQ_LIN_GATE - VQ_LIN_UP]},
-			     c->gated ? 2 : 1, part(r, r->x, c->hidden), n, (float *[]){to, gate},
-			     err);
-	if (rc >= 0)
-		vq_layer_activate(c->act, gate ? gate : to, gate ? to : NULL, n * c->inter, to);
-	vq_free(gate);
-	return rc;
+	return vq_linear_act(&l[0], c->gated ? &l[VQ_LIN_GATE - VQ_LIN_UP] : NULL, c->act,
+			     part(r, r->x, c->hidden), n, part(r, r->mid, c->inter), err);
 }
 
 struct adding {

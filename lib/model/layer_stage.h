@@ -8,7 +8,6 @@
 float *vq_layer_rows(size_t n_rows, uint32_t width, struct vq_err *err);
 /* x is taken over. */
 void vq_layer_set_x(struct vq_layer_run *r, float *x, uint32_t width);
-void vq_layer_activate(enum vq_act_fn f, const float *x, const float *mul, size_t n, float *out);
 
 /* Position of a sequence's first row. */
 uint32_t vq_layer_past(const struct vq_layer_run *r, uint32_t s);

@@ -268,6 +268,54 @@ int vq_linear_apply(const struct vq_linear *const *l, uint32_t n, const float *x
 	return rc;
 }
 
+/* The input stays in one form for both, and both are multiplied as integers. */
+static int act_fuses(const struct vq_linear *l, const struct vq_linear *gate)
+{
+	return vq_linear_is_integer(l) &&
+	       (!gate || (vq_linear_is_integer(gate) && gate->transform == l->transform &&
+			  vq_agrid_same(&gate->act, &l->act)));
+}
+
+static int act_fused(const struct vq_linear *l, const struct vq_linear *gate, enum vq_act_fn f,
+		     const float *x, size_t n_rows, float *y, struct vq_err *err)
+{
+	struct vq_qgemm_act act = {f, gate ? gate->packed : NULL, gate ? gate->bias : NULL};
+	struct prepared p = {0};
+	int rc = check(l, n_rows, err);
+
+	if (rc >= 0 && gate)
+		rc = check(gate, n_rows, err);
+	if (rc >= 0)
+		rc = quantize(&p, l, x, n_rows, err);
+	if (rc >= 0)
+		rc = vq_qgemm_act(l->packed, &p.q, &l->act, l->bias, &act, y, err);
+	forget(&p);
+	return rc;
+}
+
+static int act_apart(const struct vq_linear *l, const struct vq_linear *gate, enum vq_act_fn f,
+		     const float *x, size_t n_rows, float *y, struct vq_err *err)
+{
+	float *g = NULL;
+	int rc = gate ? rows_of(&g, n_rows, l->n_out, err) : VQ_OK;
+
+	if (rc >= 0)
+		rc = vq_linear_apply((const struct vq_linear *[]){l, gate}, gate ? 2 : 1, x, n_rows,
+				     (float *[]){y, g}, err);
+	if (rc >= 0)
+		vq_activate(f, g ? g : y, g ? y : NULL, n_rows * l->n_out, y);
+	vq_free(g);
+	return rc;
+}
+
+int vq_linear_act(const struct vq_linear *l, const struct vq_linear *gate, enum vq_act_fn f,
+		  const float *x, size_t n_rows, float *y, struct vq_err *err)
+{
+	if (!n_rows)
+		return VQ_OK;
+	return (act_fuses(l, gate) ? act_fused : act_apart)(l, gate, f, x, n_rows, y, err);
+}
+
 int vq_linear_add(const struct vq_linear *l, const float *x, size_t n_rows, float *y,
 		  struct vq_err *err)
 {

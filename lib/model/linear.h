@@ -49,6 +49,12 @@ int vq_linear_is_integer(const struct vq_linear *l);
 VQ_MUST_CHECK int vq_linear_one(const struct vq_linear *l, const float *x, size_t n_rows, float *y,
 				struct vq_err *err);
 
+/* y = f(l(x)) or, with a gate, f(gate(x)) * l(x), elementwise; gate NULL: none.  The activation function is fused with integer
+ * products of the same input. */
+VQ_MUST_CHECK int vq_linear_act(const struct vq_linear *l, const struct vq_linear *gate,
+				enum vq_act_fn f, const float *x, size_t n_rows, float *y,
+				struct vq_err *err);
+
 /* y += linear(x): a layer's residual, added as the product is stored. */
 VQ_MUST_CHECK int vq_linear_add(const struct vq_linear *l, const float *x, size_t n_rows, float *y,
 				struct vq_err *err);

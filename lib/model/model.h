@@ -90,8 +90,6 @@ void vq_vision_features(const struct vq_model *m, const float *h, uint32_t n_ima
 /* Its adjoint at h: g [k, n_images * n_image_tokens, projector.in] -> out [k, n_positions, C] for picture `image`. */
 void vq_vision_features_adjoint(const struct vq_model *m, const float *h, uint32_t n_images,
 				uint32_t image, const float *g, uint32_t k, float *out);
-/* What stands between the two linears, in place; search stages the projector with it. */
-void vq_projector_activate(const struct vq_config *c, float *x, size_t n);
 /* features [n, C] -> [n, d]. */
 VQ_MUST_CHECK int vq_projector_apply(const struct vq_config *c, const struct vq_projector *p,
 				     const float *features, size_t n, float *out,

@@ -1,17 +1,6 @@
 /* From vision features to decoder rows: one linear, or two with an activation between. */
 #include "base/mem.h"
-#include "kernel/ops.h"
 #include "model/model.h"
-
-void vq_projector_activate(const struct vq_config *c, float *x, size_t n)
-{
-	switch (c->projector.act) {
-	case VQ_ACT_SILU: vq_silu(x, NULL, n, x); break;
-	case VQ_ACT_QUICK_GELU: vq_quick_gelu(x, NULL, n, x); break;
-	case VQ_ACT_GELU_ERF: vq_gelu_erf(x, NULL, n, x); break;
-	case VQ_ACT_GELU_TANH: vq_gelu_tanh(x, NULL, n, x); break;
-	}
-}
 
 int vq_projector_apply(const struct vq_config *c, const struct vq_projector *p,
 		       const float *features, size_t n, float *out, struct vq_err *err)
@@ -27,11 +16,9 @@ int vq_projector_apply(const struct vq_config *c, const struct vq_projector *p,
 	mid = vq_alloc_f32(count, err);
 	if (!mid)
 		return VQ_E_SYS;
-	rc = vq_linear_one(&p->fc[0], features, n, mid, err);
-	if (rc >= 0) {
-		vq_projector_activate(c, mid, count);
+	rc = vq_linear_act(&p->fc[0], NULL, c->projector.act, features, n, mid, err);
+	if (rc >= 0)
 		rc = vq_linear_one(&p->fc[1], mid, n, out, err);
-	}
 	vq_free(mid);
 	return rc;
 }

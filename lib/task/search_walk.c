@@ -81,7 +81,7 @@ static int next_projector(struct vq_walk *w, struct vq_err *err)
 	w->x = y;
 	w->width = l->n_out;
 	if (++w->slot < c->projector.n_linears)
-		vq_projector_activate(c, y, n);
+		vq_activate(c->projector.act, y, NULL, n, y);
 	else
 		w->unit++;
 	return VQ_OK;

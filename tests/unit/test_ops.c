@@ -140,10 +140,10 @@ static void activations_agree_with_double_precision(void **state)
 	(void)state;
 	fill(x, N, "a", 4);
 	fill(mul, N, "m", 1);
-	vq_silu(x, mul, N, y[0]);
-	vq_quick_gelu(x, NULL, N, y[1]);
-	vq_gelu_tanh(x, NULL, N, y[2]);
-	vq_gelu_erf(x, NULL, N, y[3]);
+	vq_activate(VQ_ACT_SILU, x, mul, N, y[0]);
+	vq_activate(VQ_ACT_QUICK_GELU, x, NULL, N, y[1]);
+	vq_activate(VQ_ACT_GELU_TANH, x, NULL, N, y[2]);
+	vq_activate(VQ_ACT_GELU_ERF, x, NULL, N, y[3]);
 	for (i = 0; i < N; i++) {
 		double v = x[i], u = sqrt(2 / acos(-1.0)) * (v + 0.044715 * v * v * v);
 
@@ -168,7 +168,7 @@ static void gelu_erf_is_within_its_bound_everywhere(void **state)
 	for (part = -28; part < 28; part++) {
 		for (i = 0; i < N; i++)
 			x[i] = 0.5f * ((float)part + (float)i / N);
-		vq_gelu_erf(x, NULL, N, y);
+		vq_activate(VQ_ACT_GELU_ERF, x, NULL, N, y);
 		for (i = 0; i < N; i++)
 			if (x[i] == 0)
 				assert_true(y[i] == 0);
@@ -233,13 +233,13 @@ static size_t run_all(const struct vq_ops *o, uint32_t n, const float *x, const 
 	memcpy(at, x, n * sizeof(float));
 	o->softmax(at, n);
 	at += n;
-	o->silu(x, w, n, at);
+	o->activate[VQ_ACT_SILU](x, w, n, at);
 	at += n;
-	o->quick_gelu(x, NULL, n, at);
+	o->activate[VQ_ACT_QUICK_GELU](x, NULL, n, at);
 	at += n;
-	o->gelu_tanh(x, w, n, at);
+	o->activate[VQ_ACT_GELU_TANH](x, w, n, at);
 	at += n;
-	o->gelu_erf(x, w, n, at);
+	o->activate[VQ_ACT_GELU_ERF](x, w, n, at);
 	at += n;
 	o->exp(x, n, at);
 	at += n;

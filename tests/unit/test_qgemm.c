@@ -402,6 +402,66 @@ static void every_kernel_set_gives_generics_bits_for_large_products(void **state
 	}
 }
 
+/* f(gate + its bias) (y + bias) from two products and vq_activate, in generic; gate NULL: f(y + bias). */
+static float *act_apart(const struct problem *p, const struct vq_qgemm_act *act)
+{
+	size_t n = (size_t)p->rows * p->n_out;
+	float *y = vq_alloc_f32(n, NULL), *gate = vq_alloc_f32(n, NULL);
+
+	vq_kernels_use(&vq_kernels_generic);
+	assert_int_equal(vq_qgemm(&p->w, &p->a, &p->ag, p->bias, 0, y, NULL), VQ_OK);
+	if (act->gate)
+		assert_int_equal(vq_qgemm(act->gate, &p->a, &p->ag, act->gate_bias, 0, gate, NULL),
+				 VQ_OK);
+	vq_activate(act->f, act->gate ? gate : y, act->gate ? y : NULL, n, y);
+	vq_free(gate);
+	return y;
+}
+
+static void an_activation_function_follows_the_product_and_its_gate(void **state)
+{
+	static const uint32_t shapes[][5] = {/* out, in, rows, groups */
+					     {45, 300, 3, 128, 128},
+					     {45, 300, 30, 128, 128},
+					     {1057, 640, 530, 32, 64},
+					     {64, 72, 7, 6, 18},
+					     {1056, 1100, 530, 128, 0}};
+	uint32_t i, k;
+
+	(void)state;
+	for (i = 0; i < 20; i++) {
+		const uint32_t *m = shapes[i % 5];
+		struct problem p;
+		struct vq_packed gate;
+		struct vq_qgemm_act act = {.f = i % VQ_N_ACT_FNS};
+		float *want;
+
+		make(&p, i < 10 ? 4 : 6, m[3], 0, 8, m[4], 0, m[0], m[1], m[2], 0);
+		gate = p.w;
+		gate.sym = 1; /* another weight: the same codes about their middle */
+		gate.zero = NULL;
+		act.gate = i / 5 % 2 ? &gate : NULL;
+		act.gate_bias = i / 10 ? p.bias + 1 : NULL;
+		if (act.gate_bias) /* one more than the row has */
+			p.n_out = p.w.n_out = gate.n_out = m[0] - 1;
+		want = act_apart(&p, &act);
+		for (k = 0; vq_kernels_row(k); k++)
+			if (vq_kernels_row(k)->runs()) {
+				size_t bytes = (size_t)p.rows * p.n_out * sizeof(float);
+				struct guarded y = guarded_alloc(bytes);
+
+				vq_kernels_use(vq_kernels_row(k));
+				assert_int_equal(vq_qgemm_act(&p.w, &p.a, &p.ag, p.bias, &act,
+							      (float *)(void *)y.p, NULL),
+						 VQ_OK);
+				assert_memory_equal(y.p, want, bytes);
+				munmap(y.base, y.total);
+			}
+		vq_free(want);
+		drop(&p);
+	}
+}
+
 static void every_job_is_taken_by_one_thread(void **state)
 {
 	static const uint32_t n_jobs[] = {0, 1, 3, 64, 100001};
@@ -580,6 +640,7 @@ int main(void)
 		cmocka_unit_test(codes_of_a_table_multiply_as_defined_in_every_kernel_set),
 		cmocka_unit_test(groups_that_straddle_rows_have_no_integer_product),
 		cmocka_unit_test(every_kernel_set_gives_generics_bits_for_large_products),
+		cmocka_unit_test(an_activation_function_follows_the_product_and_its_gate),
 		cmocka_unit_test(every_job_is_taken_by_one_thread),
 		cmocka_unit_test(a_residual_and_a_bias_are_added_last),
 		cmocka_unit_test(extreme_codes_do_not_overflow),
