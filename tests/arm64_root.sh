@@ -26,7 +26,8 @@ if [ -n "$missing" ]; then
 	$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 fi
 
-[ ! -e "$root/complete" ] || exit 0
+# What it was fetched for is written down: a root of fewer libraries is one to fetch anew.
+[ "$(cat "$root/complete" 2>/dev/null)" != "$libraries" ] || exit 0
 echo "arm64: fetching libraries to $1"
 rm -rf "$root"
 apt=$root/apt
@@ -52,4 +53,4 @@ lib=$root/usr/lib/aarch64-linux-gnu include=$root/usr/include/aarch64-linux-gnu
 for f in "$lib"/openblas-openmp/libopenblas.so* "$include"/openblas-openmp/*.h; do
 	ln -s "openblas-openmp/${f##*/}" "$(dirname "$(dirname "$f")")/${f##*/}"
 done
-: >"$root/complete"
+echo "$libraries" >"$root/complete"
