@@ -1,7 +1,8 @@
 #!/bin/bash
 # Runs every unit test and every end-to-end test (or those named on the command line) and closes with
 # "N passed, N failed, N skipped".  BUILD names the build folder, VQLM_DATA the public data, VQLM_LAUNCH a command
-# in front of every unit test (an emulator and its flags).
+# in front of every unit test (an emulator and its flags: the longest loops then take a part of their cases,
+# tests/unit/emulated.h).
 set -uo pipefail
 
 cd "$(dirname "$0")/.." || exit 4

@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "stream/writer.h"
+#include "emulated.h"
 #include "gguf_bytes.h"
 #include "torch_file.h"
 
@@ -130,7 +131,7 @@ static void replay_as(const char *name, target f, const char *label, const uint8
 	run(f, data, n);
 	for (i = 0; i < CUTS && n; i++)
 		run(f, data, n * (size_t)i / CUTS);
-	for (i = 0; i < mutations && n; i++) {
+	for (i = 0; i < mutations && n; i += (int)stride(10)) {
 		memcpy(copy, data, n);
 		mutate(copy, n, vq_rng_new((uint64_t)i, label));
 		run(f, copy, n);

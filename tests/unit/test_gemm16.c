@@ -342,7 +342,7 @@ static void test_bias_and_add(void **state)
 
 static void threads_and_rows(void)
 {
-	static const uint32_t tokens[] = {3, 700};
+	static const uint32_t tokens[] = {3, 500}; /* of one job, of two */
 	int way, threads, i;
 
 	for (i = 0; i < 2; i++)
@@ -350,7 +350,7 @@ static void threads_and_rows(void)
 			struct problem p;
 			float *one;
 
-			make(&p, tokens[i], 530, 300, VQ_F16);
+			make(&p, tokens[i], 530, 260, VQ_F16);
 			one = vq_alloc_f32((size_t)p.n * p.n_out, NULL);
 			assert_non_null(one);
 			omp_set_num_threads(1);

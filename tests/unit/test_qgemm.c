@@ -16,6 +16,7 @@
 #include "base/rng.h"
 #include "kernel/cpu.h"
 #include "kernel/ranges.h"
+#include "emulated.h"
 
 /* A block whose end touches a page that may not be read. */
 struct guarded {
@@ -381,7 +382,7 @@ static void a_residual_and_a_bias_are_added_last(void **state)
 }
 
 /* Several blocks of segments and chunks of tokens; results so large that they go past the caches, or would if their rows
- * were whole lines. */
+ * were whole lines.  In an emulator each shape and each grouping once, not all pairs. */
 static void every_kernel_set_gives_generics_bits_for_large_products(void **state)
 {
 	static const uint32_t shapes[][3] = {/* out, in, rows */
@@ -396,6 +397,8 @@ static void every_kernel_set_gives_generics_bits_for_large_products(void **state
 		const uint32_t *m = shapes[i % 3], *g = groups[i / 3];
 		struct problem p;
 
+		if (emulated() && i % 3 != i / 3 % 3)
+			continue;
 		make(&p, i % 2 ? 4 : 6, g[0], 0, 8, g[1], 0, m[0], m[1], m[2], 0);
 		compare(&p);
 		drop(&p);
