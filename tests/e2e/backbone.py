@@ -6,11 +6,13 @@ backbone.py make FAMILY DIR [--seed N] [--layers N] [--set KEY=JSON] [--drop KEY
     FAMILY: stablelm, stablelm_epoch, phi, qwen.  A checkpoint with the tokenizer of the demo.
     --flat inside|DIR  in MoE-LLaVA's layout, behind the demo's tower, which is in the checkpoint or the CLIP folder DIR
     --experts 0,2      layers of --flat with four experts
-backbone.py logits DIR TOKENS OUT       of the last of the int32 tokens, float32; PIXELS after OUT: of a picture (float32)
-backbone.py greedy DIR TOKENS N         the N tokens that follow, or those before the end, as JSON
-backbone.py prune DIR N PPL TAYLOR      of the samples 0.tokens (with 0.answer, a letter) to N - 1: how far vqlm-prune's tables of
-                                        --criterion ppl and taylor (one batch) are from PyTorch's, as JSON"""
+backbone.py beside COUNT DIR...   prompts DIR.q/0.tokens (int32; 0.pixels, float32, of a picture) and so on, the last logits as our
+                                  tools find them in 0.got: prints DIR, number of prompts, largest difference relative to the
+                                  largest logit; COUNT tokens that follow each prompt, or those before the end, to DIR.q/answers
+backbone.py prune DIR...          how far DIR.q/ppl.csv and taylor.csv, vqlm-prune's tables of --criterion ppl and taylor (one batch)
+                                  of those prompts with the answers DIR.q/letters, are from PyTorch's: a line of JSON each"""
 import argparse
+import functools
 import json
 import math
 import os
@@ -190,6 +192,17 @@ def make(a):
 
 # --- the forward pass ---
 
+@functools.lru_cache
+def tower():
+    import ref_numpy
+    return ref_numpy.Llava(DEMO, np.float64)
+
+
+def tower_rows(pixels):
+    side = tower().v['image_size']
+    return tower().vision(pixels.astype(np.float64).reshape(1, 3, side, side))
+
+
 class Net:
     def __init__(self, folder):
         self.c = Shape(json.load(open(os.path.join(folder, 'config.json'))))
@@ -262,11 +275,8 @@ class Net:
 
     def picture(self, pixels):
         """Rows that stand for it; the tower is that of the demo, and so is its numpy reference."""
-        import ref_numpy
-        ref = ref_numpy.Llava(DEMO, np.float64)
         p = ('transformer' if self.c.family == 'qwen' else 'model') + '.mm_projector.image_spatial_proj.'
-        side = ref.v['image_size']
-        x = self.linear(p + '0', torch.tensor(ref.vision(pixels.astype(np.float64).reshape(1, 3, side, side))))
+        x = self.linear(p + '0', torch.tensor(tower_rows(pixels)))
         return self.linear(p + '2', 0.5 * x * (1 + torch.erf(x / math.sqrt(2))))
 
     def embed(self, tokens):
@@ -286,6 +296,43 @@ class Net:
         for i in range(self.c.layers):
             h = self.layer(i, h)
         return self.head(h)
+
+
+# --- beside our tools ---
+
+def prompts(folder):
+    """Token lists and pictures (or None) of folder.q, in order."""
+    out, path = [], folder + '.q/%d.%s'
+    while os.path.exists(path % (len(out), 'tokens')):
+        pixels = path % (len(out), 'pixels')
+        out.append((np.fromfile(path % (len(out), 'tokens'), np.int32).tolist(),
+                    np.fromfile(pixels, np.float32) if os.path.exists(pixels) else None))
+    return out
+
+
+def greedy(net, tokens, n):
+    out = []
+    while len(out) < n:
+        best = int(net.logits(tokens + out)[-1].argmax())
+        if best == net.c.eos:
+            break
+        out.append(best)
+    return out
+
+
+def beside(folder, count):
+    net, worst, asked = Net(folder), 0, prompts(folder)
+    for i, (tokens, pixels) in enumerate(asked):
+        want = net.logits(tokens, pixels)[-1].numpy()
+        got = np.fromfile('%s.q/%d.got' % (folder, i), np.float32)
+        assert want.size == got.size == net.c.vocab and want.std() > .3
+        off = np.abs(got - want).max() / np.abs(want).max()
+        worst = off if not off <= worst else worst  # also what is no number
+        assert worst < 1
+    print(folder, len(asked), '%.1e' % worst)
+    if count:
+        with open(folder + '.q/answers', 'w') as f:
+            f.writelines(json.dumps(greedy(net, tokens, count), separators=(',', ':')) + '\n' for tokens, _ in asked)
 
 
 # --- what vqlm-prune scores blocks by ---
@@ -316,13 +363,14 @@ def mean_loss(net, samples):
     return nll / count
 
 
-def prune(net, folder, n, ppl, taylor):
+def prune(folder):
+    net, ppl, taylor = Net(folder), folder + '.q/ppl.csv', folder + '.q/taylor.csv'
     vocab = json.load(open(os.path.join(folder, 'tokenizer.json')))['model']['vocab']
-    samples = [np.fromfile('%d.tokens' % i, np.int32).tolist() + [vocab['\u2581' + open('%d.answer' % i).read().strip()], net.c.eos]
-               for i in range(int(n))]
+    letters = open(folder + '.q/letters').read().split()
+    samples = [tokens + [vocab['\u2581' + letter], net.c.eos] for (tokens, _), letter in zip(prompts(folder), letters, strict=True)]
     rows = {f: [line.split(',') for line in open(f).read().split('\n')[1:-1]] for f in (ppl, taylor)}
     assert len(rows[ppl]) == len(rows[taylor]) == net.c.layers
-    whole, worst = net.layer, {'ppl': 0, 'taylor': 0}
+    whole, worst = net.layer, {'samples': len(samples), 'ppl': 0, 'taylor': 0}
     for i, row in enumerate(rows[ppl]):
         net.layer = lambda k, h: h if k == i else whole(k, h)
         with torch.no_grad():
@@ -342,7 +390,7 @@ def prune(net, folder, n, ppl, taylor):
 def main():
     global torch
     p = argparse.ArgumentParser()
-    p.add_argument('what', choices=['make', 'logits', 'greedy', 'prune'])
+    p.add_argument('what', choices=['make', 'beside', 'prune'])
     p.add_argument('args', nargs='+')
     p.add_argument('--seed', type=int, default=1)
     p.add_argument('--layers', type=int, default=3)
@@ -355,21 +403,11 @@ def main():
         a.family, a.dir = a.args
         return make(a)
     import torch  # here, since making a checkpoint does without and it takes a while
-    net = Net(a.args[0])
-    if a.what == 'prune':
-        return prune(net, *a.args)
-    tokens = np.fromfile(a.args[1], np.int32).tolist()
-    if a.what == 'logits':
-        pixels = np.fromfile(a.args[3], np.float32) if len(a.args) > 3 else None
-        net.logits(tokens, pixels)[-1].numpy().astype(np.float32).tofile(a.args[2])
-    else:
-        out = []
-        while len(out) < int(a.args[2]):
-            best = int(net.logits(tokens + out)[-1].argmax())
-            if best == net.c.eos:
-                break
-            out.append(best)
-        print(json.dumps(out))
+    for folder in a.args[a.what == 'beside':]:
+        if a.what == 'prune':
+            prune(folder)
+        else:
+            beside(folder, int(a.args[0]))
 
 
 if __name__ == '__main__':

@@ -10,7 +10,7 @@ import numpy as np
 
 
 def records(path):
-    b, at, out = open(path, "rb").read(), 0, {}
+    b, at, found, frames = open(path, "rb").read(), 0, [], []
     while at < len(b):
         n = struct.unpack_from("<I", b, at + 4)[0]
         c = b[at + 8:at + 8 + n]
@@ -18,15 +18,20 @@ def records(path):
         if c[:8] != b"VQLMRECD":
             continue
         kind, dtype, nd, codec, raw, sto, h, nn, na = struct.unpack_from("<4I3Q2I", c, 8)
-        data = subprocess.run(["zstd", "-d", "-q", "-c"], input=b[at:at + sto], check=True,
-                              stdout=subprocess.PIPE).stdout
+        if dtype == 1:
+            found.append((c[56 + 8 * nd:56 + 8 * nd + nn].decode(), codec, raw))
+            frames.append(b[at:at + sto])
         at += sto
-        if dtype != 1:
-            continue
-        v = np.frombuffer(data, np.uint8)
+    # Frames one behind the other are the bytes one behind the other: one process for all.
+    data = subprocess.run(["zstd", "-d", "-q", "-c"], input=b"".join(frames), check=True, stdout=subprocess.PIPE).stdout
+    out, at = {}, 0
+    for name, codec, raw in found:
+        v = np.frombuffer(data, np.uint8, raw, at)
+        at += raw
         if codec == 2:  # byte planes of groups of 131072 elements
             v = np.concatenate([v[g:g + 524288].reshape(4, -1).T.ravel() for g in range(0, len(v), 524288)])
-        out[c[56 + 8 * nd:56 + 8 * nd + nn].decode()] = v.view("<f4").astype(np.float64)
+        out[name] = v.view("<f4").astype(np.float64)
+    assert at == len(data)
     return out
 
 

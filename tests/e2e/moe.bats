@@ -189,7 +189,7 @@ calibrated() {
 	calibrated m 16
 	infer -t 2 -m m --limit 40 --logits want.vqs >want.jsonl
 	for m in rtn layerwise qvlm awq gptq best; do
-		vqlm-search -q -t 2 --method $m -w 3 -a 8 <e.vqs >s.vqs
+		vqlm-search -q -t 2 --rows 1024 --method $m -w 3 -a 8 <e.vqs >s.vqs
 		vqlm-pack -q -o $m.vqm <s.vqs
 		infer -t 2 -m $m.vqm --limit 40 --logits $m.vqs >$m.jsonl
 		"$PY" "$ROOT/tests/e2e/logits.py" want.vqs $m.vqs | jq .relative >$m.off
@@ -218,16 +218,19 @@ calibrated() {
 
 @test "searched streams are the same with 1 to 4 threads, and when a run was interrupted" {
 	moe m
-	calibrated m 8
+	vqlm-prune -q -m m --blocks 3,4 -o p.vqs # two sparse layers and the dense one between
+	calibrated p.vqs 8
+	local m t opts="--parts llm --rows 256"
+	# shellcheck disable=SC2086 # words on purpose
 	for m in layerwise gptq awq best; do
-		vqlm-search -q -t 1 --method $m -w 4 -a 4 <e.vqs >want.vqs
+		vqlm-search -q -t 1 $opts --method $m -w 4 -a 4 <e.vqs >want.vqs
 		for t in 2 3 4; do
-			vqlm-search -q -t $t --method $m -w 4 -a 4 <e.vqs >got.vqs
+			vqlm-search -q -t $t $opts --method $m -w 4 -a 4 <e.vqs >got.vqs
 			cmp want.vqs got.vqs
 		done
 		# Cut behind the first sparse layer's block, whose choice the rest depends on.
 		head -c $(($(stat -c %s want.vqs) * 7 / 10)) want.vqs >cut.vqs
-		vqlm-search -v -t 2 --method $m -w 4 -a 4 --resume cut.vqs <e.vqs 2>said >got.vqs
+		vqlm-search -v -t 2 $opts --method $m -w 4 -a 4 --resume cut.vqs <e.vqs 2>said >got.vqs
 		grep -q 'taken from the interrupted run' said
 		cmp want.vqs got.vqs
 	done

@@ -9,10 +9,12 @@ setup_file() {
 	"$BUILD/bin/vqlm-calib" -m "$demo/mini-llava-outlier" -n 0 -o weights.vqs
 	"$BUILD/bin/vqlm-calib" -m "$demo/mini-llava-outlier" -n 10 --checkpoint 7 \
 		-d "$demo/mini-sqa/llava_train_calib_CQM-A.json" | "$BUILD/bin/vqlm-entropy" >plan.vqs
+	"$BUILD/bin/vqlm-search" -q --rows 300 <plan.vqs >whole.vqs
 }
 
 W() { echo "$BATS_FILE_TMPDIR/weights.vqs"; }
 P() { echo "$BATS_FILE_TMPDIR/plan.vqs"; }
+WHOLE() { echo "$BATS_FILE_TMPDIR/whole.vqs"; } # P searched with --rows 300
 
 @test "options out of range are a wrong command line (2), and the range is said" {
 	local bad
@@ -58,7 +60,6 @@ P() { echo "$BATS_FILE_TMPDIR/plan.vqs"; }
 }
 
 @test "a killed search (kill -9) is resumed to the same bytes" {
-	vqlm-search -q --rows 300 -o whole.vqs <"$(P)"
 	vqlm-search -q --rows 300 -o x.vqs <"$(P)" &
 	local pid=$! i
 	for i in $(seq 600); do # until the first block is out
@@ -72,13 +73,12 @@ P() { echo "$BATS_FILE_TMPDIR/plan.vqs"; }
 	[ -s x.vqs.part ]
 	run -0 --separate-stderr vqlm-search -v --rows 300 -o x.vqs --resume x.vqs.part <"$(P)"
 	[[ "$stderr" == *"taken from the interrupted run"* ]]
-	cmp x.vqs whole.vqs
+	cmp x.vqs "$(WHOLE)"
 	[ ! -e x.vqs.part ]
 	[ ! -e x.vqs.part.resumed ]
 }
 
 @test "SIGTERM ends after the block at hand with 75, and the search can be resumed" {
-	vqlm-search -q --rows 300 -o whole.vqs <"$(P)"
 	vqlm-search -q --rows 300 -o x.vqs <"$(P)" 2>err &
 	local pid=$! i status=0
 	for i in $(seq 600); do
@@ -91,7 +91,7 @@ P() { echo "$BATS_FILE_TMPDIR/plan.vqs"; }
 	grep -q -- --resume err
 	[ ! -e x.vqs ]
 	vqlm-search -q --rows 300 -o x.vqs --resume x.vqs.part <"$(P)"
-	cmp x.vqs whole.vqs
+	cmp x.vqs "$(WHOLE)"
 }
 
 @test "resuming with other parameters is refused (3) and loses nothing" {
@@ -106,10 +106,9 @@ P() { echo "$BATS_FILE_TMPDIR/plan.vqs"; }
 @test "pieces at a checkpoint, concatenated, pack to the model of a single run" {
 	vqlm-search -q --rows 300 --blocks 0-6 <"$(P)" >a.vqs
 	vqlm-search -q --rows 300 --blocks 7-9 <"$(P)" >b.vqs
-	vqlm-search -q --rows 300 <"$(P)" >whole.vqs
 	mkdir pieces whole
 	cat a.vqs b.vqs | vqlm-pack | tar xf - -C pieces
-	vqlm-pack <whole.vqs | tar xf - -C whole
+	vqlm-pack <"$(WHOLE)" | tar xf - -C whole
 	[ "$(find pieces -type f | wc -l)" -gt 100 ]
 	# Only the manifest tells them apart: it lists where the segments come from.
 	diff -r --exclude=manifest.json pieces whole
@@ -283,17 +282,17 @@ errors() {
 		"qvlm --sweeps 1 --token-weights vision --vision-weight measured --veo-lambda 1" \
 		"rtn --rotate hadamard" "layerwise --rotate hadamard --smooth 0.5"; do
 		# shellcheck disable=SC2086
-		cmp <(vqlm-search -q -t 1 --rows 300 --method $m <"$(P)") \
-			<(vqlm-search -q -t 2 --rows 300 --method $m <"$(P)")
+		cmp <(vqlm-search -q -t 1 --rows 150 --method $m <"$(P)") \
+			<(vqlm-search -q -t 2 --rows 150 --method $m <"$(P)")
 	done
 }
 
 @test "the memory that --dry-run names holds, and is not twice too much" {
 	[ -z "${VQLM_SANITIZED:-}" ] || skip "a sanitizer takes memory of its own"
 	local o want got
-	"$BUILD/bench/make_ckpt" --layers 3 --hidden 1024 --inter 2816 --heads 8 --kv-heads 8 \
+	"$BUILD/bench/make_ckpt" --layers 2 --hidden 768 --inter 2112 --heads 8 --kv-heads 8 \
 		--vocab 1024 --vision-layers 2 --tokenizer "$DEMO/mini-llava" tiny ckpt >/dev/null
-	vqlm-calib -q -m ckpt -n 10 -d "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" |
+	vqlm-calib -q -m ckpt -n 8 -d "$DEMO/mini-sqa/llava_train_calib_CQM-A.json" |
 		vqlm-entropy -q >plan.vqs
 	for o in "--method rtn -l 0" "--method layerwise --rows 256" "--method qvlm --rows 64 --sweeps 1" \
 		"--method gptq --rows 256" "--method gptq --rows 256 --gptaq 0.25 --token-weights attention" \
