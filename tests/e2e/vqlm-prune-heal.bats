@@ -36,8 +36,8 @@ changed() { diff <(weights "$1") <(weights "$2") | grep '^>' | jq -Rr '.[2:] | f
 }
 
 @test "a training that was stopped goes on to the same bytes" {
-	heal -q --blocks 3 --heal lora --lora-steps 8 -o whole.vqs
-	train=(-q -m "$DEMO/mini-llava" -d "$CALIB" --answers --heal-samples 24 --blocks 3 --heal lora --lora-steps 8 --lora-state s)
+	heal -q --heal-samples 12 --blocks 3 --heal lora --lora-steps 8 -o whole.vqs
+	train=(-q -m "$DEMO/mini-llava" -d "$CALIB" --answers --heal-samples 12 --blocks 3 --heal lora --lora-steps 8 --lora-state s)
 	vqlm-prune "${train[@]}" -o part.vqs 3>&- &
 	while [ ! -e s ]; do kill -0 $! && sleep 0.02; done
 	kill -TERM $!

@@ -151,7 +151,7 @@ a_text() {
 	a_text
 	for opt in "-d $ROOT/$CALIB --samples 6" "-d $ROOT/$CALIB --samples 6 --answers" "--text text.txt --samples 3 --tokens 64"; do
 		for c in ppl cosine angular; do
-			for t in 1 2 3 1; do
+			for t in 1 2 3; do
 				# shellcheck disable=SC2086 # options are words
 				vqlm-prune -q -t $t -m "$DEMO/mini-llava" $opt --criterion $c --table | tee scores.csv | sha256sum
 			done >sums
