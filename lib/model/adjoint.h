@@ -27,7 +27,7 @@ struct vq_layer_sink {
 
 /* h [n, hidden]: input of the layer, positions 0..n-1.  g [k, n, hidden]: of the output, becomes of the input.
  * Weights must be floating point and inputs not quantized.  Memory about
- * n * (4 inter + 8 hidden) + min(k * n, 2048) * 3 inter + threads * 5 n^2 floats; a sink (or NULL,
+ * n * (4 inter + 8 hidden) + min(k * n, 2048) * 3 inter + threads * 256 n floats; a sink (or NULL,
  * and k is then any) takes n * (inter + 2 hidden) more.  In a sparse layer, top_k times the inter, and n * top_k * 2 hidden. */
 VQ_MUST_CHECK int vq_layer_adjoint(const struct vq_layer *l, const float *h, uint32_t n, float *g,
 				   uint32_t k, const struct vq_layer_sink *sink,

@@ -9,94 +9,91 @@
 #include "kernel/blas.h"
 #include "kernel/ops.h"
 
-/* Work space of one key head: n x n matrices and n x head_dim rows. */
+/* VQ_ADJOINT_QUERIES; of a causal head no block beyond the diagonal is computed. */
+#define BLOCK VQ_ADJOINT_QUERIES
+
+/* Rows of one query head: weights and their cotangents, BLOCK x n each. */
 struct room {
-	float *p, *pt, *ds, *dst, *rows;
+	float *p, *ds;
 };
 
-static int room_new(struct room *r, uint32_t n, uint32_t dim)
+static int room_new(struct room *r, uint32_t n)
 {
-	size_t nn = (size_t)n * n;
-	float *base = vq_alloc_f32(4 * nn + (size_t)n * dim, NULL);
+	size_t block = (size_t)(n < BLOCK ? n : BLOCK) * n;
+	float *base = vq_alloc_f32(2 * block, NULL);
 
 	if (!base)
 		return VQ_E_SYS;
-	*r = (struct room){base, base + nn, base + 2 * nn, base + 3 * nn, base + 4 * nn};
+	*r = (struct room){base, base + block};
 	return VQ_OK;
 }
 
-static void transpose(const float *a, uint32_t n, float *out)
-{
-	uint32_t i, j, i0, j0;
-
-	for (i0 = 0; i0 < n; i0 += 32) /* blocks that stay in the first cache */
-		for (j0 = 0; j0 < n; j0 += 32)
-			for (i = i0; i < n && i < i0 + 32; i++)
-				for (j = j0; j < n && j < j0 + 32; j++)
-					out[(size_t)j * n + i] = a[(size_t)i * n + j];
-}
-
-static void softmax_rows(float *p, uint32_t n, int causal)
+/* Queries first.. first + n over m keys. */
+static void softmax_rows(float *p, uint32_t first, uint32_t n, uint32_t m, int causal)
 {
 	uint32_t i;
 
 	for (i = 0; i < n; i++) {
-		uint32_t m = causal ? i + 1 : n;
+		uint32_t seen = causal ? first + i + 1 : m;
 
-		vq_softmax(p + (size_t)i * n, m);
-		memset(p + (size_t)i * n + m, 0, (n - m) * sizeof(float));
+		vq_softmax(p + (size_t)i * m, seen);
+		memset(p + (size_t)i * m + seen, 0, (m - seen) * sizeof(float));
 	}
 }
 
-/* dS = P (dP - rowsum(dP P)) / sqrt(d), in place of dP. */
-static void softmax_adjoint(const float *p, float *dp, uint32_t n, float scale)
+/* Eight sums at once: a single one would wait for itself. */
+static double dot(const float *a, const float *b, uint32_t n)
+{
+	enum { LANES = 8 };
+	double s[LANES] = {0}, sum = 0;
+	uint32_t i = 0, j;
+
+	for (; i + LANES <= n; i += LANES)
+		for (j = 0; j < LANES; j++)
+			s[j] += (double)a[i + j] * b[i + j];
+	for (; i < n; i++)
+		sum += (double)a[i] * b[i];
+	for (j = 0; j < LANES; j++)
+		sum += s[j];
+	return sum;
+}
+
+/* dS = P (dP - rowsum(dP P)) / sqrt(d), in place of dP; n rows of m keys. */
+static void softmax_adjoint(const float *p, float *dp, uint32_t n, uint32_t m, float scale)
 {
 	uint32_t i, j;
 
 	for (i = 0; i < n; i++) {
-		const float *pi = p + (size_t)i * n;
-		float *di = dp + (size_t)i * n;
-		double sum = 0;
+		const float *pi = p + (size_t)i * m;
+		float *di = dp + (size_t)i * m;
+		float sum = (float)dot(pi, di, m);
 
-		for (j = 0; j < n; j++)
-			sum += (double)pi[j] * di[j];
-		for (j = 0; j < n; j++)
-			di[j] = pi[j] * (di[j] - (float)sum) * scale;
+		for (j = 0; j < m; j++)
+			di[j] = pi[j] * (di[j] - sum) * scale;
 	}
 }
 
-static void add_rows(float *to, size_t stride, const float *rows, uint32_t n, uint32_t dim)
-{
-	uint32_t i, j;
-
-	for (i = 0; i < n; i++)
-		for (j = 0; j < dim; j++)
-			to[i * stride + j] += rows[(size_t)i * dim + j];
-}
-
-/* One query head, all cotangents. */
-static void head(const struct vq_attention_grad *a, uint32_t hq, struct room *r)
+/* Queries first.. first + n of one query head, all cotangents. */
+static void block(const struct vq_attention_grad *a, uint32_t hq, uint32_t first, uint32_t n,
+		  const struct room *r)
 {
 	const struct vq_layer_config *c = a->cfg;
-	uint32_t n = a->n, dim = c->head_dim, j;
+	uint32_t dim = c->head_dim, m = c->causal ? first + n : a->n, j;
 	size_t qs = (size_t)c->n_heads * dim, ks = (size_t)c->n_kv_heads * dim;
-	size_t qo = (size_t)hq * dim, ko = (size_t)(hq / (c->n_heads / c->n_kv_heads)) * dim;
+	size_t ko = (size_t)(hq / (c->n_heads / c->n_kv_heads)) * dim;
+	size_t qo = (size_t)hq * dim + first * qs;
 	float scale = 1.0f / sqrtf((float)dim);
 
-	vq_gemm_nt(n, n, dim, scale, a->q + qo, qs, a->key + ko, ks, r->p, n);
-	softmax_rows(r->p, n, c->causal);
-	transpose(r->p, n, r->pt);
+	vq_gemm_nt(n, m, dim, scale, a->q + qo, qs, a->key + ko, ks, r->p, m);
+	softmax_rows(r->p, first, n, m, c->causal);
 	for (j = 0; j < a->k; j++) {
-		const float *go = a->g_out + j * n * qs + qo;
+		size_t gq = j * a->n * qs + qo, gk = j * a->n * ks + ko;
 
-		vq_gemm_nn(n, dim, n, r->pt, n, go, qs, r->rows, dim);
-		add_rows(a->g_v + j * n * ks + ko, ks, r->rows, n, dim);
-		vq_gemm_nt(n, n, dim, 1.0f, go, qs, a->value + ko, ks, r->ds, n);
-		softmax_adjoint(r->p, r->ds, n, scale);
-		transpose(r->ds, n, r->dst);
-		vq_gemm_nn(n, dim, n, r->ds, n, a->key + ko, ks, a->g_q + j * n * qs + qo, qs);
-		vq_gemm_nn(n, dim, n, r->dst, n, a->q + qo, qs, r->rows, dim);
-		add_rows(a->g_k + j * n * ks + ko, ks, r->rows, n, dim);
+		vq_gemm_tn(m, dim, n, r->p, m, a->g_out + gq, qs, a->g_v + gk, ks);
+		vq_gemm_nt(n, m, dim, 1.0f, a->g_out + gq, qs, a->value + ko, ks, r->ds, m);
+		softmax_adjoint(r->p, r->ds, n, m, scale);
+		vq_gemm_nn(n, dim, m, r->ds, m, a->key + ko, ks, a->g_q + gq, qs);
+		vq_gemm_tn(m, dim, n, r->ds, m, a->q + qo, qs, a->g_k + gk, ks);
 	}
 }
 
@@ -114,19 +111,21 @@ int vq_attention_adjoint(const struct vq_attention_grad *a, struct vq_err *err)
 #pragma omp parallel for schedule(dynamic, 1)
 	for (g = 0; g < c->n_kv_heads; g++) {
 		struct room r;
-		uint32_t i;
+		uint32_t i, first;
 
-		if (room_new(&r, a->n, c->head_dim) < 0) {
+		if (room_new(&r, a->n) < 0) {
 #pragma omp atomic write
 			failed = 1;
 			continue;
 		}
 		for (i = 0; i < group; i++)
-			head(a, (uint32_t)g * group + i, &r);
+			for (first = 0; first < a->n; first += BLOCK)
+				block(a, (uint32_t)g * group + i, first,
+				      a->n - first < BLOCK ? a->n - first : BLOCK, &r);
 		vq_free(r.p);
 	}
 	if (failed)
-		return vq_fail(err, VQ_E_SYS, "memory: cannot have %u x %u attention weights", a->n,
-			       a->n);
+		return vq_fail(err, VQ_E_SYS, "memory: cannot have %u x %u attention weights",
+			       BLOCK, a->n);
 	return VQ_OK;
 }
