@@ -81,10 +81,7 @@ static int features_back(const struct slopes *s, const struct vq_prompt *prompt,
 		goto out;
 	}
 	vq_calib_probe_pictures(c, prompt, s->g, 1, gp);
-	vq_vision_features(
-		s->m,
-		s->p->vision[(size_t)s->sample * (c->vision.n_layers + 1) + c->vision.n_layers],
-		prompt->n_images, features);
+	vq_vision_features(s->m, s->p->vision[s->sample].out, prompt->n_images, features);
 	rc = vq_projector_adjoint(c, &s->m->projector, features, rows, gp, 1, out, err);
 	snprintf(name, sizeof(name), "stat/entropy_sketch/%u", s->p->samples[s->sample]);
 	if (rc >= 0)

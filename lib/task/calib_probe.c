@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/num.h"
 #include "base/rng.h"
 #include "kernel/ops.h"
 #include "model/adjoint.h"
@@ -17,13 +18,19 @@
 #define MIN_VECTORS 4
 #define MAX_VECTORS 16
 #define SHARE       16 /* one sample in so many is probed */
+#define MOST_ROOM \
+	64 /* vectors times pictures of a sample, but for MIN_VECTORS: a sketch has so many pictures */
 
 void vq_calib_probe_size(const struct vq_calib_run *r, uint32_t *n, uint32_t *n_k)
 {
-	uint32_t most = r->n / SHARE ? r->n / SHARE : r->n > 0;
+	uint32_t most = r->n / SHARE ? r->n / SHARE : r->n > 0, images = 1, room, i;
 
+	for (i = 0; i < r->n; i++)
+		images = r->prompts[i].n_images > images ? r->prompts[i].n_images : images;
+	room = MOST_ROOM / images < MAX_VECTORS ? MOST_ROOM / images : MAX_VECTORS;
 	*n = most < r->influence_samples ? most : r->influence_samples;
-	*n_k = r->n < MIN_VECTORS ? MIN_VECTORS : r->n < MAX_VECTORS ? r->n : MAX_VECTORS;
+	*n_k = r->n < room ? r->n : room;
+	*n_k = *n_k < MIN_VECTORS ? MIN_VECTORS : *n_k;
 }
 
 /* A seeded choice of n among the samples with a picture, or of all when none has one. */
@@ -51,11 +58,6 @@ static int choose(struct vq_calib_probe *p, struct vq_err *err)
 	return rc;
 }
 
-static uint32_t n_vision(const struct vq_calib_probe *p)
-{
-	return p->r->cfg->has_vision ? p->r->cfg->vision.n_layers : 0;
-}
-
 int vq_calib_probe_new(struct vq_calib_probe *p, const struct vq_calib_run *r, struct vq_err *err)
 {
 	int rc;
@@ -68,7 +70,7 @@ int vq_calib_probe_new(struct vq_calib_probe *p, const struct vq_calib_run *r, s
 	rc = choose(p, err);
 	if (rc < 0)
 		return rc;
-	p->vision = vq_calloc((size_t)p->n * (n_vision(p) + 1), sizeof(*p->vision), err);
+	p->vision = vq_calloc(p->n, sizeof(*p->vision), err);
 	p->decoder =
 		vq_calloc((size_t)p->n * (r->cfg->decoder.n_layers + 1), sizeof(*p->decoder), err);
 	p->levels = vq_calloc((size_t)r->cfg->decoder.n_layers * 2,
@@ -80,8 +82,10 @@ void vq_calib_probe_free(struct vq_calib_probe *p)
 {
 	size_t i;
 
-	for (i = 0; p->vision && i < (size_t)p->n * (n_vision(p) + 1); i++)
-		vq_free(p->vision[i]);
+	for (i = 0; p->vision && i < p->n; i++) {
+		vq_free(p->vision[i].in);
+		vq_free(p->vision[i].out);
+	}
 	for (i = 0; p->decoder && i < (size_t)p->n * (p->r->cfg->decoder.n_layers + 1); i++)
 		vq_free(p->decoder[i]);
 	vq_free(p->vision);
@@ -108,10 +112,12 @@ int vq_calib_probe_keep(struct vq_calib_probe *p, int is_vision, uint32_t layer,
 	size_t width = is_vision ? c->vision.layer.hidden : c->decoder.layer.hidden, n;
 	float **at;
 
-	if (i == p->n)
+	if (i == p->n || (is_vision && layer != 0 && layer != c->vision.n_layers))
 		return VQ_OK;
-	at = is_vision ? &p->vision[(size_t)i * (n_vision(p) + 1) + layer]
-		       : &p->decoder[(size_t)i * (c->decoder.n_layers + 1) + layer];
+	if (is_vision)
+		at = layer ? &p->vision[i].out : &p->vision[i].in;
+	else
+		at = &p->decoder[(size_t)i * (c->decoder.n_layers + 1) + layer];
 	if (vq_mul_size(&n, rows, width) < 0)
 		return vq_fail(err, VQ_E_SYS, "memory: %zu rows of %zu", rows, width);
 	*at = vq_alloc_f32(n, err);
@@ -143,11 +149,11 @@ struct back {
 	struct vq_calib_vision_weight *weight;
 };
 
-/* 1/K sum_k sum_rows rms(h_row)^2 ||g_k,row||^2 / ||F||^2. */
-static double effect(const struct back *b, const float *h, const float *g, size_t rows,
-		     size_t width)
+/* 1/K sum_k sum_rows rms(h_row)^2 ||g_k,row||^2 / ||F||^2, K = n_k. */
+static double effect(const struct back *b, const float *h, const float *g, uint32_t n_k,
+		     size_t rows, size_t width)
 {
-	uint32_t n_k = b->p->n_k, k;
+	uint32_t k;
 	double sum = 0;
 	size_t r, c;
 
@@ -194,19 +200,19 @@ static int start(struct back *b, const float *h, float *g, struct vq_err *err)
 	return VQ_OK;
 }
 
-/* Layers of a tower from the last to the first, over the rows of one sequence: h[l] + at rows. */
+/* Layers of a tower from the last to the first, over the rows of one sequence: h[l] before layer l, g [n_k, rows, width]. */
 static int layers_back(struct back *b, const struct vq_layer *layers, uint32_t n_layers,
-		       uint32_t unit0, float *const *h, size_t at, uint32_t rows, float *g,
+		       uint32_t unit0, float *const *h, uint32_t rows, float *g, uint32_t n_k,
 		       struct vq_err *err)
 {
 	uint32_t l, width = layers[0].cfg->hidden;
 	int rc = VQ_OK;
 
 	for (l = n_layers; l-- > 0 && rc >= 0;) {
-		b->influence[unit0 + l] += effect(b, h[l + 1] + at * width, g, rows, width);
+		b->influence[unit0 + l] += effect(b, h[l + 1], g, n_k, rows, width);
 		if (unit0 == vq_config_decoder_unit(&b->m->cfg))
-			vq_calib_vision_weight_add(b->weight, l, b->prompt, g, b->p->n_k);
-		rc = vq_layer_adjoint(&layers[l], h[l] + at * width, rows, g, b->p->n_k, NULL, err);
+			vq_calib_vision_weight_add(b->weight, l, b->prompt, g, n_k);
+		rc = vq_layer_adjoint(&layers[l], h[l], rows, g, n_k, NULL, err);
 	}
 	return rc;
 }
@@ -239,23 +245,89 @@ static int write_sketch(struct back *b, float *g, size_t rows, struct vq_writer 
 	return vq_writer_put_tensor(w, VQ_KIND_STAT, name, &t, NULL, err);
 }
 
+/* Hidden states of one picture before each layer and after the last, h [n_layers + 1] of all [n_pos, C]; h[0] is there. */
+static int tower_forward(const struct vq_model *m, float *const *h, uint32_t n_pos,
+			 struct vq_err *err)
+{
+	const uint32_t start[2] = {0, n_pos};
+	const struct vq_batch one = {1, start};
+	uint32_t l;
+	int rc = VQ_OK;
+
+	for (l = 0; l < m->cfg.vision.n_layers && rc >= 0; l++) {
+		memcpy(h[l + 1], h[l], (size_t)n_pos * m->cfg.vision.layer.hidden * sizeof(float));
+		rc = vq_layer_forward(&m->vision.layers[l], h[l + 1], &one, NULL, err);
+	}
+	return rc;
+}
+
+/* The vectors of picture `image`: from [K, features, projector.in] of all pictures to gh [n_k, n_pos, C], the first of
+ * them after the last of the picture before. */
+static void tower_vectors(const struct back *b, const float *from, uint32_t image, uint32_t n_k,
+			  uint32_t n_pos, float *gh)
+{
+	const struct vq_config *c = &b->m->cfg;
+	uint32_t n_images = b->prompt->n_images, i;
+	size_t each = (size_t)n_images * c->n_image_tokens * c->projector.in;
+
+	for (i = 0; i < n_k; i++)
+		vq_vision_features_adjoint(b->m, b->p->vision[b->i].out, n_images, image,
+					   from + ((size_t)image * n_k + i) % b->p->n_k * each, 1,
+					   gh + (size_t)i * n_pos * c->vision.layer.hidden);
+}
+
 /* The tower of one picture: g [K, features, projector.in] of all pictures of the sample. */
 static int tower_back(struct back *b, const float *g, uint32_t image, struct vq_err *err)
 {
 	const struct vq_config *c = &b->m->cfg;
-	float *const *h = b->p->vision + (size_t)b->i * (c->vision.n_layers + 1);
-	uint32_t n_pos = vq_vision_positions(c);
-	float *gh =
-		vq_alloc((size_t)b->p->n_k * n_pos, c->vision.layer.hidden * sizeof(float), err);
-	int rc;
+	uint32_t n_pos = vq_vision_positions(c), n_layers = c->vision.n_layers, l;
+	uint32_t n_k = vq_ceil_div(b->p->n_k, b->prompt->n_images);
+	size_t one = (size_t)n_pos * c->vision.layer.hidden;
+	float *gh = vq_alloc(n_k, one * sizeof(float), err);
+	float *states = vq_alloc((size_t)n_layers + 1, one * sizeof(float), err);
+	float **h = vq_alloc((size_t)n_layers + 1, sizeof(*h), err);
+	int rc = VQ_E_SYS;
 
-	if (!gh)
-		return VQ_E_SYS;
-	vq_vision_features_adjoint(b->m, h[c->vision.n_layers], b->prompt->n_images, image, g,
-				   b->p->n_k, gh);
-	rc = layers_back(b, b->m->vision.layers, c->vision.n_layers, 0, h, (size_t)image * n_pos,
-			 n_pos, gh, err);
+	if (!gh || !states || !h)
+		goto out;
+	for (l = 0; l <= n_layers; l++)
+		h[l] = states + l * one;
+	memcpy(h[0], b->p->vision[b->i].in + image * one, one * sizeof(float));
+	rc = tower_forward(b->m, h, n_pos, err);
+	if (rc >= 0) {
+		tower_vectors(b, g, image, n_k, n_pos, gh);
+		rc = layers_back(b, b->m->vision.layers, n_layers, 0, h, n_pos, gh, n_k, err);
+	}
+out:
 	vq_free(gh);
+	vq_free(states);
+	vq_free(h);
+	return rc;
+}
+
+/* From g [K, T, d] at the decoder's input to gf [K, rows, projector.in] of the features; rows of all pictures. */
+static int projector_back(struct back *b, const float *g, uint32_t rows, float *gf,
+			  struct vq_err *err)
+{
+	const struct vq_config *c = &b->m->cfg;
+	uint32_t n_k = b->p->n_k, d = c->decoder.layer.hidden, width = c->projector.in;
+	float *gp = vq_alloc((size_t)n_k * rows, d * sizeof(float), err);
+	float *out = vq_alloc(rows, d * sizeof(float), err);
+	float *features = vq_alloc(rows, width * sizeof(float), err);
+	int rc = VQ_E_SYS;
+
+	if (!gp || !out || !features)
+		goto out;
+	vq_calib_probe_pictures(c, b->prompt, g, n_k, gp);
+	vq_calib_probe_pictures(c, b->prompt,
+				b->p->decoder[(size_t)b->i * (c->decoder.n_layers + 1)], 1, out);
+	b->influence[vq_config_projector_unit(c)] += effect(b, out, gp, n_k, rows, d);
+	vq_vision_features(b->m, b->p->vision[b->i].out, b->prompt->n_images, features);
+	rc = vq_projector_adjoint(c, &b->m->projector, features, rows, gp, n_k, gf, err);
+out:
+	vq_free(gp);
+	vq_free(out);
+	vq_free(features);
 	return rc;
 }
 
@@ -263,31 +335,14 @@ static int tower_back(struct back *b, const float *g, uint32_t image, struct vq_
 static int pictures_back(struct back *b, const float *g, struct vq_writer *w, struct vq_err *err)
 {
 	const struct vq_config *c = &b->m->cfg;
-	uint32_t rows = b->prompt->n_images * c->n_image_tokens, n_k = b->p->n_k, i;
-	uint32_t d = c->decoder.layer.hidden, width = c->projector.in, v = c->vision.n_layers;
-	float *gp = vq_alloc((size_t)n_k * rows, d * sizeof(float), err);
-	float *out = vq_alloc(rows, d * sizeof(float), err);
-	float *features = vq_alloc(rows, width * sizeof(float), err);
-	float *gf = vq_alloc((size_t)n_k * rows, width * sizeof(float), err);
-	int rc = VQ_E_SYS;
+	uint32_t rows = b->prompt->n_images * c->n_image_tokens, i;
+	float *gf = vq_alloc((size_t)b->p->n_k * rows, c->projector.in * sizeof(float), err);
+	int rc = gf ? projector_back(b, g, rows, gf, err) : VQ_E_SYS;
 
-	if (!gp || !out || !features || !gf)
-		goto out;
-	vq_calib_probe_pictures(c, b->prompt, g, n_k, gp);
-	vq_calib_probe_pictures(c, b->prompt,
-				b->p->decoder[(size_t)b->i * (c->decoder.n_layers + 1)], 1, out);
-	b->influence[vq_config_projector_unit(c)] += effect(b, out, gp, rows, d);
-	vq_vision_features(b->m, b->p->vision[(size_t)b->i * (v + 1) + v], b->prompt->n_images,
-			   features);
-	rc = vq_projector_adjoint(c, &b->m->projector, features, rows, gp, n_k, gf, err);
 	for (i = 0; i < b->prompt->n_images && rc >= 0; i++)
 		rc = tower_back(b, gf, i, err);
 	if (rc >= 0)
 		rc = write_sketch(b, gf, rows, w, err); /* scales gf: comes last */
-out:
-	vq_free(gp);
-	vq_free(out);
-	vq_free(features);
 	vq_free(gf);
 	return rc;
 }
@@ -301,8 +356,8 @@ static int sample_back(struct back *b, struct vq_writer *w, struct vq_err *err)
 	int rc = g ? start(b, h[n_layers], g, err) : VQ_E_SYS;
 
 	if (rc >= 0)
-		rc = layers_back(b, b->m->decoder.layers, n_layers, vq_config_decoder_unit(c), h, 0,
-				 n, g, err);
+		rc = layers_back(b, b->m->decoder.layers, n_layers, vq_config_decoder_unit(c), h, n,
+				 g, b->p->n_k, err);
 	if (rc >= 0 && b->prompt->n_images)
 		rc = pictures_back(b, g, w, err);
 	vq_free(g);

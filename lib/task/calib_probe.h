@@ -8,7 +8,12 @@
  *
  * since E||J e||^2 = ||J||_F^2 and 1/K sum_k ||J^T u_k||^2 estimates it (Hutchinson).  One backward pass of K
  * vectors gives all units and the sketch (quant/sketch.h); perturbing every unit's output forward would take half a
- * forward a unit.  Vision units are 0 when no sample with a picture was probed. */
+ * forward a unit.  Vision units are 0 when no sample with a picture was probed.
+ *
+ * Of a sample with m pictures (the tiles of one) each picture takes ceil(K / m) of the vectors through the tower, the next
+ * one those that follow, and its mean is over them: as many go through the tower as of one picture (or one each), all
+ * pictures and all vectors have their part, and the sum over pictures is without bias too.  Where the pictures count alike
+ * its variance is that of all K vectors for each; where one stands for all of the influence, that of ceil(K / m). */
 #ifndef VQ_TASK_CALIB_PROBE_H
 #define VQ_TASK_CALIB_PROBE_H
 
@@ -21,19 +26,24 @@ struct vq_calib_probe {
 	const struct vq_calib_run *r;
 	uint32_t n, n_k;   /* probed samples; sign vectors of each */
 	uint32_t *samples; /* [n] ascending indices of prompts */
-	float **vision; /* [n, V + 1] hidden states [images * positions, C] before layer l; after the last */
-	float **decoder; /* [n, L + 1] the same [tokens, d] */
+	struct {
+		float *in,
+			*out; /* hidden states [images * positions, C] that enter and leave the tower */
+	} * vision;           /* [n] */
+	float **decoder; /* [n, L + 1] hidden states [tokens, d] before layer l; after the last */
 	float *levels;   /* [L, 2, d] least and most of each channel of a decoder layer's output */
 };
 
-/* How many samples and sign vectors a run affords: the work is about that of its forward. */
+/* How many samples and sign vectors a run affords: the work is about that of its forward, and where samples have many
+ * pictures (tiles) a sketch is of the size of 64 of them, or of 4 vectors. */
 void vq_calib_probe_size(const struct vq_calib_run *r, uint32_t *n, uint32_t *n_k);
 
 VQ_MUST_CHECK int vq_calib_probe_new(struct vq_calib_probe *p, const struct vq_calib_run *r,
 				     struct vq_err *err);
 void vq_calib_probe_free(struct vq_calib_probe *p);
 
-/* Keeps a copy of sample i's hidden states before layer l (or after the last) of a tower: h [rows, width]. */
+/* Keeps a copy of sample i's hidden states before layer l (or after the last) of a tower: h [rows, width].  Those between
+ * the vision tower's ends are made again on the way back, a picture at a time, and not kept. */
 VQ_MUST_CHECK int vq_calib_probe_keep(struct vq_calib_probe *p, int is_vision, uint32_t layer,
 				      uint32_t sample, const float *h, size_t rows,
 				      struct vq_err *err);

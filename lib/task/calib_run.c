@@ -204,7 +204,7 @@ static int tower_room(struct tower *t, struct vq_err *err)
 	return t->h ? VQ_OK : VQ_E_SYS;
 }
 
-/* Pictures of all samples -> hidden states before the first vision layer. */
+/* Pictures of all samples -> hidden states before the first vision layer; the pixels are let go. */
 static int vision_tower(struct state *s, struct tower *t, struct vq_err *err)
 {
 	const struct vq_calib_run *r = s->r;
@@ -230,11 +230,14 @@ static int vision_tower(struct state *s, struct tower *t, struct vq_err *err)
 	for (i = 0; i <= t->n_seqs; i++)
 		t->start[i] = i * n_pos;
 	rc = tower_room(t, err);
-	for (i = k = 0; i < r->n && rc >= 0; k += r->prompts[i++].n_images)
+	for (i = k = 0; i < r->n && rc >= 0; k += r->prompts[i++].n_images) {
 		if (r->prompts[i].n_images)
 			rc = vq_vision_embed(&s->model, r->prompts[i].pixels,
 					     r->prompts[i].n_images,
 					     t->h + (size_t)t->start[k] * t->width, err);
+		vq_free(r->prompts[i].pixels);
+		r->prompts[i].pixels = NULL;
+	}
 	return rc;
 }
 

@@ -17,7 +17,7 @@ struct vq_calib_run {
 	const struct vq_config *cfg;
 	const struct vq_ckpt *ckpt;
 	const struct vq_calib_meta *meta; /* checkpoints */
-	struct vq_prompt *prompts;        /* [n] */
+	struct vq_prompt *prompts; /* [n]; their pixels are freed once they are in the tower */
 	uint32_t n;
 	uint64_t seed;
 	uint32_t bits[VQ_CALIB_MAX_BITS], n_bits;

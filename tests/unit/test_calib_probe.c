@@ -370,11 +370,215 @@ static void the_entropy_sketch_is_the_slope_of_the_entropy_loss(void **state)
 	vq_free(dir);
 }
 
+/* --- a sample of several pictures --- */
+
+enum { PICTURES = 3, MANY_TOKENS = 4 + 4 * PICTURES };
+
+static struct {
+	int32_t tokens[MANY_TOKENS];
+	struct vq_prompt prompt;
+	uint32_t n_pos;
+	float *h[3]; /* [PICTURES, n_pos, C] before each vision layer, after the last */
+} many;
+
+static void tower_layers(uint32_t from, float *h)
+{
+	uint32_t start[PICTURES + 1], i;
+	const struct vq_batch b = {PICTURES, start};
+
+	for (i = 0; i <= PICTURES; i++)
+		start[i] = i * many.n_pos;
+	for (; from < toy.cfg.vision.n_layers; from++)
+		assert_int_equal(
+			vq_layer_forward(&toy.model.vision.layers[from], h, &b, NULL, NULL), VQ_OK);
+}
+
+/* From the tower's output to the decoder's input. */
+static void enter_decoder(const float *out, float *h)
+{
+	size_t rows = (size_t)PICTURES * toy.rows;
+	float *features = vq_alloc_f32(rows * toy.width, NULL),
+	      *image = vq_alloc_f32(rows * toy.d, NULL);
+
+	vq_vision_features(&toy.model, out, PICTURES, features);
+	assert_int_equal(
+		vq_projector_apply(&toy.cfg, &toy.model.projector, features, rows, image, NULL),
+		VQ_OK);
+	assert_int_equal(
+		vq_decoder_embed(&toy.model, many.tokens, MANY_TOKENS, image, rows, h, NULL),
+		VQ_OK);
+	vq_free(features);
+	vq_free(image);
+}
+
+static void decoder_layer(uint32_t l, float *h)
+{
+	static const uint32_t start[2] = {0, MANY_TOKENS};
+	const struct vq_batch b = {1, start};
+
+	assert_int_equal(vq_layer_forward(&toy.model.decoder.layers[l], h, &b, NULL, NULL), VQ_OK);
+}
+
+/* F from the hidden states h before a vision layer. */
+static void many_final(uint32_t from, const float *h, float *out)
+{
+	size_t n = (size_t)PICTURES * many.n_pos * toy.width;
+	float *v = vq_alloc_f32(n, NULL), *x = vq_alloc_f32((size_t)MANY_TOKENS * toy.d, NULL);
+	uint32_t l;
+
+	memcpy(v, h, n * sizeof(float));
+	tower_layers(from, v);
+	enter_decoder(v, x);
+	for (l = 0; l < toy.n_layers; l++)
+		decoder_layer(l, x);
+	vq_rmsnorm(x + (size_t)(MANY_TOKENS - 1) * toy.d, 1, toy.d, toy.model.decoder.norm,
+		   toy.cfg.decoder.layer.eps, out);
+	vq_free(v);
+	vq_free(x);
+}
+
+static void make_many(struct vq_calib_probe *p)
+{
+	size_t each = 3 * (size_t)toy.cfg.vision.image_size * toy.cfg.vision.image_size, i, n;
+	float *pixels = vq_alloc_f32(PICTURES * each, NULL),
+	      *x = vq_alloc_f32((size_t)MANY_TOKENS * toy.d, NULL);
+	struct vq_rng r = vq_rng_new(5, "pixels");
+	uint32_t l;
+
+	for (i = 0; i < PICTURES * each; i++)
+		pixels[i] = (float)vq_rng_normal(r, i);
+	many.n_pos = vq_vision_positions(&toy.cfg);
+	n = (size_t)PICTURES * many.n_pos * toy.width;
+	for (l = 0; l < 3; l++) {
+		many.h[l] = vq_alloc_f32(n, NULL);
+		if (l == 0)
+			assert_int_equal(
+				vq_vision_embed(&toy.model, pixels, PICTURES, many.h[0], NULL),
+				VQ_OK);
+		else
+			memcpy(many.h[l], many.h[0], n * sizeof(float));
+	}
+	tower_layers(0, many.h[2]);
+	/* One layer alone: the second's input is the first's output. */
+	for (i = 0; i < PICTURES; i++) {
+		const uint32_t start[2] = {0, many.n_pos};
+		const struct vq_batch b = {1, start};
+
+		assert_int_equal(vq_layer_forward(&toy.model.vision.layers[0],
+						  many.h[1] + i * n / PICTURES, &b, NULL, NULL),
+				 VQ_OK);
+	}
+	for (l = 0; l < 3; l++)
+		assert_int_equal(vq_calib_probe_keep(p, 1, l, 0, many.h[l],
+						     (size_t)PICTURES * many.n_pos, NULL),
+				 VQ_OK);
+	enter_decoder(many.h[2], x);
+	for (l = 0; l <= toy.n_layers; l++) {
+		assert_int_equal(vq_calib_probe_keep(p, 0, l, 0, x, MANY_TOKENS, NULL), VQ_OK);
+		if (l < toy.n_layers)
+			decoder_layer(l, x);
+	}
+	vq_free(pixels);
+	vq_free(x);
+}
+
+/* Influence of the vision layer whose output is h, by central differences: picture i with n_each of the n_k vectors. */
+static double many_influence(uint32_t from, float *h, uint32_t n_k, uint32_t n_each)
+{
+	float f[64], up[64], down[64], u[64];
+	double sum = 0, final_sq = 0;
+	uint32_t i, row, c, k, j;
+
+	many_final(from, h, f);
+	for (j = 0; j < toy.d; j++)
+		final_sq += (double)f[j] * f[j];
+	for (i = 0; i < PICTURES * many.n_pos; i++) {
+		float *x = h + (size_t)i * toy.width;
+		double hh = 0, gg = 0;
+
+		for (c = 0; c < toy.width; c++)
+			hh += (double)x[c] * x[c];
+		for (c = 0; c < toy.width; c++) {
+			float keep = x[c];
+
+			x[c] = keep + 5e-3f;
+			many_final(from, h, up);
+			x[c] = keep - 5e-3f;
+			many_final(from, h, down);
+			x[c] = keep;
+			for (k = 0; k < n_each; k++) {
+				double g = 0;
+
+				row = (i / many.n_pos * n_each + k) % n_k;
+				vq_sketch_signs(SEED, row, toy.d, u);
+				for (j = 0; j < toy.d; j++)
+					g += ((double)up[j] - down[j]) * u[j] / 1e-2;
+				gg += g * g;
+			}
+		}
+		sum += hh / toy.width * gg / n_each;
+	}
+	return sqrt(sum / final_sq);
+}
+
+static void pictures_of_a_sample_share_the_vectors_that_go_through_the_tower(void **state)
+{
+	struct vq_calib_run run = toy.run;
+	struct vq_calib_probe p;
+	const float *got;
+	uint32_t i, n, n_k;
+	double off[2];
+
+	(void)state;
+	for (i = 0; i < MANY_TOKENS; i++)
+		many.tokens[i] = i >= 2 && i < MANY_TOKENS - 2 ? toy.cfg.image_token : (int32_t)i;
+	many.prompt = (struct vq_prompt){many.tokens, MANY_TOKENS, NULL, PICTURES};
+	run.prompts = &many.prompt;
+	run.n_bits = 0;
+	vq_calib_probe_size(&run, &n, &n_k);
+	assert_true(n == 1 && n_k == 4);
+	assert_int_equal(vq_calib_probe_new(&p, &run, NULL), VQ_OK);
+	make_many(&p);
+	vq_held_clear(&toy.stats);
+	write_stats(&p, NULL);
+	got = stat_of("stat/influence");
+	for (i = 0; i < 2; i++) {
+		off[i] = got[i] / many_influence(i + 1, many.h[i + 1], n_k, 2) - 1;
+		assert_true(fabs(off[i]) < 1e-2);
+	}
+	print_message("# figure: influence of vision layers over %d pictures by central "
+		      "differences: off by %.4f, %.4f\n",
+		      PICTURES, off[0], off[1]);
+	for (i = 0; i < 3; i++)
+		vq_free(many.h[i]);
+	vq_calib_probe_free(&p);
+}
+
+/* Vectors fall with the pictures of a sample, so that a sketch does not grow with its tiles. */
+static void a_sketch_of_many_pictures_has_fewer_vectors(void **state)
+{
+	struct vq_prompt prompts[16] = {{0}};
+	struct vq_calib_run run = {.prompts = prompts, .n = 16, .influence_samples = 8};
+	const uint32_t images[] = {0, 1, 4, 5, 8, 13, 17, 64, 1000};
+	uint32_t i, n, n_k;
+
+	(void)state;
+	for (i = 0; i < sizeof(images) / sizeof(*images); i++) {
+		prompts[7].n_images = images[i];
+		vq_calib_probe_size(&run, &n, &n_k);
+		assert_int_equal(n, 1);
+		assert_true(n_k >= 4 && n_k <= 16 && (n_k == 4 || n_k * images[i] <= 64));
+		assert_true(images[i] > 4 || n_k == 16);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(vision_weights_are_those_of_gradients_by_central_differences),
 		cmocka_unit_test(the_entropy_sketch_is_the_slope_of_the_entropy_loss),
+		cmocka_unit_test(pictures_of_a_sample_share_the_vectors_that_go_through_the_tower),
+		cmocka_unit_test(a_sketch_of_many_pictures_has_fewer_vectors),
 	};
 
 	return cmocka_run_group_tests_name("calib probe", tests, set_up, tear_down);
