@@ -10,7 +10,9 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/num.h"
 #include "kernel/gemm16.h"
+#include "model/adjoint_attention.h"
 #include "model/model.h"
 #include "task/calib_probe.h"
 #include "task/calib_weights.h"
@@ -24,7 +26,7 @@ struct need {
 	const struct vq_layer_config *c;
 	uint32_t n_layers;
 	uint64_t rows, chunk, longest; /* all; at once in a layer; of the longest sequence */
-	uint64_t seqs;
+	uint64_t seqs, most;           /* all; of one sample */
 	uint64_t
 		top_k; /* experts of a row; 0: no layer has some.  The dense layers between count as sparse ones */
 };
@@ -36,11 +38,13 @@ static uint64_t u64max(uint64_t a, uint64_t b)
 
 static struct need vision_need(const struct vq_calib_run *r)
 {
-	struct need n = {&r->cfg->vision.layer, r->cfg->vision.n_layers, 0, 0, 0, 0, 0};
+	struct need n = {&r->cfg->vision.layer, r->cfg->vision.n_layers, 0, 0, 0, 0, 0, 0};
 	uint32_t i;
 
-	for (i = 0; i < r->n; i++)
+	for (i = 0; i < r->n; i++) {
 		n.seqs += r->prompts[i].n_images;
+		n.most = u64max(n.most, r->prompts[i].n_images);
+	}
 	n.longest = n.seqs ? vq_vision_positions(r->cfg) : 0;
 	n.rows = n.seqs * n.longest;
 	n.chunk = n.longest < VQ_CALIB_CHUNK_ROWS ? VQ_CALIB_CHUNK_ROWS : n.longest;
@@ -51,7 +55,7 @@ static struct need vision_need(const struct vq_calib_run *r)
 static struct need decoder_need(const struct vq_calib_run *r)
 {
 	const struct vq_decoder_config *d = &r->cfg->decoder;
-	struct need n = {&d->layer, d->n_layers, 0, 0, 0, r->n, d->moe.top_k};
+	struct need n = {&d->layer, d->n_layers, 0, 0, 0, r->n, 1, d->moe.top_k};
 	uint32_t i;
 
 	for (i = 0; i < r->n; i++) {
@@ -105,6 +109,12 @@ static uint64_t error_work(const struct vq_calib_run *r, const struct need *n)
 	       n->chunk * (2 * (uint64_t)c->hidden + (n->top_k ? n->top_k : 1) * c->inter);
 }
 
+/* Vectors that go through the tower for each picture of a sample with the most of them. */
+static uint32_t vectors_a_picture(const struct need *v, uint32_t n_k)
+{
+	return v->most > n_k ? 1 : vq_ceil_div(n_k, (uint32_t)u64max(v->most, 1));
+}
+
 /* Floats of the backward pass through one layer, with K stacks of hidden-state cotangents. */
 static uint64_t adjoint_work(const struct need *n, uint32_t n_k)
 {
@@ -117,34 +127,81 @@ static uint64_t adjoint_work(const struct need *n, uint32_t n_k)
 		     n->top_k * 2 * c->hidden);
 	uint64_t mlp = part * ((1 + (uint64_t)c->gated) * c->inter +
 			       (n->top_k ? 4 : 2) * (uint64_t)c->hidden);
-	uint64_t attention =
-		part * (4 * q_width(c) + 2 * (uint64_t)c->hidden) + threads * 4 * t * t;
+	uint64_t attention = part * (4 * q_width(c) + 2 * (uint64_t)c->hidden) +
+			     threads * 2 * t * (t < VQ_ADJOINT_QUERIES ? t : VQ_ADJOINT_QUERIES);
 
 	return all * c->hidden + trace + u64max(mlp, attention) +
 	       (c->parallel ? part * (uint64_t)c->hidden : 0) +
 	       threads * 256 * (uint64_t)u64max(c->inter, c->hidden);
 }
 
-static double layer_flop(const struct need *n)
+/* Floats of the backward passes of one sample that has the most pictures: through the decoder, with K stacks of its
+ * cotangents held, then through the projector, then through the tower, a picture at a time; then the sketch goes out. */
+static uint64_t probe_work(const struct vq_calib_run *r, const struct need *v, const struct need *d,
+			   uint32_t n_k, int packed)
+{
+	const struct vq_config *c = r->cfg;
+	uint64_t rows = v->most * c->n_image_tokens, in = c->projector.in, d_width = d->c->hidden;
+	uint64_t tiles = (uint64_t)omp_get_max_threads() * 256 * u64max(d_width, in);
+	uint64_t back, project, tower, record = packed ? n_k * rows * in : 0;
+
+	if (!v->most)
+		return adjoint_work(d, n_k);
+	back = n_k * (d->longest * d_width + rows * in);
+	project = (n_k + 1) * rows * d_width + rows * in + tiles;
+	tower = (v->n_layers + 1) * v->longest * v->c->hidden +
+		adjoint_work(v, vectors_a_picture(v, n_k));
+	return u64max(adjoint_work(d, n_k), back + u64max(project, u64max(tower, record)));
+}
+
+/* Of all rows through one layer once; *attention of them are between tokens. */
+static double layer_flop(const struct need *n, double *attention)
 {
 	const struct vq_layer_config *c = n->c;
 	double w = (double)c->hidden *
 		   (2.0 * (double)q_width(c) + 2.0 * c->n_kv_heads * c->head_dim +
 		    (n->top_k ? (double)n->top_k : 1) * (2.0 + c->gated) * c->inter);
 
-	return 2 * w * (double)n->rows +
-	       4.0 * (double)n->rows * (double)n->longest * (double)q_width(c);
+	*attention = 4.0 * (double)n->rows * (double)n->longest * (double)q_width(c);
+	return 2 * w * (double)n->rows + *attention;
 }
 
-static uint64_t input_bytes(const struct vq_calib_run *r)
+/* Of a tower: forward, and for a share of the samples `again` forwards and n_k adjoints, in which attention has four
+ * products instead of two. */
+static double tower_flop(const struct need *n, double share, double again, double n_k)
 {
-	uint64_t bytes = 0, side = r->cfg->vision.image_size;
+	double attention, all = layer_flop(n, &attention);
+
+	return n->n_layers * (all + share * (again * all + n_k * (all + attention)));
+}
+
+static uint64_t token_bytes(const struct vq_calib_run *r)
+{
+	uint64_t bytes = 0;
 	uint32_t i;
 
 	for (i = 0; i < r->n; i++)
-		bytes += 4ull * r->prompts[i].n_tokens +
-			 (uint64_t)r->prompts[i].n_images * 12 * side * side;
+		bytes += 4ull * r->prompts[i].n_tokens;
 	return bytes;
+}
+
+static uint64_t picture_bytes(const struct vq_calib_run *r)
+{
+	return 12ull * r->cfg->vision.image_size * r->cfg->vision.image_size;
+}
+
+/* Bytes of pixels and hidden states while sample after sample enters the tower and its pixels go. */
+static uint64_t entering_bytes(const struct vq_calib_run *r, const struct need *v)
+{
+	uint64_t in = v->seqs, out = 0, peak = 0;
+	uint32_t i;
+
+	for (i = 0; i < r->n; i++) {
+		out += r->prompts[i].n_images;
+		peak = u64max(peak, in * picture_bytes(r) + out * 4 * v->longest * v->c->hidden);
+		in -= r->prompts[i].n_images;
+	}
+	return peak;
 }
 
 static uint64_t joint_bytes(const struct vq_calib_run *r, const struct need *v,
@@ -171,38 +228,49 @@ static uint64_t checkpoint_bytes(const struct vq_calib_run *r, const struct need
 	return bytes;
 }
 
-static void count_run(struct vq_calib_cost *c, const struct vq_calib_run *r)
+static void count_work(struct vq_calib_cost *c, const struct vq_calib_run *r, const struct need *v,
+		       const struct need *d, uint32_t n, uint32_t n_k)
+{
+	double share = (double)n / r->n, attention;
+
+	/* A probed sample: in the tower forward once more, then forward with a trace; in the decoder with a trace twice,
+	 * the second time for the slope of the entropies, which is a vector too. */
+	c->flop = tower_flop(v, share, 2, vectors_a_picture(v, n_k)) +
+		  tower_flop(d, share, 2, n_k + 1.0);
+	if (r->error_stats)
+		c->flop += r->n_bits * (layer_flop(d, &attention) * d->n_layers * (double)d->chunk /
+					(double)d->rows);
+	c->joint = 2.0 * r->n_bits *
+		   ((double)joint_work(r, d) / 4 * d->n_layers +
+		    (v->seqs ? (double)joint_work(r, v) / 4 * v->n_layers : 0));
+}
+
+static void count_run(struct vq_calib_cost *c, const struct vq_calib_run *r, int packed)
 {
 	struct need v = vision_need(r), d = decoder_need(r);
 	uint32_t n, n_k;
 	uint64_t hv = v.rows * v.c->hidden, hd = d.rows * d.c->hidden, kept_v, kept_d, entry;
-	uint64_t fixed = input_bytes(r) + joint_bytes(r, &v, &d), peak;
+	uint64_t fixed = token_bytes(r) + joint_bytes(r, &v, &d), peak;
+	uint64_t rows = v.most * r->cfg->n_image_tokens;
 
 	vq_calib_probe_size(r, &n, &n_k);
-	kept_v = v.seqs ? n * v.longest * v.c->hidden * (v.n_layers + 1) : 0;
+	kept_v = n * v.most * v.longest * v.c->hidden;
 	kept_d = n * d.longest * d.c->hidden * (d.n_layers + 1) +
 		 (n ? 2ull * d.n_layers * d.c->hidden : 0);
-	entry = hv + hd +
-		(uint64_t)r->cfg->n_image_tokens *
-			(r->cfg->projector.in + 2 * (uint64_t)d.c->hidden);
-	peak = v.seqs ? hv + layer_work(&v) + joint_work(r, &v) + error_work(r, &v) : 0;
+	entry = hv + 2 * kept_v + hd + rows * (r->cfg->projector.in + 2 * (uint64_t)d.c->hidden);
+	peak = v.seqs ? hv + 2 * kept_v + layer_work(&v) + joint_work(r, &v) + error_work(r, &v)
+		      : 0;
 	peak = u64max(peak, entry);
-	peak = u64max(peak, hd + kept_d + layer_work(&d) + joint_work(r, &d) + error_work(r, &d));
+	peak = u64max(peak, 2 * kept_v + hd + kept_d + layer_work(&d) + joint_work(r, &d) +
+				    error_work(r, &d));
 	if (n)
-		peak = u64max(peak, kept_d + u64max(adjoint_work(&d, n_k), adjoint_work(&v, n_k)));
-	c->memory += fixed + 4 * (kept_v + peak);
-	c->stream +=
-		fixed + checkpoint_bytes(r, &v, &d) +
-		(v.seqs ? 4ull * n * (n_k + 1) * r->cfg->n_image_tokens * r->cfg->projector.in : 0);
-	c->flop = layer_flop(&v) * v.n_layers + layer_flop(&d) * d.n_layers;
-	/* Each probed sample: a forward and n_k backward, and the two once more for the entropies. */
-	c->flop *= 1 + (double)n * (n_k + 3) / r->n;
-	if (r->error_stats)
-		c->flop += r->n_bits *
-			   (layer_flop(&d) * d.n_layers * (double)d.chunk / (double)d.rows);
-	c->joint = 2.0 * r->n_bits *
-		   ((double)joint_work(r, &d) / 4 * d.n_layers +
-		    (v.seqs ? (double)joint_work(r, &v) / 4 * v.n_layers : 0));
+		peak = u64max(peak, 2 * kept_v + kept_d + probe_work(r, &v, &d, n_k, packed));
+	c->memory += fixed + u64max(entering_bytes(r, &v), 4 * peak);
+	if (packed) /* the writer keeps the room that the largest record so far took */
+		c->memory += v.most * picture_bytes(r);
+	c->stream += fixed + v.seqs * picture_bytes(r) + checkpoint_bytes(r, &v, &d) +
+		     4ull * n * (n_k + 1) * rows * r->cfg->projector.in;
+	count_work(c, r, &v, &d, n, n_k);
 }
 
 int vq_calib_cost(struct vq_calib_cost *c, const struct vq_calib_run *r, int level,
@@ -216,7 +284,7 @@ int vq_calib_cost(struct vq_calib_cost *c, const struct vq_calib_run *r, int lev
 	if (rc < 0)
 		return rc;
 	if (r->n)
-		count_run(c, r);
+		count_run(c, r, level != 0);
 	c->memory += c->memory / 6; /* what the C library keeps between large blocks; measured */
 	/* A compressed record is whole in memory before it goes out. */
 	if (level != 0)
@@ -224,23 +292,28 @@ int vq_calib_cost(struct vq_calib_cost *c, const struct vq_calib_run *r, int lev
 	return VQ_OK;
 }
 
-/* Floating-point operations a second of this machine's products, now: about a fifth of a second. */
+/* Floating-point operations a second of this machine's products: the fastest of a fifth of a second, since what else
+ * runs at this moment says little about the hours to come. */
 static double measure_flops(void)
 {
 	enum { N = 768 };
 	float *x = vq_calloc((size_t)N * N, sizeof(float), NULL);
 	float *w = vq_calloc((size_t)N * N, sizeof(float), NULL);
 	float *y = vq_calloc((size_t)N * N, sizeof(float), NULL);
-	double t0, t = 0, n = 0;
+	double begin = vq_now(), least = 0;
 
-	if (x && w && y && vq_gemm(x, N, w, VQ_F32, N, N, NULL, y, NULL) >= 0)
-		for (t0 = vq_now(); t < 0.2; t = vq_now() - t0, n++)
-			if (vq_gemm(x, N, w, VQ_F32, N, N, NULL, y, NULL) < 0)
-				break;
+	while (x && w && y && vq_now() - begin < 0.2) {
+		double t = vq_now();
+
+		if (vq_gemm(x, N, w, VQ_F32, N, N, NULL, y, NULL) < 0)
+			break;
+		t = vq_now() - t;
+		least = least > 0 && least < t ? least : t;
+	}
 	vq_free(x);
 	vq_free(w);
 	vq_free(y);
-	return n > 0 && t > 0 ? 2.0 * N * N * N * n / t : 1e10;
+	return least > 0 ? 2.0 * N * N * N / least : 1e10;
 }
 
 static void put_disk(const char *output, struct vq_err *err)

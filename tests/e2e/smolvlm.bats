@@ -62,22 +62,20 @@ below() { awk -v a="$1" -v b="$2" 'BEGIN {exit !(a < b)}'; }
 	vqlm-calib -q -m m -d d.json -n 6 --influence-samples 0 -o c.vqs
 	vqlm-infer -q -m m -d d.json --float32 --kv 32 --max-tokens 10 --logits l.vqs >a.jsonl
 	vqlm-ls --cat calib c.vqs | jq -r '.ids[]' >ids
+	mkdir want
+	smolvlm all m "$QUESTION" 10 want 97-260.png 64-64.png - 301-2.png 140-140.png 35-35.png
 	for p in 97-260.png 64-64.png - 301-2.png 140-140.png 35-35.png; do
-		smolvlm prompt m "$QUESTION" "$p" | jq -c .tokens >want
-		vqlm-ls --cat "input/$(($(grep -n "^q$i\$" ids | cut -d: -f1) - 1))/tokens" c.vqs >got.i32
-		[ "$("$PY" -c 'import numpy, json; print(json.dumps(numpy.fromfile("got.i32", "<i4").tolist()))' | jq -c .)" = "$(cat want)" ]
+		vqlm-ls --cat "input/$(($(grep -n "^q$i\$" ids | cut -d: -f1) - 1))/tokens" c.vqs | od -An -v -w4 -td4 | jq -cs . >got
+		cmp got <(jq -c .tokens want/$i.prompt)
 		if [ "$p" != - ]; then
-			smolvlm pixels m "$p" want.f32
-			vqlm-ls --cat "input/$(($(grep -n "^q$i\$" ids | cut -d: -f1) - 1))/pixels" c.vqs | cmp - want.f32
+			vqlm-ls --cat "input/$(($(grep -n "^q$i\$" ids | cut -d: -f1) - 1))/pixels" c.vqs | cmp - want/$i.pixels
 		fi
-		smolvlm logits m "$QUESTION" "$p" want.f32
 		vqlm-ls --cat "logits/q$i" l.vqs >got.f32
-		off=$(distance want.f32 got.f32)
+		off=$(distance want/$i.logits got.f32)
 		below "$off" 1e-4 || { echo "$p: off by $off"; false; }
 		below "$off" "$worst" || worst=$off
-		smolvlm greedy m "$QUESTION" "$p" 10 | jq -c . >want
 		jq -c --arg id "q$i" 'select(.question_id == $id) | .tokens' a.jsonl >got
-		cmp got want || { cat got want; false; }
+		cmp got <(jq -c . want/$i.greedy) || { cat got want/$i.greedy; false; }
 		i=$((i + 1))
 	done
 	figure "SmolVLM: 6 prompts, logits off by $worst at most"
@@ -103,8 +101,8 @@ below() { awk -v a="$1" -v b="$2" 'BEGIN {exit !(a < b)}'; }
 		want = x - np.log(np.exp(x - x.max()).sum()) - x.max()
 		assert np.allclose(want[json.load(open('letters'))], json.load(open('scores')), atol=1e-4)
 	E
-	smolvlm prompt m "$QUESTION" 140-140.png | jq -e '.rows == 4 and .cols == 4'
-	smolvlm prompt m "$QUESTION" 301-2.png | jq -e '.rows == 1 and .cols == 4'
+	jq -e '.rows == 4 and .cols == 4' want/4.prompt
+	jq -e '.rows == 1 and .cols == 4' want/3.prompt
 }
 
 @test "what is transparent is laid on white, as Pillow does it" {
@@ -186,6 +184,34 @@ below() { awk -v a="$1" -v b="$2" 'BEGIN {exit !(a < b)}'; }
 	done
 	vqlm-infer -q -t 1 -m one.vqm -d d.json --max-tokens 5 | jq -c .tokens >want
 	vqlm-infer -q -t 4 -m one.vqm -d d.json --max-tokens 5 | jq -c .tokens | cmp - want
+}
+
+@test "a dry run counts tiles: memory within a factor of two, time within four" {
+	[ -z "${VQLM_SANITIZED:-}" ] || skip "a sanitizer takes memory of its own"
+	local o said got t
+	make_model m --set vision_config.image_size=128 --set vision_config.hidden_size=128 \
+		--set vision_config.intermediate_size=256 --image max_image_size.longest_edge=128 --image size.longest_edge=512
+	picture 500 490
+	picture 500 120
+	data 500-490.png 500-120.png 500-490.png 500-490.png 500-490.png 500-490.png
+	for o in "-n 6" "-n 6 --influence-samples 0" "-n 2 -l 1"; do
+		# shellcheck disable=SC2086 # words
+		vqlm-calib -t 1 -m m -d d.json --bits 4 $o --dry-run >foretold
+		said=$(awk '$1 == "memory" {print int($2)}' foretold)
+		# CPU seconds: the others on this machine count neither here nor there.
+		# shellcheck disable=SC2086
+		t=$( { TIMEFORMAT='%U'; time vqlm-calib -v -t 1 -m m -d d.json --bits 4 $o 2>talk >/dev/null; } 2>&1)
+		got=$(sed -nE 's/.*peak ([0-9]+).* of own memory.*/\1/p' talk)
+		figure "SmolVLM, vqlm-calib $o: $said MiB foretold, $got MiB measured; $(awk '$1 == "time" {print $2}' foretold) s foretold, $t s measured"
+		[ "$got" -le "$said" ]
+		[ "$said" -le $((2 * got)) ]
+		awk -v t="$t" '$1 == "time" {exit !(t < 4 * $2 && $2 < 4 * t)}' foretold
+	done
+	# The work through the tower is that of the tiles.
+	vqlm-calib -q -m m -d d.json -n 6 --influence-samples 0 --dry-run | sed -E 's/.*\((.*) GFLOP at.*/\1/;t;d' >many
+	jq '.do_image_splitting = false' m/preprocessor_config.json >c && mv c m/preprocessor_config.json
+	vqlm-calib -q -m m -d d.json -n 6 --influence-samples 0 --dry-run | sed -E 's/.*\((.*) GFLOP at.*/\1/;t;d' >one
+	paste many one | awk '{exit !($1 > 12 * $2)}'
 }
 
 @test "blocks removed, the stream quantized" {

@@ -7,7 +7,8 @@ smolvlm.py make DIR [--seed N] [--shape tiny|256m] [--type float32|bfloat16] [--
 smolvlm.py prompt DIR QUESTION [PICTURE]        rows and columns of tiles and the token ids, JSON
 smolvlm.py pixels DIR PICTURE OUT               what the tower sees: float32 [n, 3, S, S]
 smolvlm.py logits DIR QUESTION PICTURE OUT      of the last token, float32; PICTURE - for none
-smolvlm.py greedy DIR QUESTION PICTURE N        the N tokens that follow, or those before the end, as JSON"""
+smolvlm.py greedy DIR QUESTION PICTURE N        the N tokens that follow, or those before the end, as JSON
+smolvlm.py all DIR QUESTION N OUT PICTURE...    all of these of each picture: OUT/0.prompt, .pixels, .logits, .greedy, OUT/1.prompt ..."""
 import argparse
 import json
 import math
@@ -301,10 +302,26 @@ class Net:
         h = rms(p + 'norm', h[-1])
         return self.w.get('lm_head.weight', self.w[p + 'embed_tokens.weight']) @ h
 
+    def greedy(self, tokens, tiles, n):
+        added = Words(self.folder).added
+        out, end, known = [], added['<end_of_utterance>'], 1 + max(added.values())  # the other rows of the head are no tokens
+        while len(out) < n and end not in out:
+            out.append(int(self.logits(tokens + out, tiles)[:known].argmax()))
+        return [x for x in out if x != end]
+
+
+def every(net, question, path, n, out):
+    rows, cols, tiles, tokens = net.prompt(question, path)
+    json.dump({'rows': rows, 'cols': cols, 'tokens': tokens}, open(out + '.prompt', 'w'))
+    if tiles:
+        pixels(tiles).tofile(out + '.pixels')
+    net.logits(tokens, tiles).numpy().astype(np.float32).tofile(out + '.logits')
+    json.dump(net.greedy(tokens, tiles, n), open(out + '.greedy', 'w'))
+
 
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument('what', choices=['make', 'prompt', 'pixels', 'logits', 'greedy'])
+    p.add_argument('what', choices=['make', 'prompt', 'pixels', 'logits', 'greedy', 'all'])
     p.add_argument('args', nargs='+')
     p.add_argument('--seed', type=int, default=1)
     p.add_argument('--shape', default='tiny', choices=SHAPES)
@@ -318,17 +335,17 @@ def main():
         pre = json.load(open(os.path.join(a.args[0], 'preprocessor_config.json')))
         return pixels(picture(a.args[1], pre)[2]).tofile(a.args[2])
     net = Net(a.args[0])
+    if a.what == 'all':
+        for i, path in enumerate(a.args[4:]):
+            every(net, a.args[1], path, int(a.args[2]), os.path.join(a.args[3], str(i)))
+        return
     rows, cols, tiles, tokens = net.prompt(a.args[1], a.args[2] if len(a.args) > 2 else '-')
     if a.what == 'prompt':
         print(json.dumps({'rows': rows, 'cols': cols, 'tokens': tokens}))
     elif a.what == 'logits':
         net.logits(tokens, tiles).numpy().astype(np.float32).tofile(a.args[3])
     else:
-        added = Words(a.args[0]).added
-        out, end, n = [], added['<end_of_utterance>'], 1 + max(added.values())  # the other rows of the head are no tokens
-        while len(out) < int(a.args[3]) and end not in out:
-            out.append(int(net.logits(tokens + out, tiles)[:n].argmax()))
-        print(json.dumps([x for x in out if x != end]))
+        print(json.dumps(net.greedy(tokens, tiles, int(a.args[3]))))
 
 
 if __name__ == '__main__':
