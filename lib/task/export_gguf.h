@@ -2,6 +2,7 @@
 #ifndef VQ_TASK_EXPORT_GGUF_H
 #define VQ_TASK_EXPORT_GGUF_H
 
+#include "format/gguf_write.h"
 #include "task/export_parts.h"
 
 #define VQ_EXPORT_GGUF_TEXT   "model.gguf"
@@ -10,6 +11,12 @@
 /* The name of a tensor there; *vision: in the second file.  *heads: rows of so many heads are permuted, 0: none are. */
 VQ_MUST_CHECK int vq_export_gguf_name(const struct vq_export *x, const char *canonical, char *buf,
 				      size_t room, int *vision, uint32_t *heads);
+
+/* Keys of both files (export_gguf_keys.c). */
+VQ_MUST_CHECK int vq_export_gguf_text(struct vq_gguf *g, const struct vq_export *x,
+				      struct vq_err *err);
+VQ_MUST_CHECK int vq_export_gguf_vision(struct vq_gguf *g, const struct vq_export *x,
+					struct vq_err *err);
 
 /* Rows of a tensor in the order and type of the file. */
 struct vq_export_rows {
