@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "format/ckpt_gguf.h"
 #include "format/gguf_tok.h"
+#include "format/pretoken.h"
 #include "format/token_vocab.h"
 
 /* What Qwen's and Llama 3's patterns begin and end with. */
@@ -25,6 +26,7 @@ static const struct kind {
 	{"llama-v3", WORDS "\\p{N}{1,3}" REST, 0, 0, 1, 1},
 	{"qwen2", WORDS "\\p{N}" REST, 0, 1, 0, 0},
 	{"deepseek-r1-qwen", WORDS "\\p{N}" REST, 0, 1, 0, 0},
+	{"stablelm2", WORDS "\\p{N}" REST, 0, 0, 0, 0},
 	{"smollm", NULL, 1, 0, 0, 0},
 	{"gpt-2", NULL, 0, 0, 0, 0},
 	{"phi-2", NULL, 0, 0, 0, 0},
@@ -80,6 +82,43 @@ static json_t *pre_tokenizer(const struct kind *k)
 						      "add_prefix_space", 0, "trim_offsets", 1,
 						      "use_regex", k->pattern == NULL));
 	return json_pack("{s:s, s:o}", "type", "Sequence", "pretokenizers", steps);
+}
+
+/* Whether a tokenizer of this kind cuts texts as t does, and merges words as t does. */
+static int is_kind(const struct kind *k, const struct vq_tokenizer *t, int *same,
+		   struct vq_err *err)
+{
+	struct vq_tokenizer own = {0};
+	json_t *j = json_pack("{s:o}", "pre_tokenizer", pre_tokenizer(k));
+	int rc = j ? vq_tokenizer_read_bytes(&own, j, k->pre, err)
+		   : vq_fail(err, VQ_E_SYS, "memory: cannot describe a tokenizer");
+
+	*same = rc == VQ_OK && vq_pretoken_same(own.pretoken, t->pretoken) && k->nfc == t->nfc &&
+		k->whole == t->whole_first;
+	vq_pretoken_free(own.pretoken);
+	json_decref(j);
+	return rc;
+}
+
+int vq_gguf_pre_name(const char **out, const struct vq_tokenizer *t, const char *label,
+		     struct vq_err *err)
+{
+	struct vq_str known = {0};
+	size_t i;
+	int rc = VQ_OK, same = 0;
+
+	for (i = 0; rc == VQ_OK && !same && i < N_KINDS; i++) {
+		rc = is_kind(&kinds[i], t, &same, err);
+		vq_str_printf(&known, "%s%s", i ? ", " : "", kinds[i].pre);
+		*out = kinds[i].pre;
+	}
+	if (rc == VQ_OK && !same)
+		rc = vq_fail(err, VQ_E_DATA,
+			     "%s: tokenizer.json cuts texts in a way that GGUF has no name for (it "
+			     "has %s); export to another format",
+			     label, known.s ? known.s : "some");
+	vq_str_free(&known);
+	return rc;
 }
 
 /* {"token": id} of those that merges make, and the list of the others; types tell. */

@@ -26,6 +26,13 @@ VQ_MUST_CHECK int vq_gguf_token_array(const struct vq_gguf_vocab_keys *v, const 
 /* VQ_E_DATA unless the pattern that the kind gpt2 names is known. */
 VQ_MUST_CHECK int vq_gguf_check_bpe(const struct vq_gguf_file *g, struct vq_err *err);
 
+struct vq_tokenizer;
+
+/* What tokenizer.ggml.pre calls the way in which a byte-level tokenizer cuts texts: VQ_E_DATA, naming label and the names
+ * that there are, where it has none. */
+VQ_MUST_CHECK int vq_gguf_pre_name(const char **out, const struct vq_tokenizer *t,
+				   const char *label, struct vq_err *err);
+
 /* tokenizer.json of the kind gpt2, appended to *out.  format/gguf_bpe.c */
 VQ_MUST_CHECK int vq_gguf_make_bpe(struct vq_str *out, const struct vq_gguf_vocab_keys *v,
 				   struct vq_err *err);

@@ -15,6 +15,9 @@
 
 struct step {
 	pcre2_code *code; /* NULL: the step that puts spaces */
+	char *pattern;    /* [n] that code is of */
+	size_t n;
+	uint32_t options;
 	enum vq_cut cut;
 	int invert;
 };
@@ -37,19 +40,25 @@ struct vq_pretoken *vq_pretoken_new(struct vq_err *err)
 	return vq_calloc(1, sizeof(struct vq_pretoken), err);
 }
 
+static void free_step(struct step *s)
+{
+	pcre2_code_free(s->code);
+	vq_free(s->pattern);
+}
+
 void vq_pretoken_free(struct vq_pretoken *p)
 {
 	uint32_t i;
 
 	for (i = 0; p && i < p->n; i++)
-		pcre2_code_free(p->step[i].code);
+		free_step(&p->step[i]);
 	vq_free(p);
 }
 
 static int add(struct vq_pretoken *p, struct step s, const char *label, struct vq_err *err)
 {
 	if (p->n == VQ_PRETOKEN_STEPS) {
-		pcre2_code_free(s.code);
+		free_step(&s);
 		return vq_fail(err, VQ_E_DATA, "%s: want at most %d pre-tokenizers, got more",
 			       label, VQ_PRETOKEN_STEPS);
 	}
@@ -87,9 +96,32 @@ int vq_pretoken_pattern(struct vq_pretoken *p, enum vq_pattern kind, const char 
 		return vq_fail(err, VQ_E_DATA, "%s: pattern '%.*s': %s (at byte %zu)", label, show,
 			       pattern, (const char *)why, at);
 	}
+	s.pattern = vq_alloc(n, 1, err);
+	if (!s.pattern) {
+		free_step(&s);
+		return VQ_E_SYS;
+	}
+	memcpy(s.pattern, pattern, n);
+	s.n = n;
+	s.options = options;
 	/* Without a compiler for this machine, or without memory for its code, the pattern is interpreted. */
 	(void)pcre2_jit_compile(s.code, PCRE2_JIT_COMPLETE);
 	return add(p, s, label, err);
+}
+
+int vq_pretoken_same(const struct vq_pretoken *a, const struct vq_pretoken *b)
+{
+	uint32_t i;
+
+	for (i = 0; i < a->n && i < b->n; i++) {
+		const struct step *s = &a->step[i], *t = &b->step[i];
+
+		if (!s->code != !t->code || s->cut != t->cut || s->invert != t->invert ||
+		    s->options != t->options || s->n != t->n ||
+		    (s->n && memcmp(s->pattern, t->pattern, s->n) != 0))
+			return 0;
+	}
+	return a->n == b->n;
 }
 
 /* The first match in s[at..n): 1 and its span, 0 when there is none. */

@@ -36,6 +36,9 @@ VQ_MUST_CHECK int vq_pretoken_pattern(struct vq_pretoken *p, enum vq_pattern kin
 /* Adds a step that puts a space before every piece that begins with none. */
 VQ_MUST_CHECK int vq_pretoken_prefix(struct vq_pretoken *p, const char *label, struct vq_err *err);
 
+/* 1 when both cut every text alike because their steps are the same, patterns to the letter. */
+int vq_pretoken_same(const struct vq_pretoken *a, const struct vq_pretoken *b);
+
 /* Calls each() with every piece of text in order (never an empty one) until it returns below 0, and returns that.  text:
  * valid UTF-8, less than 4 GiB.  A pattern that backtracks without end is VQ_E_DATA.  p may be shared by threads. */
 typedef int (*vq_pretoken_fn)(void *ctx, const char *piece, size_t n, struct vq_err *err);
