@@ -25,6 +25,14 @@ static const char llava_hf_text[] =
 	"{{ content['text'] + '</s>' }}{% endfor %}{% endif %}{% endfor %}"
 	"{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}";
 
+static const char smolvlm_text[] =
+	"<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}"
+	"{% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}"
+	"{% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}"
+	"{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}"
+	"<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}"
+	"{% endif %}";
+
 static const struct vq_chat chats[] = {
 	{"llava-hf", "USER: ", " ASSISTANT:", NULL, llava_hf_text, NULL},
 	{"vicuna_v1", SYSTEM_USER "USER: ", " ASSISTANT:", NULL, NULL, NULL},
@@ -34,7 +42,7 @@ static const struct vq_chat chats[] = {
 	{"stablelm", SYSTEM_USER "USER: ", " ASSISTANT:", NULL, NULL, NULL},
 	{"phi", SYSTEM_USER "USER: ", " ASSISTANT:", NULL, NULL, NULL},
 	{"qwen", SYSTEM_USER "USER: ", " ASSISTANT:", NULL, NULL, NULL},
-	{"smolvlm", "<|im_start|>User: ", "<end_of_utterance>\nAssistant:", NULL, NULL,
+	{"smolvlm", "<|im_start|>User: ", "<end_of_utterance>\nAssistant:", NULL, smolvlm_text,
 	 "<|im_start|>User:"},
 	{"plain", "", "", NULL, NULL, NULL},
 };
@@ -48,8 +56,7 @@ static const struct {
 } known[] = {
 	/* llava-hf/llava-1.5-7b-hf and 13b-hf, chat_template.json */
 	{"6fef09c05345e88b9f85e80bcb3491003332050750586568bdf91cfa81965d0c", "llava-hf"},
-	/* HuggingFaceTB/SmolVLM-256M-Instruct, 500M, 2.2B; and with a place for videos */
-	{"830005085ddd94cec605b6e21b885b28ffad6e3f82ee6a212c523533e8f04f01", "smolvlm"},
+	/* HuggingFaceTB/SmolVLM2-256M-Video-Instruct, 500M, 2.2B: SmolVLM's with a place for videos */
 	{"36a47ed97c18667acf1150e4fa25e2e2b0e87d468307dd593874f152373c2c5b", "smolvlm"},
 };
 

@@ -2,7 +2,6 @@
 #include "task/export.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "base/mem.h"
 #include "task/export_effect.h"
@@ -61,30 +60,6 @@ static int write_folder(struct vq_export *x, struct vq_err *err)
 	return rc;
 }
 
-/* The folders and GGUF files that are written are those of LLaMA, whose layers have no experts. */
-static int check_family(const struct vq_export *x, struct vq_err *err)
-{
-	static const char remedy[] =
-		"cannot be exported, only LLaMA's; vqlm-infer runs the packed model";
-	const struct vq_decoder_config *d = &x->config.decoder;
-	uint32_t i;
-
-	if (strcmp(x->config.arch, "idefics3") == 0)
-		return vq_fail(err, VQ_E_DATA,
-			       "%s: models of the kind 'idefics3' (SmolVLM) cannot be exported; "
-			       "vqlm-infer runs the packed model",
-			       x->v->label);
-	if (x->config.family != VQ_FAMILY_LLAMA)
-		return vq_fail(err, VQ_E_DATA, "%s: a decoder of the kind '%s' %s", x->v->label,
-			       x->config.arch, remedy);
-	for (i = 0; i < d->n_layers; i++)
-		if (d->moe.n_experts[i])
-			return vq_fail(err, VQ_E_DATA,
-				       "%s: a decoder with experts (layer %u has %u) %s",
-				       x->v->label, i, d->moe.n_experts[i], remedy);
-	return VQ_OK;
-}
-
 int vq_export_run(const struct vq_export_opts *o, const char *path, FILE *out, struct vq_err *err)
 {
 	struct vq_vqm v;
@@ -96,7 +71,7 @@ int vq_export_run(const struct vq_export_opts *o, const char *path, FILE *out, s
 	x.model = vq_vqm_model_json(&v, err);
 	rc = x.model ? vq_vqm_config(&x.config, &v, err) : VQ_E_DATA;
 	if (rc == VQ_OK)
-		rc = check_family(&x, err);
+		rc = vq_export_check_family(&x, err);
 	if (rc == VQ_OK)
 		rc = vq_export_plan(&x, err);
 	if (rc == VQ_OK)

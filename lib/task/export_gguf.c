@@ -121,31 +121,9 @@ static int write_file(struct vq_export *x, int vision, struct vq_err *err)
 	return rc;
 }
 
-/* What the engine computes whatever the file says. */
-static int check_shape(const struct vq_export *x, struct vq_err *err)
-{
-	const struct vq_config *c = &x->config;
-	const char *what = NULL;
-
-	if (c->decoder.layer.act != VQ_ACT_SILU)
-		what = "a decoder with another activation than SiLU";
-	else if (c->has_vision && c->vision.keep_class)
-		what = "features of the class token (vision_feature_select_strategy \"full\")";
-	else if (c->has_vision && c->projector.n_linears == 2 &&
-		 c->projector.act != VQ_ACT_GELU_ERF && c->projector.act != VQ_ACT_GELU_TANH)
-		what = "a projector with another activation than GELU";
-	return what ? vq_fail(err, VQ_E_DATA,
-			      "%s: gguf: engines have no place for %s; want "
-			      "another --to",
-			      x->v->label, what)
-		    : VQ_OK;
-}
-
 int vq_export_gguf(struct vq_export *x, struct vq_err *err)
 {
-	int rc = check_shape(x, err);
+	int rc = write_file(x, 0, err);
 
-	if (rc == VQ_OK)
-		rc = write_file(x, 0, err);
 	return rc == VQ_OK && x->config.has_vision ? write_file(x, 1, err) : rc;
 }

@@ -86,45 +86,95 @@ static int put_template(struct vq_gguf *g, const struct vq_export *x, struct vq_
 	return VQ_OK;
 }
 
+/* A key of the decoder's: "llama.block_count". */
+struct key {
+	char s[64];
+};
+
+static struct key key_of(const char *arch, const char *what)
+{
+	struct key k;
+
+	snprintf(k.s, sizeof(k.s), "%s.%s", arch, what);
+	return k;
+}
+
+static void put_u32(struct vq_gguf *g, const char *arch, const char *what, uint32_t v)
+{
+	vq_gguf_u32(g, key_of(arch, what).s, v);
+}
+
 int vq_export_gguf_text(struct vq_gguf *g, const struct vq_export *x, struct vq_err *err)
 {
+	static const char *const archs[] = {"llama", "stablelm", "phi2",
+					    "qwen2"}; /* enum vq_family */
 	const struct vq_decoder_config *d = &x->config.decoder;
 	const struct vq_layer_config *l = &d->layer;
+	const char *arch = archs[x->config.family];
 	int rc;
 
-	vq_gguf_text(g, "general.architecture", "llama");
+	vq_gguf_text(g, "general.architecture", arch);
 	vq_gguf_text(g, "general.type", "model");
 	vq_gguf_u32(g, "general.file_type", file_type(x, 0));
-	vq_gguf_u32(g, "llama.vocab_size", d->vocab);
-	vq_gguf_u32(g, "llama.context_length", d->max_position);
-	vq_gguf_u32(g, "llama.embedding_length", l->hidden);
-	vq_gguf_u32(g, "llama.block_count", d->n_layers);
-	vq_gguf_u32(g, "llama.feed_forward_length", l->inter);
-	vq_gguf_u32(g, "llama.attention.head_count", l->n_heads);
-	vq_gguf_u32(g, "llama.attention.head_count_kv", l->n_kv_heads);
-	vq_gguf_u32(g, "llama.attention.key_length", l->head_dim);
-	vq_gguf_u32(g, "llama.attention.value_length", l->head_dim);
-	vq_gguf_f32(g, "llama.attention.layer_norm_rms_epsilon", l->eps);
-	vq_gguf_u32(g, "llama.rope.dimension_count", l->head_dim);
-	vq_gguf_f32(g, "llama.rope.freq_base", l->rope_theta);
+	put_u32(g, arch, "vocab_size", d->vocab);
+	put_u32(g, arch, "context_length", d->max_position);
+	put_u32(g, arch, "embedding_length", l->hidden);
+	put_u32(g, arch, "block_count", d->n_layers);
+	put_u32(g, arch, "feed_forward_length", l->inter);
+	put_u32(g, arch, "attention.head_count", l->n_heads);
+	put_u32(g, arch, "attention.head_count_kv", l->n_kv_heads);
+	put_u32(g, arch, "attention.key_length", l->head_dim);
+	put_u32(g, arch, "attention.value_length", l->head_dim);
+	vq_gguf_f32(g,
+		    key_of(arch, l->norm == VQ_NORM_RMS ? "attention.layer_norm_rms_epsilon"
+							: "attention.layer_norm_epsilon")
+			    .s,
+		    l->eps);
+	put_u32(g, arch, "rope.dimension_count", vq_rotary_dim(l));
+	vq_gguf_f32(g, key_of(arch, "rope.freq_base").s, l->rope_theta);
+	if (x->config.family == VQ_FAMILY_STABLELM)
+		vq_gguf_bool(g, key_of(arch, "use_parallel_residual").s, l->parallel);
 	rc = put_provenance(g, x, err);
 	if (rc == VQ_OK)
 		rc = put_vocab(g, x, err);
 	return rc < 0 ? rc : put_template(g, x, err);
 }
 
+/* What SmolVLM's projector wants beside the tower's keys.  The engine cuts pictures into tiles whatever the model says. */
+static void put_idefics3(struct vq_gguf *g, const struct vq_config *c)
+{
+	vq_gguf_text(g, "clip.projector_type", "idefics3");
+	vq_gguf_u32(g, "clip.vision.projector.scale_factor", c->projector.shuffle);
+	if (c->preproc.longest)
+		vq_gguf_u32(g, "clip.vision.preproc_image_size", c->preproc.longest);
+	vq_gguf_bool(g, "vqlm.image_splitting", c->preproc.split);
+}
+
+static void put_llava(struct vq_gguf *g, const struct vq_config *c)
+{
+	const int32_t last = (int32_t)c->vision.n_layers;
+
+	vq_gguf_bool(g, "clip.has_llava_projector", 1);
+	vq_gguf_text(g, "clip.projector_type", "mlp");
+	/* Without it the engine leaves out the last of the layers that there are, and the model has none too many. */
+	vq_gguf_i32s(g, "clip.vision.feature_layer", &last, 1);
+	/* The engine pads. */
+	vq_gguf_text(g, "vqlm.aspect", vq_aspect_name(c->preproc.aspect));
+}
+
 int vq_export_gguf_vision(struct vq_gguf *g, const struct vq_export *x, struct vq_err *err)
 {
 	const struct vq_vision_config *v = &x->config.vision;
 	const struct vq_layer_config *l = &v->layer;
-	const int32_t last = (int32_t)v->n_layers;
 
 	vq_gguf_text(g, "general.architecture", "clip");
 	vq_gguf_text(g, "general.type", "mmproj");
 	vq_gguf_u32(g, "general.file_type", file_type(x, 1));
 	vq_gguf_bool(g, "clip.has_vision_encoder", 1);
-	vq_gguf_bool(g, "clip.has_llava_projector", 1);
-	vq_gguf_text(g, "clip.projector_type", "mlp");
+	if (vq_export_is_idefics3(x))
+		put_idefics3(g, &x->config);
+	else
+		put_llava(g, &x->config);
 	vq_gguf_bool(g, "clip.use_gelu", l->act == VQ_ACT_GELU_TANH || l->act == VQ_ACT_GELU_ERF);
 	vq_gguf_bool(g, "clip.use_silu", l->act == VQ_ACT_SILU);
 	vq_gguf_u32(g, "clip.vision.image_size", v->image_size);
@@ -133,13 +183,9 @@ int vq_export_gguf_vision(struct vq_gguf *g, const struct vq_export *x, struct v
 	vq_gguf_u32(g, "clip.vision.feed_forward_length", l->inter);
 	vq_gguf_u32(g, "clip.vision.projection_dim", x->config.projector.out);
 	vq_gguf_u32(g, "clip.vision.block_count", v->n_layers);
-	/* Without it the engine leaves out the last of the layers that there are, and the model has none too many. */
-	vq_gguf_i32s(g, "clip.vision.feature_layer", &last, 1);
 	vq_gguf_u32(g, "clip.vision.attention.head_count", l->n_heads);
 	vq_gguf_f32(g, "clip.vision.attention.layer_norm_epsilon", l->eps);
 	vq_gguf_f32s(g, "clip.vision.image_mean", x->config.preproc.mean, 3);
 	vq_gguf_f32s(g, "clip.vision.image_std", x->config.preproc.std, 3);
-	/* The engine pads. */
-	vq_gguf_text(g, "vqlm.aspect", vq_aspect_name(x->config.preproc.aspect));
 	return put_provenance(g, x, err);
 }

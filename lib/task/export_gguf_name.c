@@ -17,6 +17,7 @@ static const struct pair tops[] = {
 	{"vision.patch_embed", "v.patch_embd"},
 	{"vision.position_embed", "v.position_embd.weight"},
 	{"vision.pre_norm", "v.pre_ln"},
+	{"vision.post_norm", "v.post_ln"},
 	{"projector.0", "mm.0"},
 	{"projector.1", "mm.2"},
 };
@@ -75,10 +76,11 @@ int vq_export_gguf_name(const struct vq_export *x, const char *canonical, char *
 	const char *dot = strrchr(canonical, '.'), *top;
 
 	*vision = strncmp(canonical, "decoder.", 8) != 0;
-	*heads = *vision                         ? 0
-		 : strstr(canonical, ".q_proj.") ? l->n_heads
-		 : strstr(canonical, ".k_proj.") ? l->n_kv_heads
-						 : 0;
+	/* Of the decoders the engine permutes LLaMA's alone. */
+	*heads = *vision || x->config.family != VQ_FAMILY_LLAMA ? 0
+		 : strstr(canonical, ".q_proj.")                ? l->n_heads
+		 : strstr(canonical, ".k_proj.")                ? l->n_kv_heads
+								: 0;
 	if (name_layer(canonical, strncmp(canonical, "vision.", 7) == 0, buf, room))
 		return VQ_OK;
 	top = look_up(tops, COUNT(tops), canonical, strlen(canonical));
@@ -86,7 +88,9 @@ int vq_export_gguf_name(const struct vq_export *x, const char *canonical, char *
 		snprintf(buf, room, "%s", top);
 		return VQ_OK;
 	}
-	top = look_up(tops, COUNT(tops), canonical, (size_t)(dot - canonical));
+	top = x->config.projector.shuffle && strncmp(canonical, "projector.0.", 12) == 0
+		      ? "mm.model.fc"
+		      : look_up(tops, COUNT(tops), canonical, (size_t)(dot - canonical));
 	snprintf(buf, room, "%s%s", top ? top : "", dot);
 	return top ? VQ_OK : VQ_E_DATA;
 }

@@ -103,7 +103,10 @@ const char *vq_export_name(int to); /* "awq" */
 /* What the input of a matrix that goes out as integers becomes: drop also where it is float. */
 int vq_export_acts_of(const struct vq_export *x, const struct vq_export_item *i);
 
-/* The name of a tensor, or without ".weight" of a module, in the files of llava-hf and LLaMA. */
+/* VQ_E_DATA with what the format has no place for (export_family.c). */
+VQ_MUST_CHECK int vq_export_check_family(const struct vq_export *x, struct vq_err *err);
+int vq_export_is_idefics3(const struct vq_export *x);
+/* The name of a tensor, or without ".weight" of a module, in the files of Hugging Face. */
 void vq_export_spell(const struct vq_export *x, const char *canonical, char *buf, size_t room);
 
 /* Weights as safetensors, with index where there are several (export_safetensors.c). */
@@ -141,6 +144,10 @@ char *vq_export_nf_state(const struct vq_export_tensor *t, struct vq_err *err);
 
 /* config.json and the files around it, quantization included (export_config.c, export_quant.c). */
 VQ_MUST_CHECK int vq_export_config(struct vq_export *x, struct vq_err *err);
+json_t *vq_export_text_json(const struct vq_config *c,
+			    uint32_t vocab); /* given; export_config_text.c */
+const char *vq_export_act_name(enum vq_act_fn f);
+json_t *vq_export_token(int32_t id); /* the id, or null; given */
 json_t *vq_export_quant_config(const struct vq_export *x, struct vq_err *err); /* given */
 
 /* Settles x->image_token, new_token and the items' n_more; writes tokenizer_config.json with the new token

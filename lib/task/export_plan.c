@@ -290,12 +290,3 @@ int vq_export_plan(struct vq_export *x, struct vq_err *err)
 		rc = vq_export_image(x, err);
 	return rc < 0 ? rc : choose_group(x, err);
 }
-
-/* Modules are spelled as their weights, without ".weight". */
-void vq_export_spell(const struct vq_export *x, const char *canonical, char *buf, size_t room)
-{
-	unsigned plain = strncmp(canonical, "decoder.head", 12) == 0 ? 1 : 2;
-
-	if (!vq_names_spell(canonical, x->config.has_vision ? 0 : plain, buf, room))
-		snprintf(buf, room, "%s", canonical);
-}

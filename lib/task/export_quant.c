@@ -45,14 +45,17 @@ static void module_of(const struct vq_export *x, const struct vq_export_item *i,
 static json_t *left_out(const struct vq_export *x, const char *part, const char *module)
 {
 	struct names n = {x, part, module, json_array()};
+	const int idefics3 = vq_export_is_idefics3(x);
 	unsigned whole = 0;
 	char name[192];
 	size_t i;
 
 	add(&n, part, "lm_head");
-	if (x->config.has_vision && add_part(&n, VQ_PART_VISION, "vision_tower"))
+	if (x->config.has_vision &&
+	    add_part(&n, VQ_PART_VISION, idefics3 ? "vision_model" : "vision_tower"))
 		whole |= VQ_PART_VISION;
-	if (x->config.has_vision && add_part(&n, VQ_PART_PROJECTOR, "multi_modal_projector"))
+	if (x->config.has_vision &&
+	    add_part(&n, VQ_PART_PROJECTOR, idefics3 ? "connector" : "multi_modal_projector"))
 		whole |= VQ_PART_PROJECTOR;
 	for (i = 0; i < x->n; i++) {
 		const struct vq_export_item *it = &x->items[i];

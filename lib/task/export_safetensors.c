@@ -227,7 +227,7 @@ static int make_list(struct out *o, struct vq_err *err)
 			rc = place(o, first, err);
 	}
 	first = o->n;
-	if (rc == VQ_OK && o->x->config.has_vision)
+	if (rc == VQ_OK && o->x->config.has_vision && !o->x->config.vision.post_norm)
 		rc = add_last_norm(o, err);
 	return rc < 0 ? rc : place(o, first, err);
 }

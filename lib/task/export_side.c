@@ -167,6 +167,8 @@ static json_t *front(const struct vq_export *x, const char *key)
 
 static void put_use(struct vq_str *b, const struct vq_export *x)
 {
+	const char *model;
+
 	if (x->o->to == VQ_EXPORT_GGUF) {
 		vq_str_puts(b, x->config.has_vision
 				       ? "    llama-mtmd-cli -m model.gguf --mmproj mmproj.gguf "
@@ -174,13 +176,13 @@ static void put_use(struct vq_str *b, const struct vq_export *x)
 				       : "    llama-cli -m model.gguf -p \"What is this?\"\n");
 		return;
 	}
-	vq_str_puts(b,
-		    x->config.has_vision
-			    ? "    from transformers import AutoProcessor, "
-			      "LlavaForConditionalGeneration\n"
-			      "    model = LlavaForConditionalGeneration.from_pretrained(\".\")\n"
-			    : "    from transformers import AutoModelForCausalLM\n"
-			      "    model = AutoModelForCausalLM.from_pretrained(\".\")\n");
+	model = !x->config.has_vision      ? "AutoModelForCausalLM"
+		: vq_export_is_idefics3(x) ? "Idefics3ForConditionalGeneration"
+					   : "LlavaForConditionalGeneration";
+	vq_str_printf(b,
+		      "    from transformers import %s%s\n"
+		      "    model = %s.from_pretrained(\".\")\n",
+		      x->config.has_vision ? "AutoProcessor, " : "", model, model);
 }
 
 static void put_what(struct vq_str *b, const struct vq_export *x)

@@ -10,7 +10,8 @@ import json, os, struct, sys, tarfile
 import numpy as np
 
 TYPES = {'F32': np.float32, 'F16': np.float16, 'I8': np.int8, 'U8': np.uint8, 'I32': np.int32, 'I64': np.int64}
-PLAIN = {'f32': np.float32, 'f16': np.float16}
+PLAIN = {'f32': lambda b: np.frombuffer(b, np.float32), 'f16': lambda b: np.frombuffer(b, np.float16),
+         'bf16': lambda b: (np.frombuffer(b, np.uint16).astype(np.uint32) << 16).view(np.float32)}
 NF4 = np.array([-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
                 -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
                 0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0],
@@ -67,7 +68,7 @@ def packed_model(path):
         if 'transform' in d.get('attrs', {}):
             scales[name] = np.frombuffer(files[d['attrs']['transform']['from'] + '.transform_scale'], np.float32)
         if d['layout'] == 'plain':
-            out[name] = np.frombuffer(data, PLAIN[d['dtype']]).reshape(d['shape']).astype(np.float64), False
+            out[name] = PLAIN[d['dtype']](data).reshape(d['shape']).astype(np.float64), False
             continue
         n_out, n_in = d['shape']
         g = d['attrs']['grid']
@@ -247,7 +248,7 @@ def gguf(path):
 
 
 GGUF_TOP = {'decoder.embed': 'token_embd', 'decoder.norm': 'output_norm', 'decoder.head': 'output', 'vision.class_embed': 'v.class_embd',
-            'vision.patch_embed': 'v.patch_embd', 'vision.position_embed': 'v.position_embd.weight', 'vision.pre_norm': 'v.pre_ln',
+            'vision.patch_embed': 'v.patch_embd', 'vision.position_embed': 'v.position_embd.weight', 'vision.pre_norm': 'v.pre_ln', 'vision.post_norm': 'v.post_ln',
             'projector.0': 'mm.0', 'projector.1': 'mm.2'}
 GGUF_LEAF = {'q_proj': 'attn_q', 'k_proj': 'attn_k', 'v_proj': 'attn_v', 'up_proj': 'ffn_up', 'gate_proj': 'ffn_gate',
              'down_proj': 'ffn_down'}
@@ -255,8 +256,10 @@ GGUF_TEXT = {'norm1': 'attn_norm', 'norm2': 'ffn_norm', 'o_proj': 'attn_output'}
 GGUF_VISION = {'norm1': 'ln1', 'norm2': 'ln2', 'o_proj': 'attn_out'}
 
 
-def gguf_name(name):
+def gguf_name(name, config):
     p = name.split('.')
+    if p[0] == 'projector' and 'shuffle' in config['projector']:
+        return 'mm.model.fc.' + p[2]
     if p[1] == 'layers':
         leaf = dict(GGUF_LEAF, **(GGUF_VISION if p[0] == 'vision' else GGUF_TEXT))[p[3]]
         return '.'.join((['v'] if p[0] == 'vision' else []) + ['blk', p[2], leaf] + p[4:])
@@ -268,23 +271,66 @@ def permute(w, heads):
     return w.reshape(heads, 2, w.shape[0] // heads // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
 
 
+def family(config):
+    """Whose decoder it is: "llava_phi" has Phi's."""
+    return {'llava': 'llama', 'idefics3': 'llama'}.get(config['arch'].split('_')[-1], config['arch'].split('_')[-1])
+
+
+def near(a, b):
+    return np.abs(np.subtract(a, b)).max() <= 1e-6 * np.abs(b).max()
+
+
+def check_text(keys, config):
+    d, layer = config['decoder'], config['decoder']['layer']
+    arch = {'qwen': 'qwen2', 'phi': 'phi2'}.get(family(config), family(config))
+    own = {k[len(arch) + 1:]: v for k, v in keys.items() if k.startswith(arch + '.')}
+    eps = own.pop('attention.layer_norm_%sepsilon' % ('rms_' if layer['norm'] == 'rms' else ''))
+    assert keys['general.architecture'] == arch and near(eps, layer['eps']) and near(own.pop('rope.freq_base'), layer['rope_theta'])
+    if arch == 'stablelm':
+        assert own.pop('use_parallel_residual') == layer.get('parallel', False)
+    assert own == {'vocab_size': d['vocab'], 'context_length': d['max_position'], 'embedding_length': layer['hidden'],
+                   'block_count': d['n_layers'], 'feed_forward_length': layer['inter'], 'attention.head_count': layer['n_heads'],
+                   'attention.head_count_kv': layer['n_kv_heads'], 'attention.key_length': layer['head_dim'],
+                   'attention.value_length': layer['head_dim'], 'rope.dimension_count': layer.get('rotary_dim') or layer['head_dim']}
+    assert len(keys['tokenizer.ggml.tokens']) == len(set(keys['tokenizer.ggml.tokens'])) == len(keys['tokenizer.ggml.token_type']) == d['vocab']
+    kind = {'llama': 'scores', 'gpt2': 'merges'}[keys['tokenizer.ggml.model']]
+    assert kind != 'scores' or len(keys['tokenizer.ggml.scores']) == d['vocab']
+    assert keys['tokenizer.ggml.eos_token_id'] == config['eos']
+
+
+def check_vision(keys, config):
+    v, layer = config['vision'], config['vision']['layer']
+    own = {k[5:]: w for k, w in keys.items() if k.startswith('clip.')}
+    assert own.pop('has_vision_encoder') is True and near(own.pop('vision.attention.layer_norm_epsilon'), layer['eps'])
+    assert near(own.pop('vision.image_mean'), config['preproc']['image_mean']) and near(own.pop('vision.image_std'), config['preproc']['image_std'])
+    want = {'use_gelu': layer['act'].startswith('gelu'), 'use_silu': False, 'vision.image_size': v['image_size'],
+            'vision.patch_size': v['patch_size'], 'vision.embedding_length': layer['hidden'], 'vision.feed_forward_length': layer['inter'],
+            'vision.projection_dim': config['projector']['out'], 'vision.block_count': v['n_layers'],
+            'vision.attention.head_count': layer['n_heads']}
+    if config['arch'] == 'idefics3':
+        want.update({'projector_type': 'idefics3', 'vision.projector.scale_factor': config['projector']['shuffle'],
+                     'vision.preproc_image_size': config['preproc']['size']['longest_edge']})
+    else:
+        want.update({'projector_type': 'mlp', 'has_llava_projector': True, 'vision.feature_layer': [v['n_layers']]})
+    assert own == want, (own, want)
+
+
 def main_gguf(want, config, folder):
     keys, t = gguf(os.path.join(folder, 'model.gguf'))
     d = config['decoder']
-    assert keys['llama.block_count'] == d['n_layers'] and len(keys['tokenizer.ggml.tokens']) == d['vocab']
-    assert len(keys['tokenizer.ggml.scores']) == len(keys['tokenizer.ggml.token_type']) == d['vocab']
+    check_text(keys, config)
     n = len(t)
     if 'vision' in config:
         vkeys, vt = gguf(os.path.join(folder, 'mmproj.gguf'))
-        assert vkeys['clip.vision.feature_layer'] == [config['vision']['n_layers']] == [vkeys['clip.vision.block_count']]
+        check_vision(vkeys, config)
         n += len(vt)
         t.update(vt)
     assert n == len(t) == len(want)
     count, worst, over = {}, 0.0, 0.0
     for name, (w, quantized) in want.items():
-        kind, got, off = t[gguf_name(name)]
+        kind, got, off = t[gguf_name(name, config)]
         heads = {'q_proj': 'n_heads', 'k_proj': 'n_kv_heads'}.get(name.split('.')[-2]) if name.startswith('decoder.layers') else None
-        w = permute(w, d['layer'][heads]) if heads else w
+        w = permute(w, d['layer'][heads]) if heads and family(config) == 'llama' else w
         if quantized and kind == 1:
             off = np.maximum(np.abs(w) * 2.0 ** -11, 2.0 ** -25)
         difference = np.abs(got - w)
@@ -299,22 +345,36 @@ def main_gguf(want, config, folder):
 # --- names ---
 
 TOP = {'class_embed': 'embeddings.class_embedding', 'patch_embed': 'embeddings.patch_embedding',
-       'position_embed': 'embeddings.position_embedding.weight', 'pre_norm': 'pre_layrnorm', 'norm': 'norm', 'embed': 'embed_tokens',
+       'position_embed': 'embeddings.position_embedding.weight', 'pre_norm': 'pre_layrnorm', 'post_norm': 'post_layernorm',
+       'norm': 'norm', 'embed': 'embed_tokens',
        '0': 'linear_1', '1': 'linear_2'}
 CLIP = {'norm1': 'layer_norm1', 'norm2': 'layer_norm2', 'o_proj': 'self_attn.out_proj', 'up_proj': 'mlp.fc1', 'down_proj': 'mlp.fc2'}
 LLAMA = {'norm1': 'input_layernorm', 'norm2': 'post_attention_layernorm', 'o_proj': 'self_attn.o_proj', 'up_proj': 'mlp.up_proj',
          'down_proj': 'mlp.down_proj', 'gate_proj': 'mlp.gate_proj'}
+PHI = {'norm1': 'input_layernorm', 'o_proj': 'self_attn.dense', 'up_proj': 'mlp.fc1', 'down_proj': 'mlp.fc2'}
 
 
-def hf(name):
-    if name == 'decoder.head.weight':
-        return 'language_model.lm_head.weight'
-    p = name.split('.')
-    stem = {'vision': 'vision_tower.vision_model', 'projector': 'multi_modal_projector', 'decoder': 'language_model.model'}[p[0]]
+def hf(name, config):
+    p, phi = name.split('.'), family(config) == 'phi'
+    stems = {'vision': 'vision_tower.vision_model', 'projector': 'multi_modal_projector', 'decoder': 'language_model.model',
+             'head': 'language_model.lm_head'}
+    if config['arch'] == 'idefics3':
+        stems = {'vision': 'model.vision_model', 'projector': 'model.connector.modality_projection', 'decoder': 'model.text_model',
+                 'head': 'lm_head'}
+    elif 'vision' not in config:
+        stems = {'decoder': 'model', 'head': 'lm_head'}
+    if p[:2] == ['decoder', 'head']:
+        return '.'.join([stems['head'], p[2]])
+    stem = stems[p[0]]
     if p[1] == 'layers':
-        table = dict(CLIP if p[0] == 'vision' else LLAMA, **{k: 'self_attn.' + k for k in ('q_proj', 'k_proj', 'v_proj')})
+        table = dict(CLIP if p[0] == 'vision' else PHI if phi else LLAMA, **{k: 'self_attn.' + k for k in ('q_proj', 'k_proj', 'v_proj')})
         return '.'.join([stem, 'encoder.layers' if p[0] == 'vision' else 'layers', p[2], table[p[3]]] + p[4:])
-    return '.'.join([stem, TOP[p[1]]] + p[2:])
+    top = TOP[p[1]]
+    if config['arch'] == 'idefics3' and p[0] == 'projector':
+        top = 'proj'
+    if phi and p[:2] == ['decoder', 'norm']:
+        top = 'final_layernorm'
+    return '.'.join([stem, top] + p[2:])
 
 
 def main(model, folder):
@@ -326,7 +386,7 @@ def main(model, folder):
     t = safetensors(folder)
     n, worst = {'codes': 0, 'half': 0, 'float': 0}, 0.0
     for name, (w, quantized) in want.items():
-        key = hf(name)
+        key = hf(name, config)
         stem = key[:-7] if key.endswith('.weight') else key
         if quantized and any(k.startswith(stem + '.') and k != key for k in t if not k.endswith('.bias')):
             got, kind = read(t, stem, q), 'codes'

@@ -16,6 +16,8 @@ for a, t in zip(asked, theirs):
     v = ours['logits/' + a['question_id']].ravel()
     v = v - v.max()
     v = v - np.log(np.exp(v).sum())
-    off += ((np.array(t['logp']) - v) ** 2).sum()
+    w = np.array(t['logp'])[:v.size]  # rows of the head that are no tokens are theirs alone
+    w = w - np.log(np.exp(w).sum())
+    off += ((w - v) ** 2).sum()
     of += (v ** 2).sum()
 print(json.dumps({'n': len(asked), 'relative': off / of}))

@@ -32,6 +32,21 @@ smooth() {
 }
 nf4() { model nf4 --method nf4 -w 4 -a 16; }
 
+# SmolVLM with random weights, whose matrices fill blocks of 32.
+smol() {
+	local w=$BATS_FILE_TMPDIR/smol.vqs name=$1
+	shift
+	[ -e "$w" ] || smolvlm "$BATS_FILE_TMPDIR/smol" "$w"
+	[ -e "$BATS_FILE_TMPDIR/$name.vqm" ] || vqlm-search -q --method rtn "$@" <"$w" | vqlm-pack -q -o "$BATS_FILE_TMPDIR/$name.vqm"
+	echo "$BATS_FILE_TMPDIR/$name.vqm"
+}
+smolvlm() {
+	local part=text_config
+	/usr/bin/python3 "$BATS_TEST_DIRNAME/smolvlm.py" make "$1" --set $part.hidden_size=96 --set $part.num_attention_heads=3 \
+		--set $part.num_key_value_heads=1 --set $part.intermediate_size=160 --set vision_config.hidden_size=64 "${@:3}"
+	vqlm-calib -q -m "$1" -n 0 -o "$2"
+}
+
 need_numpy() { /usr/bin/python3 -c 'import numpy' 2>/dev/null || skip "python3-numpy is not installed"; }
 reference() { /usr/bin/python3 "$BATS_TEST_DIRNAME/exported.py" "$@"; }
 
@@ -133,6 +148,80 @@ blocks() {
 		jq -e '.relative < 1e-5' <<<"$output"
 		figure "llama.cpp, $(basename "$m"): $output"
 	done
+}
+
+# key FILE KEY: the value of a key of a GGUF file as JSON.
+key() {
+	/usr/bin/python3 - "$BATS_TEST_DIRNAME" "$@" <<-'E'
+		import json, sys
+		sys.path.insert(0, sys.argv[1])
+		import exported
+		print(json.dumps(exported.gguf(sys.argv[2])[0][sys.argv[3]]))
+	E
+}
+
+@test "SmolVLM as GGUF: model and mmproj with the packed model's integers, tied, untied and with a head of 8 bits" {
+	need_numpy
+	blocks "$(smol smol -w 4 -a 16 --w-sym)" "21 Q4_0" 0
+	key out/model.gguf tokenizer.chat_template | jq -e 'contains("<end_of_utterance>")'
+	blocks "$(smol smol-asym -w 4 -a 16)" "40 Q4_1" "*" --parts llm,vision,projector
+	smolvlm untied untied.vqs --set tie_word_embeddings=false --type bfloat16 --set torch_dtype='"bfloat16"'
+	vqlm-search -q --method rtn -w 4 -a 16 --w-sym <untied.vqs | vqlm-pack -q --head 8 -o untied.vqm
+	blocks untied.vqm "2 Q8_0, 40 Q4_0" 0 --acts-as drop --parts llm,vision,projector
+}
+
+@test "SmolVLM in llama.cpp has the token ids and the probabilities of vqlm-infer" {
+	need_numpy
+	need_program node jq
+	local lib=${NODE_LLAMA_CPP:-$ROOT/node_modules/node-llama-cpp} m i=0
+	[ -d "$lib" ] || skip "node-llama-cpp is not there; NODE_LLAMA_CPP names its folder"
+	jq -n '["What is it? Is it a 123?\nA. one\nB. two", "It\u0027s 2025: we\u0027ll see 12,345.67!", "  two  spaces\n\n\ttab \u0027S \u0027ll",
+		"caf\u00e9 na\u00efve \u4f60\u597d \ud83d\ude80 \u00bd \u0663", "x"]' >words.json
+	jq 'to_entries | map({id: "q\(.key)", conversations: [{from: "human", value: .value}, {from: "gpt", value: "A"}]})' words.json >text.json
+	jq 'map("<|im_start|>User: " + . + "<end_of_utterance>\nAssistant:")' words.json >prompts.json
+	vqlm-calib -q -m "$(dirname "$(smol smol -w 4 -a 16 --w-sym)")/smol" -d text.json -n 5 --influence-samples 0 --bits 8 -o c.vqs
+	for m in "$(smol smol)" "$(smol smol-asym -w 4 -a 16)"; do
+		rm -rf out
+		vqlm-export --to gguf -o out "$m"
+		node "$BATS_TEST_DIRNAME/llama.mjs" "$lib" out/model.gguf <prompts.json >llama.jsonl
+		vqlm-infer -q -m "$m" -d text.json --max-tokens 1 --logits logits.vqs >answers.jsonl
+		run -0 /usr/bin/python3 "$BATS_TEST_DIRNAME/llama_logits.py" logits.vqs answers.jsonl llama.jsonl
+		# It quantizes inputs to 8 bits; the model in 8 bits is 2e-2 away.
+		jq -e '.n == 5 and .relative < 1e-3' <<<"$output"
+		figure "SmolVLM in llama.cpp, $(basename "$m"): $output"
+	done
+	for i in 0 1 2 3 4; do
+		vqlm-ls --cat "input/$i/tokens" c.vqs | od -An -v -td4 | jq -cs . >ours
+		sed -n "$((i + 1))p" llama.jsonl | jq -c .tokens | cmp - ours
+	done
+}
+
+@test "SmolVLM in AWQ, GPTQ, compressed-tensors and NF4, as Idefics3's class has it" {
+	need_numpy
+	need_program jq
+	local f m
+	m=$(smol smol-32 -w 4 -a 16 --group 32)
+	for f in awq "gptq --gptq-format v2" compressed-tensors; do
+		# shellcheck disable=SC2086 # words
+		same "$m" 21 --to $f
+		jq -e '.architectures == ["Idefics3ForConditionalGeneration"] and (.quantization_config | tostring | contains("vision_model") and
+			contains("connector") and contains("lm_head"))' out/config.json
+	done
+	same "$m" 40 --to compressed-tensors --parts llm,vision,projector
+	same "$(smol smol-nf4 --method nf4 -w 4 -a 16)" 21 --to bnb
+	same "$(smol smol-acts -w 8 -a 8 --w-sym)" 21 --to compressed-tensors --acts-as dynamic-int8
+	# The keys of the checkpoint's own files have its values.
+	for f in config.json preprocessor_config.json chat_template.json; do
+		jq -n --slurpfile a "$BATS_FILE_TMPDIR/smol/$f" --slurpfile b "out/$f" -e '
+			[$a[0] | paths(scalars)] - [["text_config", "model_type"], ["vision_config", "model_type"], ["torch_dtype"]]
+			| map(. as $p | select(($a[0] | getpath($p)) as $v | ($b[0] | getpath($p)) as $w
+				| ($v != $w) and (($v | type) != "number" or (($v - $w) | fabs) > 1e-9))) == []'
+	done
+	cmp out/tokenizer.json "$BATS_FILE_TMPDIR/smol/tokenizer.json"
+	[ "$(jq .image_seq_len out/processor_config.json)" = 4 ]
+	# What was exported is a checkpoint, but for its quantization.
+	run -3 --separate-stderr vqlm-calib -m out -n 0
+	[[ "$stderr" == *"'quantization_config': the checkpoint is quantized already"* ]]
 }
 
 @test "scales of inputs are folded into the norms before them, and what no norm can take is refused (3)" {
@@ -350,7 +439,7 @@ effect: KL divergence mean "* ]]
 	vqlm-calib -q -m moe -n 0 | vqlm-search -q --method rtn -w 4 -a 16 | vqlm-pack -q -o moe.vqm
 	for f in awq gguf compressed-tensors; do
 		run -3 --separate-stderr vqlm-export --to "$f" -o out moe.vqm
-		[[ "$stderr" == "vqlm-export: moe.vqm: a decoder with experts (layer 0 has 4) cannot be exported, only LLaMA's; vqlm-infer runs the packed model" ]]
+		[[ "$stderr" == "vqlm-export: moe.vqm: a decoder with experts (layer 0 has 4) cannot be exported: no engine reads MoE-LLaVA's; vqlm-infer runs the packed model" ]]
 		[ ! -e out ]
 	done
 }
