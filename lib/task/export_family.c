@@ -38,6 +38,26 @@ void vq_export_spell(const struct vq_export *x, const char *canonical, char *buf
 
 /* --- what cannot be said --- */
 
+/* Of the decoder, whatever holds it. */
+static const char *unsaid_decoder(const struct vq_config *c)
+{
+	const struct vq_layer_config *l = &c->decoder.layer;
+
+	if (c->family != VQ_FAMILY_QWEN)
+		return NULL;
+	if (l->o_bias || l->mlp_bias)
+		return "biases but of q, k and v, which Qwen 2 has not (the first Qwen goes out as "
+		       "that)";
+	if (vq_rotary_dim(l) != l->head_dim)
+		return "heads that turn in part, which Qwen 2 has not (the first Qwen goes out as "
+		       "that)";
+	if (l->n_heads * l->head_dim != l->hidden)
+		return "heads that do not add up to the width, which Qwen 2 has not (the first "
+		       "Qwen "
+		       "goes out as that)";
+	return NULL;
+}
+
 /* What the engine computes whatever a GGUF file says. */
 static const char *unsaid_gguf(const struct vq_config *c)
 {
@@ -64,14 +84,9 @@ static const char *unsaid_gguf(const struct vq_config *c)
 int vq_export_check_family(const struct vq_export *x, struct vq_err *err)
 {
 	const struct vq_decoder_config *d = &x->config.decoder;
-	const char *what;
+	const char *what = unsaid_decoder(&x->config);
 	uint32_t i;
 
-	if (x->config.family != VQ_FAMILY_LLAMA)
-		return vq_fail(err, VQ_E_DATA,
-			       "%s: a decoder of the kind '%s' cannot be exported, only LLaMA's; "
-			       "vqlm-infer runs the packed model",
-			       x->v->label, x->config.arch);
 	for (i = 0; i < d->n_layers; i++)
 		if (d->moe.n_experts[i])
 			return vq_fail(err, VQ_E_DATA,
@@ -79,6 +94,10 @@ int vq_export_check_family(const struct vq_export *x, struct vq_err *err)
 				       "exported: no engine reads MoE-LLaVA's; vqlm-infer runs the "
 				       "packed model",
 				       x->v->label, i, d->moe.n_experts[i]);
+	if (what)
+		return vq_fail(err, VQ_E_DATA,
+			       "%s: the decoder has %s; vqlm-infer runs the packed model",
+			       x->v->label, what);
 	what = x->o->to == VQ_EXPORT_GGUF ? unsaid_gguf(&x->config) : NULL;
 	return what ? vq_fail(err, VQ_E_DATA,
 			      "%s: gguf: engines have no place for %s; want "

@@ -18,8 +18,10 @@ static int ends_with(const char *s, const char *end)
 	return n >= k && strcmp(s + n - k, end) == 0;
 }
 
-int vq_export_norm_of(const char *weight, char *norm, size_t room)
+int vq_export_norm_of(const struct vq_export *x, const char *weight, char *norm, size_t room)
 {
+	/* Both halves of a parallel layer read its one norm. */
+	const int one = x->config.decoder.layer.parallel && strncmp(weight, "decoder.", 8) == 0;
 	static const char *const leaves[2][5] = {
 		{".q_proj.weight", ".k_proj.weight", ".v_proj.weight"},
 		{".gate_proj.weight", ".up_proj.weight", ".router.weight"}};
@@ -34,7 +36,7 @@ int vq_export_norm_of(const char *weight, char *norm, size_t room)
 		for (i = 0; leaves[which][i]; i++)
 			if (ends_with(weight, leaves[which][i])) {
 				snprintf(norm, room, "%.*s.norm%d.", (int)(layers - weight), weight,
-					 which + 1);
+					 one ? 1 : which + 1);
 				return 1;
 			}
 	return 0;
@@ -70,7 +72,7 @@ int vq_export_fold_find(const struct vq_export *x, struct vq_export_item *i, con
 			"search again with vqlm-search --rotate none --smooth off",
 			label, json_string_value(json_object_get(attr, "kind")),
 			vq_export_name(x->o->to));
-	if (!vq_export_norm_of(i->name->name, norm, sizeof(norm)))
+	if (!vq_export_norm_of(x, i->name->name, norm, sizeof(norm)))
 		return vq_fail(
 			err, VQ_E_DATA,
 			"%s: its input goes through scales (--smooth), and no norm comes before "
@@ -94,7 +96,7 @@ static int fold_norm(const struct vq_export *x, struct vq_export_item *n, struct
 	for (i = 0; i < x->n; i++) {
 		const struct vq_export_item *it = &x->items[i];
 
-		if (!vq_export_norm_of(it->name->name, norm, sizeof(norm)) ||
+		if (!vq_export_norm_of(x, it->name->name, norm, sizeof(norm)) ||
 		    strncmp(n->name->name, norm, strlen(norm)) != 0)
 			continue;
 		if (!first)

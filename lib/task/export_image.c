@@ -31,31 +31,27 @@ int vq_export_image(struct vq_export *x, struct vq_err *err)
 	vq_tokenizer_free(t);
 	for (i = 0; x->image_token >= vocab && i < x->n; i++)
 		if (strcmp(x->items[i].name->name, "decoder.embed.weight") == 0 ||
-		    strcmp(x->items[i].name->name, "decoder.head.weight") == 0)
+		    strncmp(x->items[i].name->name, "decoder.head.", 13) == 0)
 			x->items[i].n_more = (uint32_t)(x->image_token + 1 - vocab);
 	return VQ_OK;
 }
 
-/* What LLaMA's tokenizer wants to know beside tokenizer.model, where the model says nothing. */
-static json_t *plain(void)
+/* What LLaMA's tokenizer wants to know beside tokenizer.model, where the model says nothing; others' is in tokenizer.json. */
+static json_t *plain(const struct vq_export *x)
 {
+	if (x->config.family != VQ_FAMILY_LLAMA)
+		return json_pack("{s:s}", "tokenizer_class", "PreTrainedTokenizerFast");
 	return json_pack("{s:s, s:b, s:b, s:s, s:s, s:s, s:b}", "tokenizer_class", "LlamaTokenizer",
 			 "add_bos_token", 1, "add_eos_token", 0, "bos_token", "<s>", "eos_token",
 			 "</s>", "unk_token", "<unk>", "legacy", 1);
 }
 
-int vq_export_image_tokenizer(struct vq_export *x, struct vq_err *err)
+static void add_marker(const struct vq_export *x, json_t *j)
 {
-	static const char file[] = "tokenizer_config.json";
-	const struct vq_vqm_member *m = vq_vqm_find(x->v, file);
-	json_t *j = m ? vq_json_parse((const char *)m->data, m->n, file, err) : plain(), *added;
+	json_t *added = json_object_get(j, "added_tokens_decoder");
 	char key[16];
-	int rc;
 
-	if (!j)
-		return m ? VQ_E_DATA : vq_fail(err, VQ_E_SYS, "memory: cannot write %s", file);
 	snprintf(key, sizeof(key), "%d", x->image_token);
-	added = json_object_get(j, "added_tokens_decoder");
 	if (!json_is_object(added)) {
 		added = json_object();
 		json_object_set_new(j, "added_tokens_decoder", added);
@@ -64,7 +60,25 @@ int vq_export_image_tokenizer(struct vq_export *x, struct vq_err *err)
 			    json_pack("{s:s, s:b, s:b, s:b, s:b, s:b}", "content", marker, "lstrip",
 				      0, "normalized", 0, "rstrip", 0, "single_word", 0, "special",
 				      1));
-	rc = vq_export_put_json(x, file, j, err);
+}
+
+int vq_export_tokenizer_config(struct vq_export *x, struct vq_err *err)
+{
+	static const char file[] = "tokenizer_config.json";
+	const struct vq_vqm_member *m = vq_vqm_find(x->v, file);
+	json_t *j = m ? vq_json_parse((const char *)m->data, m->n, file, err) : plain(x);
+	int own, rc;
+
+	if (!j)
+		return m ? VQ_E_DATA : vq_fail(err, VQ_E_SYS, "memory: cannot write %s", file);
+	own = json_object_del(j, "auto_map") == 0;
+	if (own)
+		json_object_set_new(j, "tokenizer_class", json_string("PreTrainedTokenizerFast"));
+	if (x->new_token)
+		add_marker(x, j);
+	rc = own || x->new_token ? vq_export_put_json(x, file, j, err)
+	     : m                 ? vq_export_put(x, file, m->data, m->n, err)
+				 : VQ_OK;
 	json_decref(j);
 	return rc;
 }

@@ -89,7 +89,7 @@ VQ_MUST_CHECK int vq_export_fold_find(const struct vq_export *x, struct vq_expor
 				      const json_t *attr, struct vq_err *err);
 VQ_MUST_CHECK int vq_export_fold(struct vq_export *x, struct vq_err *err);
 /* 1 and "decoder.layers.0.norm1." for a weight whose input is a norm's. */
-int vq_export_norm_of(const char *weight, char *norm, size_t room);
+int vq_export_norm_of(const struct vq_export *x, const char *weight, char *norm, size_t room);
 /* The scales [n] that `from` has; borrowed from the file. */
 VQ_MUST_CHECK int vq_export_scale(const struct vq_vqm *v, const struct vq_name *from, uint32_t n,
 				  const float **scale, struct vq_err *err);
@@ -150,10 +150,10 @@ const char *vq_export_act_name(enum vq_act_fn f);
 json_t *vq_export_token(int32_t id); /* the id, or null; given */
 json_t *vq_export_quant_config(const struct vq_export *x, struct vq_err *err); /* given */
 
-/* Settles x->image_token, new_token and the items' n_more; writes tokenizer_config.json with the new token
- * (export_image.c). */
+/* Settles x->image_token, new_token and the items' n_more; writes tokenizer_config.json, with the new token and without
+ * code of the authors' own, which the folder lacks and tokenizer.json stands for (export_image.c). */
 VQ_MUST_CHECK int vq_export_image(struct vq_export *x, struct vq_err *err);
-VQ_MUST_CHECK int vq_export_image_tokenizer(struct vq_export *x, struct vq_err *err);
+VQ_MUST_CHECK int vq_export_tokenizer_config(struct vq_export *x, struct vq_err *err);
 
 /* Tokenizer, preprocessor, vqlm.json, README.md (export_side.c). */
 VQ_MUST_CHECK int vq_export_side(struct vq_export *x, struct vq_err *err);

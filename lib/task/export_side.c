@@ -51,17 +51,17 @@ void vq_export_say(const struct vq_export *x, const char *fmt, ...)
 static int put_tokenizer(struct vq_export *x, struct vq_err *err)
 {
 	static const char *const names[] = {"tokenizer.json", "tokenizer.model",
-					    "tokenizer_config.json", "added_tokens.json"};
+					    "added_tokens.json"};
 	size_t i;
 	int rc = VQ_OK;
 
 	for (i = 0; rc == VQ_OK && i < sizeof(names) / sizeof(names[0]); i++) {
 		const struct vq_vqm_member *m = vq_vqm_find(x->v, names[i]);
 
-		if (m && !(x->new_token && strcmp(names[i], "tokenizer_config.json") == 0))
+		if (m)
 			rc = vq_export_put(x, names[i], m->data, m->n, err);
 	}
-	return rc == VQ_OK && x->new_token ? vq_export_image_tokenizer(x, err) : rc;
+	return rc < 0 ? rc : vq_export_tokenizer_config(x, err);
 }
 
 /* --- vqlm.json --- */

@@ -38,18 +38,20 @@ int vq_export_verify_norm(const struct vq_export *x, const struct vq_export_item
 			  const float *plain, const double *got, struct vq_err *err)
 {
 	/* What reads each norm of a layer, in names of the packed model. */
-	static const char *const readers[2][3] = {{"q_proj", "k_proj", "v_proj"},
-						  {"gate_proj", "up_proj", "router"}};
+	static const char *const readers[] = {"q_proj",    "k_proj",  "v_proj",
+					      "gate_proj", "up_proj", "router"};
 	const char *name = norm->name->name, *at = strstr(name, ".norm");
 	char linear[VQ_NAME_MAX + 32];
-	uint32_t i, k, n = norm->n_out, which = at && at[5] == '2';
+	uint32_t i, k, n = norm->n_out, first = at && at[5] == '2' ? 3 : 0, end = first + 3;
 	int rc = VQ_OK, any = 0;
 
-	for (i = 0; at && rc == VQ_OK && i < 3; i++) {
+	if (strncmp(name, "decoder.", 8) == 0 && x->config.decoder.layer.parallel)
+		end = 6; /* one norm for both halves */
+	for (i = first; at && rc == VQ_OK && i < end; i++) {
 		const float *s = NULL;
 
 		snprintf(linear, sizeof(linear), "%.*s.%s.weight", (int)(at - name), name,
-			 readers[which][i]);
+			 readers[i]);
 		rc = scales_of(x->v, linear, n, &s, err);
 		if (rc < 0)
 			return rc;

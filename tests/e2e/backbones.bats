@@ -121,8 +121,7 @@ beside() {
 			run -0 "$PY" "$BATS_TEST_DIRNAME/logits.py" whole.vqs l.vqs
 			jq -e '.n == 6 and .relative < 1e-3' <<<"$output" || { echo "$family $method $output"; false; }
 		done
-		run -3 --separate-stderr vqlm-export -q --to gguf -o out m.vqm
-		[[ "$stderr" == "vqlm-export: m.vqm: a decoder of the kind '$family' cannot be exported"* ]]
+		vqlm-export -q --verify --force --to gptq --gptq-format v2 -o out m.vqm
 	done
 }
 

@@ -224,6 +224,95 @@ key() {
 	[[ "$stderr" == *"'quantization_config': the checkpoint is quantized already"* ]]
 }
 
+# backbone NAME FAMILY FLAGS... [-- OPTIONS...]: a packed model of another decoder, searched with FLAGS and made with OPTIONS.
+backbone() {
+	local name=$1 family=$2 flags=()
+	shift 2
+	while [ $# -gt 0 ] && [ "$1" != -- ]; do
+		flags+=("$1")
+		shift
+	done
+	[ -e "$name.vqs" ] || /usr/bin/python3 "$BATS_TEST_DIRNAME/backbone.py" make "$family" "$name" "${@:2}"
+	[ -e "$name.vqs" ] || vqlm-calib -q -m "$name" -n 0 -o "$name.vqs"
+	vqlm-search -q --method rtn -a 16 "${flags[@]}" <"$name.vqs" | vqlm-pack -q -o "$name.vqm"
+}
+
+@test "StableLM, Phi and Qwen as GGUF: the packed model's integers, and in llama.cpp the probabilities of vqlm-infer" {
+	need_numpy
+	need_program node jq
+	local lib=${NODE_LLAMA_CPP:-$ROOT/node_modules/node-llama-cpp} f arch
+	[ -d "$lib" ] || skip "node-llama-cpp is not there; NODE_LLAMA_CPP names its folder"
+	jq -c '[.[] | select(has("image") | not)][:6]' "$DEMO/mini-sqa/llava_val_CQM-A.json" >text.json
+	jq -c '[.[] | .conversations[0].value]' text.json >prompts.json
+	for f in stablelm phi qwen; do
+		arch=$(case $f in phi) echo phi2 ;; qwen) echo qwen2 ;; *) echo $f ;; esac)
+		backbone $f $f -w 4 --w-sym
+		blocks $f.vqm "$([ $f = phi ] && echo 18 || echo 21) Q4_0" 0
+		[ "$(key out/model.gguf general.architecture)" = "\"$arch\"" ]
+		node "$BATS_TEST_DIRNAME/llama.mjs" "$lib" out/model.gguf <prompts.json >llama.jsonl
+		vqlm-infer -q -m $f.vqm -d text.json --max-tokens 1 --logits logits.vqs >answers.jsonl
+		run -0 /usr/bin/python3 "$BATS_TEST_DIRNAME/llama_logits.py" logits.vqs answers.jsonl llama.jsonl
+		# It quantizes inputs to 8 bits; full precision is 3e-3 away and more.
+		jq -e '.n == 6 and .relative < 2e-4' <<<"$output"
+		figure "$f in llama.cpp: $output"
+	done
+}
+
+@test "StableLM, Phi and Qwen in AWQ, GPTQ, compressed-tensors and NF4, alone and behind a tower" {
+	need_numpy
+	need_program jq
+	local f n format
+	for f in stablelm phi qwen; do
+		n=$([ $f = phi ] && echo 18 || echo 21)
+		backbone $f $f -w 4 --group 32
+		for format in awq "gptq --gptq-format v2" compressed-tensors; do
+			# shellcheck disable=SC2086 # words
+			same $f.vqm "$n" --to $format
+		done
+		case $f in
+			stablelm) jq -e '.architectures == ["StableLmForCausalLM"] and .partial_rotary_factor == 0.25 and .use_qkv_bias' ;;
+			phi) jq -e '.architectures == ["PhiForCausalLM"] and .partial_rotary_factor == 0.4' ;;
+			qwen) jq -e '.architectures == ["Qwen2ForCausalLM"] and .head_dim == 32' ;;
+		esac <out/config.json
+	done
+	backbone stablelm stablelm --method nf4 -w 4
+	same stablelm.vqm 21 --to bnb
+	backbone flat phi -w 4 --group 32 -- --flat inside
+	same flat.vqm 18 --to awq
+	jq -e '.model_type == "llava" and .text_config.model_type == "phi" and .image_token_index == 1022' out/config.json
+	blocks flat.vqm "18 Q4_1" "*"
+	# Code of the authors' own is not in the folder; tokenizer.json is.
+	jq '.auto_map = {"AutoTokenizer": ["x.X", null]} | .tokenizer_class = "QWenTokenizer"' qwen/tokenizer_config.json >c
+	mv c qwen/tokenizer_config.json
+	rm qwen.vqs
+	vqlm-calib -q -m qwen -n 0 | vqlm-search -q --method rtn -w 4 -a 16 | vqlm-pack -q -o own.vqm
+	rm -rf out
+	vqlm-export -q --to compressed-tensors -o out own.vqm
+	jq -e '.tokenizer_class == "PreTrainedTokenizerFast" and (has("auto_map") | not) and .bos_token == "<s>"' out/tokenizer_config.json
+}
+
+@test "what no class or engine has of these decoders is refused (3) with the reason" {
+	need_numpy
+	no() {
+		run -3 --separate-stderr vqlm-export -o out --to "$1" "$2"
+		[[ "$stderr" == "vqlm-export: $2: "$3 ]] || { echo "$stderr"; false; }
+		[ ! -e out ]
+	}
+	backbone bias qwen -w 4 -- --set no_bias=false
+	no awq bias.vqm "the decoder has biases but of q, k and v, which Qwen 2 has not (the first Qwen goes out as that); vqlm-infer runs the packed model"
+	backbone part qwen -w 4 -- --set rotary_pct=0.5
+	no gguf part.vqm "the decoder has heads that turn in part, which Qwen 2 has not"*
+	backbone tied stablelm -w 4 -- --set tie_word_embeddings=true
+	no gguf tied.vqm "gguf: engines have no place for a head that is the embedding in decoders of this kind; want another --to"
+	same tied.vqm 21 --to compressed-tensors
+	# Phi's halves read one norm, which takes the scales of both or none.
+	/usr/bin/python3 "$BATS_TEST_DIRNAME/backbone.py" make phi phi
+	jq -c '[.[] | select(has("image") | not)][:4]' "$DEMO/mini-sqa/llava_val_CQM-A.json" >text.json
+	vqlm-calib -q -m phi -n 4 -d text.json | vqlm-search -q --method rtn -w 4 -a 16 --smooth .5 --smooth-at norms | vqlm-pack -q -o smooth.vqm
+	rm -rf out
+	no awq smooth.vqm "'decoder.layers.0.q_proj.weight' and 'decoder.layers.0.up_proj.weight' share an input, but not the scales"*
+}
+
 @test "scales of inputs are folded into the norms before them, and what no norm can take is refused (3)" {
 	need_numpy
 	local m
