@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "base/utf8.h"
+#include "format/gguf_tok.h"
 #include "format/nfc.h"
 #include "format/pretoken.h"
 
@@ -301,6 +302,42 @@ static void what_is_not_supported_is_refused_with_the_reason(void **state)
 	}
 }
 
+/* llama.cpp's names: by pattern, digits, form C and what becomes of words that are tokens. */
+static void a_way_to_cut_has_the_name_of_its_own_or_none(void **state)
+{
+	static const struct {
+		const char *file, *name;
+	} cases[] = {
+		{"good-digits.json", "smollm"},
+		{"good-nfc-bos.json",
+		 NULL},                   /* Qwen 2's pattern, but words that are tokens stay one */
+		{"good-gpt2.json", NULL}, /* a space before the text, too */
+		{"good-cuts.json", NULL},
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct vq_err err = {0};
+		char path[256];
+		const char *name = NULL;
+		struct vq_tokenizer *t;
+
+		snprintf(path, sizeof(path), FOLDER "%s", cases[i].file);
+		t = open_file(path, NULL);
+		if (cases[i].name) {
+			assert_int_equal(vq_gguf_pre_name(&name, t, "x", &err), VQ_OK);
+			assert_string_equal(name, cases[i].name);
+		} else {
+			assert_int_equal(vq_gguf_pre_name(&name, t, "x", &err), VQ_E_DATA);
+			assert_non_null(strstr(err.text,
+					       "x: tokenizer.json cuts texts in a way that "
+					       "GGUF has no name for (it has llama-bpe, "));
+		}
+		vq_tokenizer_free(t);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -312,6 +349,7 @@ int main(void)
 		cmocka_unit_test(tokens_stream_out_as_whole_characters),
 		cmocka_unit_test(any_bytes_are_encoded_and_come_back_as_valid_text),
 		cmocka_unit_test(what_is_not_supported_is_refused_with_the_reason),
+		cmocka_unit_test(a_way_to_cut_has_the_name_of_its_own_or_none),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
