@@ -14,6 +14,7 @@
 #include "model/sampler.h"
 #include "task/infer_ppl.h"
 #include "task/infer_score.h"
+#include "emulated.h"
 
 #define DEMO "pipelines/demo/mini-llava"
 
@@ -189,7 +190,7 @@ static double one_by_one(const struct vq_model *m, const struct vq_scored *v)
 }
 
 /* Sequences that share beginnings up to, into and beyond what is scored, one that is another's beginning, and two
- * that are the same. */
+ * that are the same.  In an emulator one of each kind is computed by itself. */
 static void shared_beginnings_and_batches_change_no_score(void **state)
 {
 	enum { N = 40, LONGEST = 300 };
@@ -216,7 +217,7 @@ static void shared_beginnings_and_batches_change_no_score(void **state)
 	v[N - 1].n = v[N - 2].n;
 	v[N - 1].from = v[N - 2].from;
 	assert_int_equal(vq_score_run(&s, v, N, &err), VQ_OK);
-	for (i = 0; i < N; i++) {
+	for (i = 0; i < N; i += stride(13)) {
 		double want = one_by_one(&l.model, &v[i]);
 
 		if (fabs(v[i].log_prob - want) > 1e-5 * fabs(want))

@@ -7,6 +7,7 @@
 #include "model/sampler.h"
 #include "task/prune_file.h"
 #include "task/prune_run.h"
+#include "emulated.h"
 
 #define DEMO "pipelines/demo"
 
@@ -333,6 +334,7 @@ static double plain_ppl(uint32_t without)
 	return exp(sum / n);
 }
 
+/* In an emulator without the first block and without the last. */
 static void perplexity_without_a_block_is_that_of_the_model_run_without_it(void **state)
 {
 	uint32_t all[5] = {0, 1, 2, 3, 4}, i, k;
@@ -343,14 +345,14 @@ static void perplexity_without_a_block_is_that_of_the_model_run_without_it(void 
 	(void)state;
 	assert_int_equal(demo.cfg.decoder.n_layers, 5);
 	assert_int_equal(vq_prune_ppl(&demo.run, &alive, 100 * one, score, NULL), VQ_OK);
-	for (i = 0; i < 5; i++) {
+	for (i = 0; i < 5; i += stride(4)) {
 		double want = plain_ppl(i);
 
 		if (fabs(score[i] / want - 1) > 1e-5)
 			fail_msg("without block %u: want %.9g, got %.9g", i, want, score[i]);
 	}
 	/* However many models run together. */
-	for (k = 0; k <= 3; k++) {
+	for (k = 0; k <= 3; k += stride(3)) {
 		assert_int_equal(vq_prune_ppl(&demo.run, &alive, k * one + 1, other, NULL), VQ_OK);
 		assert_memory_equal(score, other, sizeof(score));
 	}
