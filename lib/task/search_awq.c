@@ -42,6 +42,7 @@ int vq_sblock_awq_scaled(const struct vq_sblock *b, const struct vq_place *p)
 	return p->w.bits != 16 && l &&
 	       vq_fold_can(l, (enum vq_slot)p->slot,
 			   vq_search_part_of(p->lin[0].rec->rec.name) == VQ_PART_LLM) &&
+	       !(p->slot == VQ_SLOT_UP && p->expert) &&
 	       (!l->cfg->parallel || p->slot != VQ_SLOT_QKV || with_mlp(b, p));
 }
 
@@ -81,16 +82,12 @@ static int place_scales(struct vq_sblock *b, uint32_t i, const struct vq_walk *a
 		rc = vq_awq_search(xm, b->o->awq_duo ? xm + n : NULL, n, vq_awq_module_loss, &m, s,
 				   &b->awq[i].scale, err);
 	if (rc == VQ_OK) {
-		uint32_t runs = m.n > p->n                                        ? VQ_N_SLOTS
-				: p->slot == VQ_SLOT_QKV || p->slot == VQ_SLOT_UP ? 2
-										  : 1;
-
 		for (j = 0; j < n; j++)
 			kept[j] = (float)s[j];
 		*scales_of(b, p) = kept;
 		kept = NULL;
 		b->cost.n_evals += VQ_AWQ_RATIOS;
-		b->cost.n_places += (VQ_AWQ_RATIOS + 1) * runs;
+		b->cost.n_places += (VQ_AWQ_RATIOS + 1) * vq_awq_module_places(&m);
 	} else {
 		vq_err_prefix(err, "'%s'", p->lin[0].rec->rec.name);
 	}
@@ -100,32 +97,31 @@ static int place_scales(struct vq_sblock *b, uint32_t i, const struct vq_walk *a
 	return rc;
 }
 
-/* The vector that a record of this block holds, if scales change it: 1 and *out as f32, given; else 0. */
-static int changed_vector(const struct vq_sblock *b, const struct vq_record *rec, float **out,
-			  uint32_t *n, struct vq_err *err)
+/* What a record of this block that is no quantized weight holds, if scales change it: 1 and *out as f32, given; else 0. */
+static int changed_floats(const struct vq_sblock *b, const struct vq_record *rec, float **out,
+			  struct vq_err *err)
 {
 	uint32_t unit = 0;
 	const char *rest = b->folds && !b->projector ? below_layer(b, rec->name, &unit) : NULL;
 
 	return !rest ? 0
-		     : vq_fold_vector(&b->folds[unit - b->first], vq_model_layer(b->full, unit),
-				      rest, out, n, err);
+		     : vq_fold_floats(&b->folds[unit - b->first], vq_model_layer(b->full, unit),
+				      rest, out, err);
 }
 
-static int bind_vectors(struct vq_sblock *b, struct vq_err *err)
+static int bind_changed(struct vq_sblock *b, struct vq_err *err)
 {
 	int rc = 0;
 	size_t i;
 
 	for (i = 0; rc >= 0 && i < b->in->n; i++) {
 		const struct vq_record *rec = &b->in->items[i].rec;
-		struct vq_tensor t = {VQ_F32, 1, {0}, NULL};
+		struct vq_tensor t = {VQ_F32, rec->n_dims, {0}, NULL};
 		float *v = NULL;
-		uint32_t n;
 
-		rc = changed_vector(b, rec, &v, &n, err);
+		rc = changed_floats(b, rec, &v, err);
 		if (rc == 1) {
-			t.dims[0] = n;
+			memcpy(t.dims, rec->dims, sizeof(t.dims));
 			t.data = v;
 			rc = vq_model_bind(b->quant, rec->name, &t, err);
 		}
@@ -162,7 +158,7 @@ int vq_sblock_awq_scales(struct vq_sblock *b, const float *full_in, struct vq_er
 		b->cost.n_places++;
 	}
 	vq_walk_end(&f);
-	return rc == VQ_OK ? bind_vectors(b, err) : rc;
+	return rc == VQ_OK ? bind_changed(b, err) : rc;
 }
 
 /* --- codes --- */
@@ -233,10 +229,9 @@ int vq_sblock_rewrite(const struct vq_sblock *b, const struct vq_held *rec,
 		      struct vq_held_list *out, struct vq_err *err)
 {
 	float *v = NULL;
-	uint32_t n;
-	int rc = changed_vector(b, &rec->rec, &v, &n, err);
+	int rc = changed_floats(b, &rec->rec, &v, err);
 
-	if (rc == 1 && vq_held_vector(out, rec, v, err) < 0)
+	if (rc == 1 && vq_held_floats(out, rec, v, err) < 0)
 		rc = VQ_E_SYS;
 	return rc;
 }

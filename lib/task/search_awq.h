@@ -17,8 +17,8 @@ struct vq_awq_place {
 	double clip; /* mean of the bounds over max|w|, of the linears that are clipped */
 };
 
-/* Fills b->awq and b->folds, by the input of the block in full precision, and gives the quantized model the norms and
- * biases that scales change. */
+/* Fills b->awq and b->folds, by the input of the block in full precision, and gives the quantized model the norms,
+ * biases and routers that scales change. */
 VQ_MUST_CHECK int vq_sblock_awq_scales(struct vq_sblock *b, const float *full_in,
 				       struct vq_err *err);
 
@@ -26,11 +26,11 @@ VQ_MUST_CHECK int vq_sblock_awq_scales(struct vq_sblock *b, const float *full_in
 VQ_MUST_CHECK int vq_sblock_awq_codes(struct vq_sblock *b, uint32_t i, const float *xf,
 				      size_t n_rows, struct vq_err *err);
 
-/* The vectors that finished records of an interrupted run hold, into the quantized model. */
+/* What finished records of an interrupted run hold beside weights, into the quantized model. */
 VQ_MUST_CHECK int vq_sblock_awq_adopt(struct vq_sblock *b, const struct vq_held_list *done,
 				      struct vq_err *err);
 
-/* 1 when the place has scales. */
+/* 1 when scales are chosen at the place. */
 int vq_sblock_awq_scaled(const struct vq_sblock *b, const struct vq_place *p);
 
 /* task/search_awq_said.c: what was chosen. */

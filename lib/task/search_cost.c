@@ -189,6 +189,19 @@ static double gptq_flop(const struct shapes *s, uint32_t unit, uint64_t rows)
 	return f;
 }
 
+/* Bytes of weights that are floats while their scales are searched: of what reads the linear's input, at most. */
+static uint64_t awq_weights(const struct shapes *s, const struct tower *t, const struct vq_name *n)
+{
+	uint32_t decoder = vq_config_decoder_unit(s->c);
+	int up = n->dims[0] > n->dims[1];
+	uint64_t mlps = 1, bytes = elements(n) * sizeof(float) * (up ? 2 : 1);
+
+	if (t->top_k && n->unit >= decoder && up)
+		mlps = u64max(s->c->decoder.moe.n_experts[n->unit - decoder], 1);
+	return bytes * mlps +
+	       (t->l && t->l->parallel ? 3 * t->width * t->width * sizeof(float) : 0);
+}
+
 /* AWQ at a place: its weights as float, output and target of the module, beside the fork that runs it, or the tokens that
  * clips are searched by and what the threads try. */
 static uint64_t awq_place(const struct shapes *s, const struct tower *t, const struct vq_name *n)
@@ -196,8 +209,7 @@ static uint64_t awq_place(const struct shapes *s, const struct tower *t, const s
 	uint64_t step = u64max(t->chosen / VQ_AWQ_TOKENS, 1),
 		 tokens = (t->chosen + step - 1) / step;
 	uint64_t group = s->o->w.group ? s->o->w.group : n->dims[1];
-	uint64_t weights = elements(n) * sizeof(float) * (n->dims[0] > n->dims[1] ? 2 : 1);
-	uint64_t scales = weights + 3 * t->chosen * t->width * sizeof(float);
+	uint64_t scales = awq_weights(s, t, n) + 3 * t->chosen * t->width * sizeof(float);
 	uint64_t clips = 8 * tokens * n->dims[1] +
 			 (uint64_t)omp_get_max_threads() * 16 *
 				 (8 * VQ_AWQ_CLIPS * (group + tokens) + 12 * n->dims[1]) +

@@ -12,9 +12,7 @@ int vq_fold_can(const struct vq_layer *l, enum vq_slot slot, int decoder)
 		return decoder && l->lin[VQ_LIN_V].n_out == l->lin[VQ_LIN_O].n_in;
 	if (slot == VQ_SLOT_DOWN)
 		return l->cfg->gated;
-	if (l->cfg->parallel)
-		return slot == VQ_SLOT_QKV && !l->n_experts;
-	return slot != VQ_SLOT_UP || !l->n_experts;
+	return slot == VQ_SLOT_QKV || !l->cfg->parallel;
 }
 
 float **vq_fold_at(struct vq_fold *f, const struct vq_layer *l, enum vq_slot slot, uint32_t expert)
@@ -62,8 +60,25 @@ static uint32_t expert_of(const struct vq_layer *l, const char **name)
 	return e < l->n_experts ? (uint32_t)e : 0;
 }
 
-int vq_fold_vector(const struct vq_fold *f, const struct vq_layer *l, const char *name, float **out,
-		   uint32_t *n, struct vq_err *err)
+/* What reads the divided input has its columns multiplied. */
+static int router(const struct vq_fold *f, const struct vq_layer *l, float **out,
+		  struct vq_err *err)
+{
+	const float *s = scales(f, l, VQ_SLOT_UP, 0);
+	size_t d = l->cfg->hidden, n = l->n_experts * d, i;
+
+	if (!s || !n)
+		return 0;
+	*out = vq_alloc_f32(n, err);
+	if (!*out)
+		return VQ_E_SYS;
+	for (i = 0; i < n; i++)
+		(*out)[i] = l->router[i] * s[i % d];
+	return 1;
+}
+
+int vq_fold_floats(const struct vq_fold *f, const struct vq_layer *l, const char *name, float **out,
+		   struct vq_err *err)
 {
 	uint32_t expert = expert_of(l, &name), i, j;
 	const struct vq_linear *up = linear(l, VQ_LIN_UP, expert);
@@ -80,6 +95,8 @@ int vq_fold_vector(const struct vq_fold *f, const struct vq_layer *l, const char
 		{"up_proj.bias", up->bias, scales(f, l, VQ_SLOT_DOWN, expert), up->n_out},
 	};
 
+	if (strcmp(name, "router.weight") == 0)
+		return router(f, l, out, err);
 	for (i = 0; i < sizeof(all) / sizeof(all[0]) && strcmp(name, all[i].name) != 0; i++)
 		;
 	if (i == sizeof(all) / sizeof(all[0]) || !all[i].v || !all[i].s)
@@ -89,7 +106,6 @@ int vq_fold_vector(const struct vq_fold *f, const struct vq_layer *l, const char
 		return VQ_E_SYS;
 	for (j = 0; j < all[i].n; j++)
 		(*out)[j] = all[i].v[j] / all[i].s[j];
-	*n = all[i].n;
 	return 1;
 }
 

@@ -7,10 +7,9 @@
  *   up     up, gate             norm2
  *   down   down                 rows of up; where there is no gate down has no scales
  *
- * In a vision tower, o has none either. A parallel layer's one norm is divided by the scales of qkv, which
- * multiply up and gate too; with experts it has none.  The experts of a sparse
- * layer have scales of their own for down; up and gate have none, since norm2 feeds them all and the router: what it is
- * divided by would have to be one for all of them. */
+ * In a vision tower, o has none either.  A parallel layer's one norm is divided by the scales of qkv, which
+ * multiply up and gate too.  The experts of a sparse layer have scales of their own for down; those of up and gate are one for
+ * all, since one norm feeds them, and multiply the columns of the router, which chooses as before. */
 #ifndef VQ_TASK_SEARCH_FOLD_H
 #define VQ_TASK_SEARCH_FOLD_H
 
@@ -33,10 +32,10 @@ int vq_fold_can(const struct vq_layer *l, enum vq_slot slot, int decoder);
 struct vq_awq_weight vq_fold_weight(const struct vq_fold *f, const struct vq_layer *l,
 				    enum vq_lin k, uint32_t expert);
 
-/* The norm or bias of l that `name` ("norm1.weight", "v_proj.bias", ...) is, if scales change it: 1, and *out [*n],
- * given; else 0. */
-VQ_MUST_CHECK int vq_fold_vector(const struct vq_fold *f, const struct vq_layer *l,
-				 const char *name, float **out, uint32_t *n, struct vq_err *err);
+/* The norm, bias or router of l that `name` ("norm1.weight", "v_proj.bias", "router.weight", ...) is, if scales change it: 1 and
+ * *out, as many numbers as it has, given; else 0. */
+VQ_MUST_CHECK int vq_fold_floats(const struct vq_fold *f, const struct vq_layer *l,
+				 const char *name, float **out, struct vq_err *err);
 
 void vq_fold_free(struct vq_fold *f);
 

@@ -311,7 +311,7 @@ int vq_held_linear(struct vq_held_list *l, const struct vq_held *in, struct vq_s
 	return rc;
 }
 
-int vq_held_vector(struct vq_held_list *l, const struct vq_held *in, float *v, struct vq_err *err)
+int vq_held_floats(struct vq_held_list *l, const struct vq_held *in, float *v, struct vq_err *err)
 {
 	struct vq_record r = in->rec;
 

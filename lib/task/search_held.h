@@ -63,8 +63,8 @@ void vq_searched_free(struct vq_searched *q); /* codes and nf */
 VQ_MUST_CHECK int vq_held_linear(struct vq_held_list *l, const struct vq_held *in,
 				 struct vq_searched *q, struct vq_err *err);
 
-/* Appends the record of a vector (a norm, a bias) with other values, float32, which are taken over, also on failure. */
-VQ_MUST_CHECK int vq_held_vector(struct vq_held_list *l, const struct vq_held *in, float *v,
+/* Appends the record of a norm, a bias or a router with other values, float32, which are taken over, also on failure. */
+VQ_MUST_CHECK int vq_held_floats(struct vq_held_list *l, const struct vq_held *in, float *v,
 				 struct vq_err *err);
 
 /* The opposite: what the records say of a linear layer X.weight.  Codes, nf and transform borrow from l.  A linear without

@@ -64,45 +64,60 @@ static float *random_floats(size_t n, uint64_t seed, double mean, double scale)
 	return p;
 }
 
-/* A layer with random weights; decoder: LLaMA, else CLIP. */
-static void random_layer(struct vq_layer *l, const struct vq_layer_config *c)
+static void random_linear(struct vq_linear *m, uint32_t k)
 {
+	m->dtype = VQ_F32;
+	m->w = random_floats((size_t)m->n_out * m->n_in, 10 + k, 0, 1 / sqrt(m->n_in));
+	m->bias = random_floats(m->n_out, 20 + k, 0, .1);
+}
+
+#define EXPERTS 3u
+
+/* A layer with random weights; decoder: LLaMA, else CLIP.  own [EXPERTS * VQ_EXPERT_LINEARS]: it is sparse; or NULL. */
+static void random_layer(struct vq_layer *l, const struct vq_layer_config *c, struct vq_linear *own)
+{
+	static const struct vq_gating gating = {.top_k = 2};
 	uint32_t k;
 
 	vq_layer_init(l, c);
+	if (own)
+		vq_layer_init_sparse(l, c, own, EXPERTS, 0, &gating);
+	l->router = own ? random_floats((size_t)EXPERTS * c->hidden, 5, 0, .2) : NULL;
+	for (k = 0; k < l->n_experts * VQ_EXPERT_LINEARS; k++)
+		random_linear(&own[k], 100 + k);
 	l->norm1_w = random_floats(c->hidden, 1, 1, .2);
 	l->norm2_w = random_floats(c->hidden, 2, 1, .2);
 	l->norm1_b = c->norm == VQ_NORM_LAYER ? random_floats(c->hidden, 3, 0, .2) : NULL;
 	l->norm2_b = c->norm == VQ_NORM_LAYER ? random_floats(c->hidden, 4, 0, .2) : NULL;
-	for (k = 0; k < VQ_N_LINEARS; k++) {
-		struct vq_linear *m = &l->lin[k];
+	for (k = 0; k < VQ_N_LINEARS; k++)
+		random_linear(&l->lin[k], k);
+}
 
-		m->dtype = VQ_F32;
-		m->w = random_floats((size_t)m->n_out * m->n_in, 10 + k, 0, 1 / sqrt(m->n_in));
-		m->bias = random_floats(m->n_out, 20 + k, 0, .1);
-	}
+static void free_linear(const struct vq_linear *m)
+{
+	vq_free((void *)(uintptr_t)m->w);
+	vq_free((void *)(uintptr_t)m->bias);
 }
 
 static void free_layer(struct vq_layer *l)
 {
-	const void *p[] = {l->norm1_w, l->norm1_b, l->norm2_w, l->norm2_b};
+	const void *p[] = {l->norm1_w, l->norm1_b, l->norm2_w, l->norm2_b, l->router};
 	uint32_t k;
 
-	for (k = 0; k < 4; k++)
+	for (k = 0; k < 5; k++)
 		vq_free((void *)(uintptr_t)p[k]);
-	for (k = 0; k < VQ_N_LINEARS; k++) {
-		vq_free((void *)(uintptr_t)l->lin[k].w);
-		vq_free((void *)(uintptr_t)l->lin[k].bias);
-	}
+	for (k = 0; k < VQ_N_LINEARS; k++)
+		free_linear(&l->lin[k]);
+	for (k = 0; k < l->n_experts * VQ_EXPERT_LINEARS; k++)
+		free_linear(&l->experts[k]);
 }
 
-static void fold_vector(const struct vq_fold *f, const struct vq_layer *l, const char *name,
+static void fold_floats(const struct vq_fold *f, const struct vq_layer *l, const char *name,
 			const float **field)
 {
-	uint32_t n;
 	float *v;
 
-	if (vq_fold_vector(f, l, name, &v, &n, NULL) == 1) {
+	if (vq_fold_floats(f, l, name, &v, NULL) == 1) {
 		vq_free((void *)(uintptr_t)*field);
 		*field = v;
 	}
@@ -111,57 +126,86 @@ static void fold_vector(const struct vq_fold *f, const struct vq_layer *l, const
 /* to: a second layer of the same random weights, becomes l folded. */
 static void fold_layer(const struct vq_fold *f, const struct vq_layer *l, struct vq_layer *to)
 {
-	uint32_t k;
+	uint32_t k, e, n = l->n_experts ? l->n_experts : 1;
+	char name[64];
 
-	fold_vector(f, l, "norm1.weight", &to->norm1_w);
-	fold_vector(f, l, "norm1.bias", &to->norm1_b);
-	fold_vector(f, l, "norm2.weight", &to->norm2_w);
-	fold_vector(f, l, "norm2.bias", &to->norm2_b);
-	fold_vector(f, l, "v_proj.bias", &to->lin[VQ_LIN_V].bias);
-	fold_vector(f, l, "up_proj.bias", &to->lin[VQ_LIN_UP].bias);
-	for (k = 0; k < VQ_N_LINEARS; k++) {
-		struct vq_awq_weight w = vq_fold_weight(f, l, (enum vq_lin)k, 0);
+	fold_floats(f, l, "norm1.weight", &to->norm1_w);
+	fold_floats(f, l, "norm1.bias", &to->norm1_b);
+	fold_floats(f, l, "norm2.weight", &to->norm2_w);
+	fold_floats(f, l, "norm2.bias", &to->norm2_b);
+	fold_floats(f, l, "v_proj.bias", &to->lin[VQ_LIN_V].bias);
+	fold_floats(f, l, "router.weight", &to->router);
+	for (e = 0; e < n; e++) {
+		snprintf(name, sizeof(name),
+			 l->n_experts ? "experts.%u.up_proj.bias" : "up_proj.bias", e);
+		fold_floats(f, l, name, &vq_layer_linear(to, VQ_LIN_UP, e)->bias);
+		for (k = e ? VQ_LIN_UP : 0; k < VQ_N_LINEARS; k++) {
+			struct vq_awq_weight w = vq_fold_weight(f, l, (enum vq_lin)k, e);
 
-		if (w.n_out)
-			vq_awq_rows(&w, 0, w.n_out, (float *)(uintptr_t)to->lin[k].w);
+			if (w.n_out)
+				vq_awq_rows(
+					&w, 0, w.n_out,
+					(float *)(uintptr_t)vq_layer_linear(to, (enum vq_lin)k, e)
+						->w);
+		}
 	}
+}
+
+/* Random scales wherever the layer can have some; returns how many slots. */
+static uint32_t random_scales(struct vq_fold *f, const struct vq_layer *l, int decoder)
+{
+	uint32_t slot, e, n = 0, j;
+
+	for (slot = 0; slot < VQ_N_SLOTS; slot++) {
+		if (!vq_fold_can(l, (enum vq_slot)slot, decoder))
+			continue;
+		for (e = 0; e == 0 || (e < l->n_experts && slot == VQ_SLOT_DOWN); e++) {
+			const struct vq_linear *lin[3];
+			enum vq_lin which[3];
+			float **s = vq_fold_at(f, l, (enum vq_slot)slot, e);
+
+			assert_true(vq_layer_place_linears(
+					    l, (struct vq_layer_place){(enum vq_slot)slot, e}, lin,
+					    which) > 0);
+			*s = random_floats(lin[0]->n_in, 40 + 10 * (uint64_t)e + slot, 0, 1);
+			for (j = 0; j < lin[0]->n_in; j++)
+				(*s)[j] = expf((*s)[j]);
+		}
+		n++;
+	}
+	return n;
 }
 
 static void folding_leaves_what_a_layer_computes(void **state)
 {
-	struct vq_layer_config c[3] = {full_toy().cfg.decoder.layer, toy_config().decoder.layer,
-				       toy_config().vision.layer};
-	static const uint32_t start[] = {0, 7, 20}, n_scaled[3] = {4, 3, 2};
+	const struct vq_layer_config full = full_toy().cfg.decoder.layer;
+	struct vq_layer_config parallel = full;
+	const struct {
+		struct vq_layer_config c;
+		int sparse;
+		uint32_t n_scaled;
+	} cases[] = {{full, 0, 4},
+		     {toy_config().decoder.layer, 0, 3},
+		     {toy_config().vision.layer, 0, 2},
+		     {full, 1, 4},
+		     {(parallel.parallel = 1, parallel), 0, 3},
+		     {parallel, 1, 3}};
+	static const uint32_t start[] = {0, 7, 20};
 	const struct vq_batch b = {2, start};
-	int i, slot;
+	size_t i;
 
 	(void)state;
-	for (i = 0; i < 3; i++) {
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct vq_linear own[2][EXPERTS * VQ_EXPERT_LINEARS];
 		struct vq_layer l, to;
 		struct vq_fold f = {{NULL}, {NULL}};
-		size_t n = (size_t)20 * c[i].hidden, k;
+		size_t n = (size_t)20 * cases[i].c.hidden, k;
 		float *h = random_floats(n, 30, 0, 2), *g = random_floats(n, 30, 0, 2);
 		double worst = 0, largest = 0;
-		uint32_t scaled = 0;
 
-		random_layer(&l, &c[i]);
-		random_layer(&to, &c[i]);
-		for (slot = 0; slot < VQ_N_SLOTS; slot++) {
-			const struct vq_linear *lin[3];
-			enum vq_lin which[3];
-			size_t j;
-
-			if (!vq_fold_can(&l, (enum vq_slot)slot, i < 2))
-				continue;
-			assert_true(vq_layer_place_linears(
-					    &l, (struct vq_layer_place){(enum vq_slot)slot, 0}, lin,
-					    which) > 0);
-			f.s[slot] = random_floats(lin[0]->n_in, 40 + (uint64_t)slot, 0, 1);
-			for (j = 0; j < lin[0]->n_in; j++)
-				f.s[slot][j] = expf(f.s[slot][j]);
-			scaled++;
-		}
-		assert_int_equal(scaled, n_scaled[i]);
+		random_layer(&l, &cases[i].c, cases[i].sparse ? own[0] : NULL);
+		random_layer(&to, &cases[i].c, cases[i].sparse ? own[1] : NULL);
+		assert_int_equal(random_scales(&f, &l, i != 2), cases[i].n_scaled);
 		fold_layer(&f, &l, &to);
 		assert_int_equal(vq_layer_forward(&l, h, &b, NULL, NULL), VQ_OK);
 		assert_int_equal(vq_layer_forward(&to, g, &b, NULL, NULL), VQ_OK);
@@ -261,11 +305,21 @@ static void module(const struct reference *r, const struct vq_layer *before,
 		memcpy(*x, s.x, (size_t)r->n_rows * s.x_width * sizeof(float));
 	}
 	s.layer = l;
+	if (l->n_experts && slot == VQ_SLOT_UP) {
+		if (x)
+			memcpy(*x, s.wide, n * sizeof(float));
+		memset(h, 0, n * sizeof(float));
+		while (s.slot < VQ_N_SLOTS)
+			assert_int_equal(vq_layer_next(&s, NULL), VQ_OK);
+		memcpy(y, h, n * sizeof(float));
+		goto out;
+	}
 	if (slot == VQ_SLOT_QKV || slot == VQ_SLOT_UP)
 		assert_int_equal(vq_layer_next(&s, NULL), VQ_OK);
 	assert_int_equal(vq_linear_one(&l->lin[slot < VQ_SLOT_UP ? VQ_LIN_O : VQ_LIN_DOWN], s.x,
 				       r->n_rows, y, NULL),
 			 VQ_OK);
+out:
 	vq_layer_end(&s);
 	vq_free(h);
 }
@@ -294,13 +348,14 @@ static void losses_of(const struct reference *r, const struct vq_layer *l, int s
 		      const struct vq_wgrid *g, double *loss, uint32_t chosen, double *scale)
 {
 	size_t n_y = (size_t)r->n_rows * l->cfg->hidden, i;
-	float *target = vq_alloc_f32(n_y, NULL), *y = vq_alloc_f32(n_y, NULL), *x, *w[3];
+	float *target = vq_alloc_f32(n_y, NULL), *y = vq_alloc_f32(n_y, NULL), *x;
 	const struct vq_linear *lin[3];
 	enum vq_lin which[3];
 	uint32_t n_lin = vq_layer_place_linears(l, (struct vq_layer_place){(enum vq_slot)slot, 0},
 						lin, which),
-		 k, t, ratio;
+		 n_parts = l->n_experts ? l->n_experts : 1, k, t, ratio;
 	uint32_t n = lin[0]->n_in;
+	struct vq_linear own[64];
 	double *s = vq_alloc(n, sizeof(*s), NULL);
 
 	module(r, l, l, slot, target, &x);
@@ -308,6 +363,9 @@ static void losses_of(const struct reference *r, const struct vq_layer *l, int s
 		double min = 1e30, max = 0;
 		struct vq_layer c = *l;
 
+		if (l->n_experts)
+			memcpy(own, l->experts, (size_t)n_parts * VQ_EXPERT_LINEARS * sizeof(*own));
+		c.experts = own;
 		for (k = 0; k < n; k++) {
 			double mean = 0;
 
@@ -321,17 +379,19 @@ static void losses_of(const struct reference *r, const struct vq_layer *l, int s
 			s[k] /= sqrt(min * max);
 		if (ratio == chosen)
 			memcpy(scale, s, n * sizeof(*s));
-		for (k = 0; k < n_lin; k++) {
-			w[k] = rounded(lin[k], g, s);
-			c.lin[which[k]].w = w[k];
-			c.lin[which[k]].dtype = VQ_F32;
+		for (k = 0; k < n_lin * n_parts; k++) {
+			struct vq_linear *m = vq_layer_linear(&c, which[k % n_lin], k / n_lin);
+
+			m->w = rounded(m, g, s);
+			m->dtype = VQ_F32;
 		}
 		module(r, l, &c, slot, y, NULL);
 		loss[ratio] = 0;
 		for (i = 0; i < n_y; i++)
 			loss[ratio] += pow((double)y[i] - (double)target[i], 2) / (double)n_y;
-		for (k = 0; k < n_lin; k++)
-			vq_free(w[k]);
+		for (k = 0; k < n_lin * n_parts; k++)
+			vq_free((void *)(uintptr_t)vq_layer_linear(&c, which[k % n_lin], k / n_lin)
+					->w);
 	}
 	vq_free(target);
 	vq_free(y);
@@ -451,37 +511,105 @@ static void scales_are_those_of_the_definition_and_are_folded(void **state)
 	reference_free(&r);
 }
 
-/* The quantized stream of the search runs with the divided norms: at 8 bits nothing much is lost. */
+static void experts_share_scales_which_the_router_takes_too(void **state)
+{
+	struct toy t = full_toy();
+	struct vq_search_opts o = defaults();
+	struct vq_held_list out = {0};
+	const struct vq_held *router;
+	const struct vq_layer *l;
+	struct reference r;
+	double loss[20], *s, best = 1e30;
+	uint32_t d = t.cfg.decoder.layer.hidden, e, i;
+	json_t *stat;
+
+	(void)state;
+	t.cfg.decoder.layer.mlp_bias = 0;
+	t.cfg.decoder.moe =
+		(struct vq_moe_config){.top_k = 2, .capacity_factor = 2, .n_experts = {EXPERTS}};
+	toy_write(in_folder("in"), &t);
+	assert_int_equal(search_files(&o, "in", "out", NULL), VQ_OK);
+	load_stream("out", &out);
+	stat = block_stat(&out, "search/block/3-4");
+	reference_new(&r, "in", &t.cfg);
+	l = vq_model_layer(&r.m, 3);
+	assert_int_equal(l->n_experts, EXPERTS);
+	s = vq_alloc(d, sizeof(*s), NULL);
+	losses_of(&r, l, VQ_SLOT_UP, &o.w, loss,
+		  (uint32_t)lround(20 * entry(stat, "ratio", VQ_SLOT_UP)), s);
+	for (i = 0; i < 20; i++)
+		best = fmin(best, loss[i]);
+	print_message(
+		"# figure: experts: ratio %g, loss %.5g (ratio 0: %.5g), by the definition %.5g "
+		"(%.5g)\n",
+		entry(stat, "ratio", VQ_SLOT_UP), entry(stat, "loss", VQ_SLOT_UP),
+		entry(stat, "loss_0", VQ_SLOT_UP), best, loss[0]);
+	assert_true(fabs(entry(stat, "loss_0", VQ_SLOT_UP) - loss[0]) < 1e-3 * loss[0]);
+	assert_true(fabs(entry(stat, "loss", VQ_SLOT_UP) - best) < 1e-3 * best && best < loss[0]);
+	/* The others' places have no scales of their own at up. */
+	for (e = 1; e < EXPERTS; e++)
+		assert_true(json_is_null(
+			json_array_get(json_object_get(stat, "ratio"), VQ_SLOT_UP + e)));
+	check_vector(&r.in, &out, "norm2.weight", s, d);
+	for (e = 0; e < EXPERTS; e++) {
+		char name[64];
+
+		snprintf(name, sizeof(name), "experts.%u.gate_proj", e);
+		check_weight(&r.in, &out, name, s, NULL);
+	}
+	router = vq_held_find(&out, "decoder.layers.0.router.weight");
+	assert_int_equal(router->rec.dtype, VQ_F32);
+	assert_int_equal(router->rec.n_dims, 2);
+	for (i = 0; i < EXPERTS * d; i++)
+		assert_true(fabs((double)((const float *)router->data)[i] -
+				 (double)l->router[i] * s[i % d]) <=
+			    1e-6 * fabs((double)l->router[i] * s[i % d]));
+	vq_free(s);
+	json_decref(stat);
+	vq_held_clear(&out);
+	reference_free(&r);
+}
+
+/* The quantized stream of the search runs with the divided norms, and routers for them: at 8 bits nothing much is lost. */
 static void eight_bits_leave_every_block_as_it_was(void **state)
 {
 	static const char *const names[] = {"search/block/0-1", "search/block/2-2",
 					    "search/block/3-4", "search/block/5-5"};
-	struct toy t = full_toy();
+	struct toy t[2] = {full_toy(), full_toy()};
 	struct vq_search_opts o = defaults();
-	struct vq_held_list out = {0}, other = {0};
-	size_t i;
+	size_t i, k;
 
 	(void)state;
+	t[1].cfg.decoder.layer.mlp_bias = 0;
+	t[1].cfg.decoder.layer.parallel = 1;
+	t[1].cfg.decoder.moe = (struct vq_moe_config){
+		.top_k = 1, .capacity_factor = 2, .n_experts = {EXPERTS, EXPERTS, EXPERTS}};
 	o.w.bits = 8;
-	toy_write(in_folder("in"), &t);
-	assert_int_equal(search_files(&o, "in", "out", NULL), VQ_OK);
-	load_stream("out", &out);
-	o.method = VQ_METHOD_LAYERWISE;
-	assert_int_equal(search_files(&o, "in", "other", NULL), VQ_OK);
-	load_stream("other", &other);
-	for (i = 0; i < 4; i++) {
-		json_t *j = block_stat(&out, names[i]), *k = block_stat(&other, names[i]);
-		double e = json_number_value(json_object_get(j, "error"));
-		double rtn = json_number_value(json_object_get(k, "error_plain"));
+	for (k = 0; k < 2; k++) {
+		struct vq_held_list out = {0}, other = {0};
 
-		print_message("# figure: %s at 8 bits: error %.3g, rounding to nearest %.3g\n",
-			      names[i], e, rtn);
-		assert_true(e > 0 && e < 2 * rtn);
-		json_decref(j);
-		json_decref(k);
+		toy_write(in_folder("in"), &t[k]);
+		o.method = VQ_METHOD_AWQ;
+		assert_int_equal(search_files(&o, "in", "out", NULL), VQ_OK);
+		load_stream("out", &out);
+		o.method = VQ_METHOD_LAYERWISE;
+		assert_int_equal(search_files(&o, "in", "other", NULL), VQ_OK);
+		load_stream("other", &other);
+		for (i = 0; i < 4; i++) {
+			json_t *j = block_stat(&out, names[i]), *was = block_stat(&other, names[i]);
+			double e = json_number_value(json_object_get(j, "error"));
+			double rtn = json_number_value(json_object_get(was, "error_plain"));
+
+			print_message("# figure: %s at 8 bits%s: error %.3g, rounding to nearest "
+				      "%.3g\n",
+				      names[i], k ? ", parallel, experts" : "", e, rtn);
+			assert_true(e > 0 && e < 2 * rtn);
+			json_decref(j);
+			json_decref(was);
+		}
+		vq_held_clear(&out);
+		vq_held_clear(&other);
 	}
-	vq_held_clear(&out);
-	vq_held_clear(&other);
 }
 
 /* --- which tensors change --- */
@@ -621,6 +749,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(folding_leaves_what_a_layer_computes),
 		cmocka_unit_test(scales_are_those_of_the_definition_and_are_folded),
+		cmocka_unit_test(experts_share_scales_which_the_router_takes_too),
 		cmocka_unit_test(eight_bits_leave_every_block_as_it_was),
 		cmocka_unit_test(only_norms_and_biases_of_quantized_parts_change),
 		cmocka_unit_test(losses_with_quantized_inputs_differ_where_inputs_are_quantized),
