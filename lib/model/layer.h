@@ -54,6 +54,12 @@ struct vq_layer {
 /* Linear k: of expert e, where the layer is sparse and k is of its MLP. */
 struct vq_linear *vq_layer_linear(struct vq_layer *l, enum vq_lin k, uint32_t e);
 
+/* All linears of a layer by number: attention's, then those of the MLP, or of each expert; some may have n_out 0. */
+#define VQ_LIMIT_LINEARS (VQ_LIN_UP + VQ_EXPERT_LINEARS * VQ_LIMIT_EXPERTS)
+uint32_t vq_layer_n_linears(const struct vq_layer *l);
+uint32_t vq_layer_linear_number(enum vq_lin k, uint32_t e);
+struct vq_linear *vq_layer_linear_at(struct vq_layer *l, uint32_t number);
+
 /* The places of a layer, and what the i-th is. */
 struct vq_layer_place {
 	enum vq_slot slot;

@@ -25,6 +25,26 @@ struct vq_linear *vq_layer_linear(struct vq_layer *l, enum vq_lin k, uint32_t e)
 					      : &l->lin[k];
 }
 
+uint32_t vq_layer_n_linears(const struct vq_layer *l)
+{
+	return VQ_LIN_UP + VQ_EXPERT_LINEARS * (l->n_experts ? l->n_experts : 1);
+}
+
+uint32_t vq_layer_linear_number(enum vq_lin k, uint32_t e)
+{
+	return k < VQ_LIN_UP ? (uint32_t)k : k + e * VQ_EXPERT_LINEARS;
+}
+
+struct vq_linear *vq_layer_linear_at(struct vq_layer *l, uint32_t number)
+{
+	uint32_t k = number - VQ_LIN_UP;
+
+	return number < VQ_LIN_UP
+		       ? &l->lin[number]
+		       : vq_layer_linear(l, (enum vq_lin)(VQ_LIN_UP + k % VQ_EXPERT_LINEARS),
+					 k / VQ_EXPERT_LINEARS);
+}
+
 uint32_t vq_layer_n_places(const struct vq_layer *l)
 {
 	return l->n_experts ? VQ_SLOT_UP + 2 * l->n_experts : VQ_N_SLOTS;

@@ -19,41 +19,58 @@ static size_t linear_size(const struct vq_linear *l, uint32_t rank)
 	return l->n_out ? ((size_t)l->n_in + l->n_out) * rank : 0;
 }
 
-/* Where the adapters of a linear begin. */
-static size_t offset(const struct vq_lora *l, uint32_t layer, uint32_t lin)
+static const struct vq_linear *linear_at(const struct vq_lora *l, uint32_t layer, uint32_t number)
 {
-	size_t at = l->n / l->n_layers * layer; /* all layers have one shape */
-	uint32_t i;
-
-	for (i = 0; i < lin; i++)
-		at += linear_size(&l->layers[layer].lin[i], l->rank);
-	return at;
+	return vq_layer_linear_at((struct vq_layer *)(uintptr_t)&l->layers[layer],
+				  number); /* only read */
 }
 
-struct vq_adapter vq_lora_at(const struct vq_lora *l, uint32_t layer, enum vq_lin lin)
+/* Numbers in the adapters of the first linears of a layer. */
+static size_t layer_size(const struct vq_lora *l, uint32_t layer, uint32_t n)
 {
-	float *a = l->value + offset(l, layer, lin);
+	size_t size = 0;
+	uint32_t i;
 
-	return (struct vq_adapter){a, a + (size_t)l->rank * l->layers[layer].lin[lin].n_in};
+	for (i = 0; i < n; i++)
+		size += linear_size(linear_at(l, layer, i), l->rank);
+	return size;
+}
+
+/* Where the adapters of a linear begin. */
+static size_t offset(const struct vq_lora *l, uint32_t layer, uint32_t number)
+{
+	size_t at = 0;
+	uint32_t i;
+
+	for (i = 0; i < layer; i++)
+		at += layer_size(l, i, vq_layer_n_linears(&l->layers[i]));
+	return at + layer_size(l, layer, number);
+}
+
+struct vq_adapter vq_lora_at(const struct vq_lora *l, uint32_t layer, uint32_t number)
+{
+	float *a = l->value + offset(l, layer, number);
+
+	return (struct vq_adapter){a, a + (size_t)l->rank * linear_at(l, layer, number)->n_in};
 }
 
 static void begin(struct vq_lora *l, uint64_t seed)
 {
 	struct vq_rng r = vq_rng_new(seed, "lora");
-	uint32_t layer, lin;
-	size_t i, n;
+	uint32_t layer, k;
+	size_t i;
 
 	for (layer = 0; layer < l->n_layers; layer++)
-		for (lin = 0; lin < VQ_N_LINEARS; lin++) {
-			float *a = vq_lora_at(l, layer, lin).a;
+		for (k = 0; k < vq_layer_n_linears(&l->layers[layer]); k++) {
+			const struct vq_linear *w = linear_at(l, layer, k);
+			float *a = vq_lora_at(l, layer, k).a;
 
-			if (!l->layers[layer].lin[lin].n_out)
+			if (!w->n_out)
 				continue; /* no gate: nothing there is its own */
-			n = (size_t)l->rank * l->layers[layer].lin[lin].n_in;
-			for (i = 0; i < n; i++)
+			for (i = 0; i < (size_t)l->rank * w->n_in; i++)
 				a[i] = (float)((2 * vq_rng_uniform(r, (size_t)(a - l->value) + i) -
 						1) /
-					       sqrt(l->layers[layer].lin[lin].n_in));
+					       sqrt(w->n_in));
 		}
 }
 
@@ -61,10 +78,8 @@ int vq_lora_new(struct vq_lora *a, const struct vq_layer *layers, uint32_t n_lay
 		float alpha, uint64_t seed, struct vq_err *err)
 {
 	struct vq_lora t = {layers, n_layers, rank, alpha / (float)rank, 0, NULL, NULL, NULL, NULL};
-	uint32_t i;
 
-	for (i = 0; i < VQ_N_LINEARS; i++)
-		t.n += linear_size(&layers[0].lin[i], rank) * n_layers;
+	t.n = offset(&t, n_layers, 0);
 	t.value = vq_calloc(t.n, sizeof(float), err);
 	t.grad = vq_calloc(t.n, sizeof(float), err);
 	t.moment1 = vq_calloc(t.n, sizeof(float), err);
@@ -87,12 +102,12 @@ void vq_lora_free(struct vq_lora *a)
 	memset(a, 0, sizeof(*a));
 }
 
-int vq_lora_merge(const struct vq_lora *l, uint32_t layer, enum vq_lin lin, float *out,
+int vq_lora_merge(const struct vq_lora *l, uint32_t layer, uint32_t number, float *out,
 		  struct vq_err *err)
 {
-	const struct vq_linear *w = &l->layers[layer].lin[lin];
+	const struct vq_linear *w = linear_at(l, layer, number);
 	struct vq_tensor t = {w->dtype, 2, {w->n_out, w->n_in}, w->w};
-	struct vq_adapter ad = vq_lora_at(l, layer, lin);
+	struct vq_adapter ad = vq_lora_at(l, layer, number);
 	int failed = 0;
 	long long o;
 
@@ -120,12 +135,12 @@ int vq_lora_merge(const struct vq_lora *l, uint32_t layer, enum vq_lin lin, floa
 	return VQ_OK;
 }
 
-int vq_lora_grad(struct vq_lora *l, uint32_t layer, enum vq_lin lin, const float *x, const float *g,
+int vq_lora_grad(struct vq_lora *l, uint32_t layer, uint32_t number, const float *x, const float *g,
 		 uint32_t n, struct vq_err *err)
 {
-	const struct vq_linear *w = &l->layers[layer].lin[lin];
-	struct vq_adapter ad = vq_lora_at(l, layer, lin);
-	size_t at = offset(l, layer, lin), i, count = (size_t)n * l->rank;
+	const struct vq_linear *w = linear_at(l, layer, number);
+	struct vq_adapter ad = vq_lora_at(l, layer, number);
+	size_t at = offset(l, layer, number), i, count = (size_t)n * l->rank;
 	float *xa = vq_alloc_f32(count, err), *gb = vq_alloc_f32(count, err);
 	int rc = xa && gb ? VQ_OK : VQ_E_SYS;
 

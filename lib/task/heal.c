@@ -47,7 +47,12 @@ int vq_heal_open(struct vq_heal *h, const struct vq_prune_opts *o, const struct 
 		return rc;
 	h->asked = vq_alloc(run->rows, sizeof(*h->asked), err);
 	h->teacher = vq_alloc_f32(n, err);
-	h->weight = vq_calloc((size_t)kept->n * VQ_N_LINEARS, sizeof(*h->weight), err);
+	for (i = 0; i < kept->n; i++) {
+		uint32_t n_own = vq_layer_n_linears(&h->cut.decoder.layers[i]);
+
+		h->n_linears = n_own > h->n_linears ? n_own : h->n_linears;
+	}
+	h->weight = vq_calloc((size_t)kept->n * h->n_linears, sizeof(*h->weight), err);
 	if (!h->asked || !h->teacher || !h->weight)
 		return VQ_E_SYS;
 	for (i = 0; i < run->samples->n; i++)
@@ -63,7 +68,7 @@ void vq_heal_close(struct vq_heal *h)
 {
 	size_t i;
 
-	for (i = 0; h->weight && i < (size_t)h->kept->n * VQ_N_LINEARS; i++)
+	for (i = 0; h->weight && i < (size_t)h->kept->n * h->n_linears; i++)
 		vq_free(h->weight[i]);
 	vq_lora_free(&h->lora);
 	vq_free(h->weight);
@@ -167,10 +172,10 @@ int vq_heal_loss(const struct vq_heal *h, struct vq_heal_part *p,
 
 /* --- new weights --- */
 
-void vq_heal_set(struct vq_heal *h, uint32_t layer, enum vq_lin lin, float *w)
+void vq_heal_set(struct vq_heal *h, uint32_t layer, uint32_t number, float *w)
 {
-	float **at = &h->weight[(size_t)layer * VQ_N_LINEARS + lin];
-	struct vq_linear *l = &h->cut.decoder.layers[layer].lin[lin];
+	float **at = &h->weight[(size_t)layer * h->n_linears + number];
+	struct vq_linear *l = vq_layer_linear_at(&h->cut.decoder.layers[layer], number);
 
 	vq_free(*at);
 	*at = w;
@@ -179,11 +184,11 @@ void vq_heal_set(struct vq_heal *h, uint32_t layer, enum vq_lin lin, float *w)
 }
 
 /* The new numbers of a linear of the block, if there are some. */
-static int new_weight(const struct vq_heal *h, uint32_t layer, enum vq_lin lin, float **out,
+static int new_weight(const struct vq_heal *h, uint32_t layer, uint32_t number, float **out,
 		      struct vq_err *err)
 {
-	const struct vq_linear *l = &h->cut.decoder.layers[layer].lin[lin];
-	const float *w = h->weight[(size_t)layer * VQ_N_LINEARS + lin];
+	const struct vq_linear *l = vq_layer_linear_at(&h->cut.decoder.layers[layer], number);
+	const float *w = h->weight[(size_t)layer * h->n_linears + number];
 	size_t bytes = (size_t)l->n_out * l->n_in * sizeof(float);
 
 	if (!w && !h->lora.n)
@@ -192,7 +197,7 @@ static int new_weight(const struct vq_heal *h, uint32_t layer, enum vq_lin lin, 
 	if (!*out)
 		return VQ_E_SYS;
 	if (!w)
-		return vq_lora_merge(&h->lora, layer, lin, *out, err);
+		return vq_lora_merge(&h->lora, layer, number, *out, err);
 	memcpy(*out, w, bytes);
 	return VQ_OK;
 }
@@ -209,8 +214,8 @@ static int edited(void *ctx, const char *name, float **out, struct vq_err *err)
 
 	*out = NULL;
 	for (i = 0; l && i < h->kept->n; i++)
-		for (k = 0; k < VQ_N_LINEARS; k++) {
-			if (l != &h->cut.decoder.layers[i].lin[k])
+		for (k = 0; k < vq_layer_n_linears(&h->cut.decoder.layers[i]); k++) {
+			if (l != vq_layer_linear_at(&h->cut.decoder.layers[i], k))
 				continue;
 			rc = new_weight(h, i, k, out, err);
 			if (rc < 0) {

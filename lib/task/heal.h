@@ -20,8 +20,9 @@ struct vq_heal {
 	struct vq_model cut; /* the model that is left; blocks may be given other weights */
 	int32_t *asked;      /* [rows] what vq_loss has as targets */
 	float *teacher;      /* [rows, d] hidden states after the whole model's last block */
-	/* New weights of cut's linears, f32 [n_out, n_in], or NULL; owned. */
-	float **weight;      /* [kept->n, VQ_N_LINEARS] */
+	/* New weights of cut's linears by number (vq_layer_linear_at), f32 [n_out, n_in], or NULL; owned. */
+	float **weight;      /* [kept->n, n_linears] */
+	uint32_t n_linears;  /* of the layer that has most */
 	struct vq_lora lora; /* adapters of cut's linears instead, to be merged; n 0: none */
 };
 
@@ -55,8 +56,8 @@ VQ_MUST_CHECK int vq_heal_loss(const struct vq_heal *h, struct vq_heal_part *p,
 					    struct vq_err *err),
 			       void *ctx, double *loss, struct vq_err *err);
 
-/* A linear of cut gets the weight w, f32, which h owns from now on; what it had from here before is freed. */
-void vq_heal_set(struct vq_heal *h, uint32_t layer, enum vq_lin lin, float *w);
+/* Linear `number` of a layer of cut gets the weight w, f32, which h owns from now on; what it had from here before is freed. */
+void vq_heal_set(struct vq_heal *h, uint32_t layer, uint32_t number, float *w);
 
 /* For vq_calib_weights: the new weights under their names. */
 struct vq_weight_edit vq_heal_edit(struct vq_heal *h);

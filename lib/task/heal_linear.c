@@ -8,8 +8,9 @@
  *   refit  r + (W + X) u ~ h'       more numbers to fit
  *
  * In each X is drawn to 0 (quant/refit.h) with the ridge that the held-out samples' squared error prefers.  Of X, X/2, X/4
- * and no change, in both, the one that the held-out divergence prefers goes into the model, fitted on all samples.  Runs
- * are healed from the first to the last, each with those before it healed. */
+ * and no change, in both, the one that the held-out divergence prefers goes into the model, fitted on all samples.  Where
+ * the block has experts, h = r + sum_e gate_e W_e u_e, the map goes into all their down projections, (I + X) W_e, and refit is
+ * not tried: its moments would be those of all experts' inputs together.  Runs are healed from the first to the last, each with those before it healed. */
 #include <math.h>
 #include <string.h>
 
@@ -30,9 +31,10 @@ struct fit {
 	uint32_t at;
 	float *cut,
 		*whole; /* [rows, d] what enters block `at`; what the whole model has behind the run */
-	float *w;       /* [d, inter] of the down projection */
-	struct vq_refit part[2];   /* of the others, of the held-out samples */
-	struct vq_refit behind[2]; /* the same of W u */
+	uint32_t n_down;            /* down projections: 1, or as many as the block has experts */
+	float *w[VQ_LIMIT_EXPERTS]; /* [d, inter] of each */
+	struct vq_refit part[2];    /* of the others, of the held-out samples; with experts, none */
+	struct vq_refit behind[2];  /* the same of W u */
 };
 
 /* A change of W: which fit, ridge and share. */
@@ -41,7 +43,58 @@ struct choice {
 	double ridge, share, loss;
 };
 
-/* Inputs of the down projection and what is missing behind the block, for one sample, into the moments. */
+static struct vq_layer *block_of(const struct fit *f)
+{
+	return &f->h->cut.decoder.layers[f->at];
+}
+
+static struct vq_linear *down_of(const struct fit *f, uint32_t expert)
+{
+	return vq_layer_linear(block_of(f), VQ_LIN_DOWN, expert);
+}
+
+/* From r, the state before the experts' outputs are added, and h, that behind: what their weights added, into r. */
+static void added(const struct vq_layer_run *run, const float *h, float *r)
+{
+	const struct vq_route *route = &run->route;
+	uint32_t d = run->layer->cfg->hidden, e, k, j;
+	size_t i;
+
+	for (i = 0; i < run->n_rows * d; i++)
+		r[i] = h[i] - r[i];
+	for (e = 0; e < route->n_experts; e++) {
+		const float *bias =
+			run->layer->experts[e * VQ_EXPERT_LINEARS + VQ_LIN_DOWN - VQ_LIN_UP].bias;
+
+		for (k = route->start[e]; bias && k < route->start[e] + route->n[e]; k++)
+			for (j = 0; j < d; j++)
+				r[(size_t)route->row[k] * d + j] -= route->gate[k] * bias[j];
+	}
+}
+
+/* The block's run to its end from SLOT_DOWN on, and what the fit has as inputs; given. */
+static float *through_down(const struct fit *f, struct vq_layer_run *run, struct vq_err *err)
+{
+	uint32_t d = f->h->run->width, width = f->n_down > 1 ? d : run->x_width;
+	size_t bytes = run->n_rows * width * sizeof(float);
+	float *u = vq_alloc(bytes, 1, err);
+	int rc = u ? VQ_OK : VQ_E_SYS;
+
+	if (u)
+		memcpy(u, f->n_down > 1 ? run->h : run->x, bytes);
+	while (rc >= 0 && run->slot < VQ_N_SLOTS)
+		rc = vq_layer_next(run, err);
+	if (rc >= 0 && f->n_down > 1)
+		added(run, run->h, u);
+	if (rc < 0) {
+		vq_free(u);
+		return NULL;
+	}
+	return u;
+}
+
+/* Inputs of the down projection, or what the experts' put out, and what is missing behind the block, for one sample, into
+ * the moments. */
 static int add_sample(struct fit *f, uint32_t sample, struct vq_err *err)
 {
 	const struct vq_prune_samples *s = f->h->run->samples;
@@ -52,22 +105,18 @@ static int add_sample(struct fit *f, uint32_t sample, struct vq_err *err)
 	float *h = vq_alloc(n, d * sizeof(float), err), *weight = vq_alloc_f32(n, err);
 	float *u = NULL;
 	struct vq_layer_run run = {0};
-	const struct vq_layer *l = &f->h->cut.decoder.layers[f->at];
+	struct vq_refit *m = f->n_down > 1 ? f->behind : f->part;
 	int rc = h && weight ? VQ_OK : VQ_E_SYS;
 
 	if (rc >= 0) {
 		memcpy(h, f->cut + (size_t)s->start[sample] * d, (size_t)n * d * sizeof(float));
-		rc = vq_layer_begin(&run, l, h, &b, NULL, err);
+		rc = vq_layer_begin(&run, block_of(f), h, &b, NULL, err);
 	}
 	while (rc >= 0 && run.slot != VQ_SLOT_DOWN)
 		rc = vq_layer_next(&run, err);
 	if (rc >= 0) {
-		u = vq_alloc(n, run.x_width * sizeof(float), err);
-		rc = u ? VQ_OK : VQ_E_SYS;
-	}
-	if (rc >= 0) {
-		memcpy(u, run.x, (size_t)n * run.x_width * sizeof(float));
-		rc = vq_layer_next(&run, err);
+		u = through_down(f, &run, err);
+		rc = u ? VQ_OK : err->code;
 	}
 	for (i = 0; rc >= 0 && i < n; i++) {
 		double sum = 0;
@@ -79,7 +128,7 @@ static int add_sample(struct fit *f, uint32_t sample, struct vq_err *err)
 		weight[i] = sum > 0 ? (float)(d / sum) : 0;
 	}
 	if (rc >= 0)
-		rc = vq_refit_add(&f->part[vq_heal_is_held(sample, s->n)], u, h, weight, n, err);
+		rc = vq_refit_add(&m[vq_heal_is_held(sample, s->n)], u, h, weight, n, err);
 	vq_layer_end(&run);
 	vq_free(u);
 	vq_free(weight);
@@ -109,42 +158,50 @@ static int choose_ridge(const struct vq_refit *fit, const struct vq_refit *held,
 	return rc;
 }
 
-/* The new W of a choice, by these moments.  Given. */
-static float *changed(const struct fit *f, const struct vq_refit *m, const struct choice *c,
-		      struct vq_err *err)
+/* w: the new weights of a choice, by these moments.  Given. */
+static int changed(const struct fit *f, const struct vq_refit *m, const struct choice *c, float **w,
+		   struct vq_err *err)
 {
-	uint32_t d = f->part[0].n_out, inter = f->part[0].n_in;
+	uint32_t d = f->h->run->width, inter = down_of(f, 0)->n_in, e;
 	size_t n = (size_t)d * inter, i;
 	double *change = vq_alloc(n, sizeof(double), err), *x = NULL;
-	float *w = vq_alloc_f32(n, err);
-	int rc = change && w ? VQ_OK : VQ_E_SYS;
+	int rc = change ? VQ_OK : VQ_E_SYS;
 
 	if (rc >= 0 && c->map) {
 		x = vq_alloc(d, d * sizeof(double), err);
 		rc = x ? vq_refit_solve(m, c->ridge, x, err) : VQ_E_SYS;
-		if (rc >= 0)
-			rc = vq_refit_fold(x, f->w, d, d, inter, change, err);
 	} else if (rc >= 0) {
 		rc = vq_refit_solve(m, c->ridge, change, err);
 	}
-	for (i = 0; rc >= 0 && i < n; i++)
-		w[i] = (float)(f->w[i] + c->share * change[i]);
+	for (e = 0; rc >= 0 && e < f->n_down; e++) {
+		if (x)
+			rc = vq_refit_fold(x, f->w[e], d, d, inter, change, err);
+		w[e] = rc >= 0 ? vq_alloc_f32(n, err) : NULL;
+		rc = w[e] ? VQ_OK : err->code;
+		for (i = 0; rc >= 0 && i < n; i++)
+			w[e][i] = (float)(f->w[e][i] + c->share * change[i]);
+	}
 	vq_free(x);
 	vq_free(change);
-	if (rc < 0) {
-		vq_free(w);
-		return NULL;
-	}
-	return w;
+	return rc;
 }
 
-/* Mean divergence of the held-out samples, from the block on, with w (NULL: as it is) as its down projection. */
-static int divergence(struct fit *f, const float *w, double *loss, struct vq_err *err)
+static void weights_free(const struct fit *f, float **w)
+{
+	uint32_t e;
+
+	for (e = 0; e < f->n_down; e++) {
+		vq_free(w[e]);
+		w[e] = NULL;
+	}
+}
+
+/* Mean divergence of the held-out samples, from the block on, as it is. */
+static int divergence(struct fit *f, double *loss, struct vq_err *err)
 {
 	const struct vq_prune_samples *s = f->h->run->samples;
 	struct vq_heal tail = *f->h;
 	struct vq_heal_part held = {0};
-	struct vq_linear *l = &f->h->cut.decoder.layers[f->at].lin[VQ_LIN_DOWN], was = *l;
 	uint32_t i, k = 0, d = f->h->run->width;
 	int rc = vq_heal_part_split(&held, f->h, 1, err);
 
@@ -159,13 +216,53 @@ static int divergence(struct fit *f, const float *w, double *loss, struct vq_err
 		}
 	tail.cut.decoder.layers += f->at;
 	tail.cut.cfg.decoder.n_layers -= f->at;
-	if (w) {
-		l->w = w;
+	rc = vq_heal_loss(&tail, &held, NULL, NULL, loss, err);
+	vq_heal_part_free(&held);
+	return rc;
+}
+
+/* The same with w as its down projections. */
+static int divergence_with(struct fit *f, float *const *w, double *loss, struct vq_err *err)
+{
+	struct vq_linear was[VQ_LIMIT_EXPERTS];
+	uint32_t e;
+	int rc;
+
+	for (e = 0; e < f->n_down; e++) {
+		struct vq_linear *l = down_of(f, e);
+
+		was[e] = *l;
+		l->w = w[e];
 		l->dtype = VQ_F32;
 	}
-	rc = vq_heal_loss(&tail, &held, NULL, NULL, loss, err);
-	*l = was;
-	vq_heal_part_free(&held);
+	rc = divergence(f, loss, err);
+	for (e = 0; e < f->n_down; e++)
+		*down_of(f, e) = was[e];
+	return rc;
+}
+
+/* Tries c with every share. */
+static int try_shares(struct fit *f, const struct vq_refit *m, struct choice c, double error,
+		      struct choice *best, struct vq_err *err)
+{
+	float *w[VQ_LIMIT_EXPERTS] = {NULL};
+	size_t i;
+	int rc = VQ_OK;
+
+	for (i = 0; i < N_SHARES && rc >= 0; i++) {
+		c.share = shares[i];
+		rc = changed(f, m, &c, w, err);
+		if (rc >= 0)
+			rc = divergence_with(f, w, &c.loss, err);
+		weights_free(f, w);
+		if (rc < 0)
+			break;
+		vq_info("linear: block %u, %s, ridge %g: held-out error %.3f, with a share of %g "
+			"held-out divergence %.5f",
+			f->at, c.map ? "map" : "refit", c.ridge, error, c.share, c.loss);
+		if (c.loss < best->loss)
+			*best = c;
+	}
 	return rc;
 }
 
@@ -173,60 +270,49 @@ static int choose(struct fit *f, struct choice *best, struct vq_err *err)
 {
 	struct choice c = {.share = 0};
 	double error;
-	size_t i;
-	int rc = divergence(f, NULL, &c.loss, err), map;
+	int rc = divergence(f, &c.loss, err), map;
 
 	*best = c;
-	for (map = 0; map < 2 && rc >= 0; map++) {
+	for (map = f->n_down > 1; map < 2 && rc >= 0; map++) {
 		const struct vq_refit *m = map ? f->behind : f->part;
 
 		c.map = map;
 		rc = choose_ridge(&m[0], &m[1], &c.ridge, &error, err);
-		for (i = 0; i < N_SHARES && rc >= 0; i++) {
-			float *w;
-
-			c.share = shares[i];
-			w = changed(f, &m[0], &c, err);
-			rc = w ? divergence(f, w, &c.loss, err) : err->code;
-			vq_free(w);
-			if (rc < 0)
-				break;
-			vq_info("linear: block %u, %s, ridge %g: held-out error %.3f, with a share "
-				"of "
-				"%g held-out divergence %.5f",
-				f->at, map ? "map" : "refit", c.ridge, error, c.share, c.loss);
-			if (c.loss < best->loss)
-				*best = c;
-		}
+		if (rc >= 0)
+			rc = try_shares(f, &m[0], c, error, best, err);
 	}
 	return rc;
 }
 
 static int moments(struct fit *f, struct vq_err *err)
 {
-	const struct vq_linear *l = &f->h->cut.decoder.layers[f->at].lin[VQ_LIN_DOWN];
-	struct vq_tensor t = {l->dtype, 2, {l->n_out, l->n_in}, l->w};
-	uint32_t i;
+	const struct vq_linear *l = down_of(f, 0);
+	uint32_t d = l->n_out, i;
+	struct vq_refit *m = f->n_down > 1 ? f->behind : f->part;
 	int rc = VQ_OK;
 
-	f->w = vq_alloc(l->n_out, l->n_in * sizeof(float), err);
-	if (!f->w)
-		return VQ_E_SYS;
-	rc = vq_tensor_to_f32(&t, 0, (size_t)l->n_out * l->n_in, f->w, err);
+	for (i = 0; i < f->n_down && rc >= 0; i++) {
+		struct vq_tensor t = {l->dtype, 2, {d, l->n_in}, down_of(f, i)->w};
+
+		f->w[i] = vq_alloc(d, l->n_in * sizeof(float), err);
+		rc = f->w[i] ? vq_tensor_to_f32(&t, 0, (size_t)d * l->n_in, f->w[i], err)
+			     : VQ_E_SYS;
+	}
 	for (i = 0; i < 2 && rc >= 0; i++)
-		rc = vq_refit_new(&f->part[i], l->n_in, l->n_out, err);
+		rc = vq_refit_new(&m[i], f->n_down > 1 ? d : l->n_in, d, err);
 	for (i = 0; i < f->h->run->samples->n && rc >= 0; i++)
 		rc = add_sample(f, i, err);
-	for (i = 0; i < 2 && rc >= 0; i++)
-		rc = vq_refit_behind(&f->behind[i], &f->part[i], f->w, l->n_out, err);
+	for (i = 0; i < 2 && rc >= 0 && f->n_down == 1; i++)
+		rc = vq_refit_behind(&f->behind[i], &f->part[i], f->w[0], d, err);
 	return rc;
 }
 
 static int heal_run(struct fit *f, struct vq_err *err)
 {
+	float *w[VQ_LIMIT_EXPERTS] = {NULL};
 	struct choice c;
 	struct vq_refit *m;
-	float *w;
+	uint32_t e;
 	int rc = moments(f, err);
 
 	if (rc >= 0)
@@ -240,10 +326,13 @@ static int heal_run(struct fit *f, struct vq_err *err)
 	}
 	m = c.map ? f->behind : f->part;
 	vq_refit_sum(&m[0], &m[1]);
-	w = changed(f, &m[0], &c, err);
-	if (!w)
-		return err->code;
-	vq_heal_set(f->h, f->at, VQ_LIN_DOWN, w);
+	rc = changed(f, &m[0], &c, w, err);
+	if (rc < 0) {
+		weights_free(f, w);
+		return rc;
+	}
+	for (e = 0; e < f->n_down; e++)
+		vq_heal_set(f->h, f->at, vq_layer_linear_number(VQ_LIN_DOWN, e), w[e]);
 	vq_info("linear: block %u, %s, ridge %g, a share of %g", f->at, c.map ? "map" : "refit",
 		c.ridge, c.share);
 	return VQ_OK;
@@ -257,8 +346,7 @@ static void fit_free(struct fit *f)
 		vq_refit_free(&f->part[i]);
 		vq_refit_free(&f->behind[i]);
 	}
-	vq_free(f->w);
-	f->w = NULL;
+	weights_free(f, f->w);
 }
 
 /* The block of what is left through all samples. */
@@ -291,6 +379,7 @@ int vq_heal_linear(struct vq_heal *h, struct vq_err *err)
 
 		for (f.at = at; rc >= 0 && block < next; block++)
 			rc = vq_prune_run_block(h->run, block, f.whole, 1, err);
+		f.n_down = block_of(&f)->n_experts ? block_of(&f)->n_experts : 1;
 		if (rc >= 0 && next != h->kept->v[at] + 1)
 			rc = heal_run(&f, err);
 		fit_free(&f);

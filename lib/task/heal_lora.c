@@ -1,5 +1,5 @@
 /* Healing by low-rank adapters (model/lora.h), after Kim et al. (arXiv 2402.02834), section 3.4: rank 8, alpha 16, all
- * seven linears; trained towards the whole model, merged at the end.
+ * seven linears (in a sparse layer, three of them of each expert); trained towards the whole model, merged at the end.
  *
  * A step takes BATCH samples, a seeded choice that depends on the step alone; the rate rises linearly over the first tenth
  * of the steps and falls linearly to 0.  The adapters of the step that the samples held out like best are kept. */
@@ -22,8 +22,9 @@ struct train {
 	struct vq_heal *h;
 	struct vq_lora_state state;
 	uint32_t layer;
-	float *merged[VQ_N_LINEARS]; /* of the block at work */
-	uint32_t *pool, n_pool;      /* samples to train on */
+	float *merged[VQ_LIMIT_LINEARS]; /* of the block at work */
+	struct vq_linear *experts;       /* its experts with them */
+	uint32_t *pool, n_pool;          /* samples to train on */
 	struct vq_progress bar;
 };
 
@@ -34,12 +35,19 @@ static int on_enter(void *ctx, uint32_t layer, struct vq_layer *l, struct vq_err
 	int rc = VQ_OK;
 
 	t->layer = layer;
-	for (i = 0; rc >= 0 && i < VQ_N_LINEARS; i++) {
-		if (!l->lin[i].n_out)
+	if (l->n_experts) {
+		memcpy(t->experts, l->experts,
+		       (size_t)l->n_experts * VQ_EXPERT_LINEARS * sizeof(*t->experts));
+		l->experts = t->experts;
+	}
+	for (i = 0; rc >= 0 && i < vq_layer_n_linears(l); i++) {
+		struct vq_linear *w = vq_layer_linear_at(l, i);
+
+		if (!w->n_out)
 			continue;
 		rc = vq_lora_merge(&t->h->lora, layer, i, t->merged[i], err);
-		l->lin[i].w = t->merged[i];
-		l->lin[i].dtype = VQ_F32;
+		w->w = t->merged[i];
+		w->dtype = VQ_F32;
 	}
 	return rc;
 }
@@ -49,8 +57,8 @@ static int on_linear(void *ctx, enum vq_lin lin, uint32_t expert, const float *x
 {
 	struct train *t = ctx;
 
-	(void)expert; /* healing refuses experts */
-	return vq_lora_grad(&t->h->lora, t->layer, lin, x, g, n, err);
+	return vq_lora_grad(&t->h->lora, t->layer, vq_layer_linear_number(lin, expert), x, g, n,
+			    err);
 }
 
 /* The batch of a step: *loss its mean. */
@@ -159,6 +167,28 @@ static int steps(struct train *t, struct vq_err *err)
 	return rc;
 }
 
+/* Room for what a block's linears become. */
+static int merged_new(struct train *t, struct vq_err *err)
+{
+	const struct vq_model *m = &t->h->cut;
+	uint32_t layer, i;
+
+	t->experts = vq_alloc(t->h->n_linears, sizeof(*t->experts), err);
+	if (!t->experts)
+		return VQ_E_SYS;
+	for (layer = 0; layer < m->cfg.decoder.n_layers; layer++)
+		for (i = 0; i < vq_layer_n_linears(&m->decoder.layers[layer]); i++) {
+			const struct vq_linear *l =
+				vq_layer_linear_at(&m->decoder.layers[layer], i);
+
+			if (!t->merged[i])
+				t->merged[i] = vq_alloc(l->n_out, l->n_in * sizeof(float), err);
+			if (!t->merged[i])
+				return VQ_E_SYS;
+		}
+	return VQ_OK;
+}
+
 static int prepare(struct train *t, struct vq_err *err)
 {
 	const struct vq_model *m = &t->h->cut;
@@ -174,14 +204,8 @@ static int prepare(struct train *t, struct vq_err *err)
 	for (i = 0; i < all; i++)
 		if (!vq_heal_is_held(i, all))
 			t->pool[t->n_pool++] = i;
-	for (i = 0; i < VQ_N_LINEARS; i++) {
-		const struct vq_linear *l = &m->decoder.layers[0].lin[i];
-
-		t->merged[i] = vq_alloc(l->n_out, l->n_in * sizeof(float), err);
-		if (!t->merged[i])
-			return VQ_E_SYS;
-	}
-	if (t->h->o->lora_state)
+	rc = merged_new(t, err);
+	if (rc >= 0 && t->h->o->lora_state)
 		rc = vq_lora_state_read(&t->state, &t->h->lora, t->h->o->lora_state, err);
 	return rc;
 }
@@ -204,8 +228,9 @@ int vq_heal_lora(struct vq_heal *h, struct vq_err *err)
 			t.state.best_step, t.state.best_loss);
 		memcpy(h->lora.value, t.state.best, h->lora.n * sizeof(float));
 	}
-	for (i = 0; i < VQ_N_LINEARS; i++)
+	for (i = 0; i < VQ_LIMIT_LINEARS; i++)
 		vq_free(t.merged[i]);
+	vq_free(t.experts);
 	vq_free(t.pool);
 	vq_lora_state_free(&t.state);
 	return rc;

@@ -108,12 +108,6 @@ static int heal(struct job *j, struct vq_err *err)
 	struct vq_prune_opts more = *j->o;
 	int rc;
 
-	if (j->cfg.decoder.moe.top_k)
-		return vq_fail(
-			err, VQ_E_DATA,
-			"%s: has layers with experts, and --heal is for models without; prune it "
-			"without --heal",
-			vq_ckpt_path(j->ckpt));
 	/* The samples that the blocks were chosen by are not needed any more. */
 	vq_prune_run_close(&j->run);
 	more.samples = j->o->heal_samples;

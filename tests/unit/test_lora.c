@@ -121,6 +121,39 @@ static void merged_weights_give_what_the_adapters_give_beside_them(void **state)
 	two_free(&t);
 }
 
+static void experts_have_adapters_of_their_own_behind_those_of_attention(void **state)
+{
+	struct random_layer made[2];
+	struct vq_layer layers[2];
+	struct vq_lora lora;
+	size_t seen = 0;
+	uint32_t layer, k;
+
+	(void)state;
+	random_layer_sparse(&made[0], 3, 2, 7);
+	random_layer_new(&made[1], 1, 8);
+	for (k = 0; k < 2; k++)
+		layers[k] = made[k].layer;
+	assert_int_equal(vq_layer_n_linears(&layers[0]), 4 + 3 * 3);
+	assert_int_equal(vq_layer_n_linears(&layers[1]), VQ_N_LINEARS);
+	assert_int_equal(vq_lora_new(&lora, layers, 2, RANK, 16, 1, NULL), VQ_OK);
+	for (layer = 0; layer < 2; layer++)
+		for (k = 0; k < vq_layer_n_linears(&layers[layer]); k++) {
+			const struct vq_linear *l = vq_layer_linear_at(&layers[layer], k);
+
+			assert_ptr_equal(vq_lora_at(&lora, layer, k).a, lora.value + seen);
+			seen += ((size_t)l->n_in + l->n_out) * RANK;
+		}
+	assert_int_equal(seen, lora.n);
+	assert_ptr_equal(vq_layer_linear_at(&layers[0], vq_layer_linear_number(VQ_LIN_DOWN, 2)),
+			 vq_layer_linear(&layers[0], VQ_LIN_DOWN, 2));
+	assert_ptr_equal(vq_layer_linear_at(&layers[0], vq_layer_linear_number(VQ_LIN_V, 2)),
+			 &layers[0].lin[VQ_LIN_V]);
+	vq_lora_free(&lora);
+	for (k = 0; k < 2; k++)
+		random_layer_free(&made[k]);
+}
+
 /* With G = g^T x of the merged weight: dB = s G A^T, dA = s B^T G. */
 static void gradients_of_adapters_are_those_of_the_weight_through_their_product(void **state)
 {
@@ -189,6 +222,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(adapters_cover_all_numbers_once_and_begin_with_the_model_as_it_is),
 		cmocka_unit_test(merged_weights_give_what_the_adapters_give_beside_them),
+		cmocka_unit_test(experts_have_adapters_of_their_own_behind_those_of_attention),
 		cmocka_unit_test(
 			gradients_of_adapters_are_those_of_the_weight_through_their_product),
 		cmocka_unit_test(a_first_step_goes_by_the_rate_against_the_gradient_and_decays),
