@@ -421,14 +421,15 @@ static float *act_apart(const struct problem *p, const struct vq_qgemm_act *act)
 	return y;
 }
 
+/* Chunks of tokens, blocks of segments, and results that go past the caches; in an emulator two of the four times. */
 static void an_activation_function_follows_the_product_and_its_gate(void **state)
 {
 	static const uint32_t shapes[][5] = {/* out, in, rows, groups */
 					     {45, 300, 3, 128, 128},
 					     {45, 300, 30, 128, 128},
-					     {1057, 640, 530, 32, 64},
+					     {1057, 96, 530, 32, 64},
 					     {64, 72, 7, 6, 18},
-					     {1056, 1100, 530, 128, 0}};
+					     {1056, 520, 520, 128, 0}};
 	uint32_t i, k;
 
 	(void)state;
@@ -439,6 +440,8 @@ static void an_activation_function_follows_the_product_and_its_gate(void **state
 		struct vq_qgemm_act act = {.f = i % VQ_N_ACT_FNS};
 		float *want;
 
+		if (emulated() && m[2] > 500 && i / 5 % 3 == 0)
+			continue;
 		make(&p, i < 10 ? 4 : 6, m[3], 0, 8, m[4], 0, m[0], m[1], m[2], 0);
 		gate = p.w;
 		gate.sym = 1; /* another weight: the same codes about their middle */
