@@ -57,7 +57,8 @@ struct vq_group_limits vq_batch_limits(const struct vq_model *m, uint32_t cached
 		.prompts = MAX_PROMPTS,
 		.rows = small ? SMALL_ROWS : VQ_MAX_ROWS,
 		.answer = answer,
-		.cells = MAX_KV / token};
+		.cells = MAX_KV / token,
+		.taper = small};
 }
 
 struct vq_group_limits vq_batcher_limits(const struct vq_batcher *b)

@@ -185,7 +185,7 @@ struct vq_rounds {
 	int small; /* a model whose layers are too little work to share out: a batch runs on one thread */
 	struct vq_pictures pictures;
 	struct vq_answering *v; /* [n] of this round, in the order of the questions */
-	uint32_t n;
+	uint32_t n, room;
 };
 
 VQ_MUST_CHECK int vq_rounds_open(struct vq_rounds *r, const struct vq_infer *o,

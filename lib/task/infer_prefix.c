@@ -46,49 +46,88 @@ static int compare(const void *x, const void *y, void *ctx)
 	return memcmp(a->picture, b->picture, sizeof(a->picture));
 }
 
+/* Rows that prompt i of the order adds to those before it. */
+static uint32_t own_rows(const struct vq_groups *p, const struct vq_lead *v, uint32_t i)
+{
+	return v[p->order[i]].n - p->shared[i];
+}
+
 /* Rows of a batch so that all have about as many, the last one too: a cut costs what the next prompt shared, at most
  * the longest. */
-static uint64_t rows_each(const struct vq_groups *p, const struct vq_lead *v, uint32_t limit)
+static uint64_t rows_each(const struct vq_groups *p, const struct vq_lead *v, uint64_t rows,
+			  uint32_t limit)
 {
-	uint64_t rows = 0, parts;
+	uint64_t parts;
 	uint32_t i, longest = 0;
 
-	for (i = 0; i < p->n; i++) {
-		uint32_t n = v[p->order[i]].n;
-
-		rows += n - p->shared[i];
-		longest = n > longest ? n : longest;
-	}
 	if (rows <= limit)
 		return limit;
+	for (i = 0; i < p->n; i++)
+		longest = v[i].n > longest ? v[i].n : longest;
 	parts = limit > 2 * longest ? limit - longest : limit / 2 + 1;
 	parts = (rows + parts - 1) / parts;
 	rows = rows / parts + longest;
 	return rows < limit ? rows : limit;
 }
 
-/* Batches of at most `most` rows. */
-static void cut(struct vq_groups *p, const struct vq_lead *v, const struct vq_group_limits *l,
-		uint64_t most)
+/* Where a batch from `first` on has to end: at most `most` rows, or one prompt. */
+static uint32_t latest_end(const struct vq_groups *p, const struct vq_lead *v,
+			   const struct vq_group_limits *l, uint64_t most, uint32_t first)
 {
-	uint32_t i, longest = 0, in_batch = 0;
-	uint64_t rows = 0;
+	uint32_t longest = 0, i;
+	uint64_t rows = p->shared[first];
 
-	p->n_batches = 0;
-	for (i = 0; i < p->n; i++) {
-		uint32_t n = v[p->order[i]].n, longer = n > longest ? n : longest;
-		uint64_t cells = (in_batch + 1) * ((uint64_t)longer + l->answer);
+	for (i = first; i < p->n && i - first < l->prompts; i++) {
+		uint32_t n = v[p->order[i]].n;
 
-		if (in_batch == 0 || in_batch == l->prompts || rows + n - p->shared[i] > most ||
-		    cells > l->cells) {
-			p->start[p->n_batches++] = i;
-			p->shared[i] = 0;
-			longer = n;
-			rows = in_batch = 0;
-		}
-		longest = longer;
-		rows += n - p->shared[i];
-		in_batch++;
+		longest = n > longest ? n : longest;
+		rows += own_rows(p, v, i);
+		if (i > first &&
+		    (rows > most || (i - first + 1) * ((uint64_t)longest + l->answer) > l->cells))
+			break;
+	}
+	return i;
+}
+
+/* A batch of first.. end may end earlier, by a quarter of its prompts: where the next one shares least, and goes through
+ * once more in the least rows. */
+static uint32_t best_end(const struct vq_groups *p, uint32_t first, uint32_t end)
+{
+	uint32_t least = end - (end - first) / 4, best = end, i;
+
+	for (i = end; end < p->n && i-- > least;)
+		if (p->shared[i] < p->shared[best])
+			best = i;
+	return best;
+}
+
+/* Of a batch with `left` rows to go: the last ones are smaller, so that threads that take one after the other end at
+ * about the same time; but no batch is a few prompts that were left over. */
+static uint64_t tapered(uint64_t most, uint64_t left)
+{
+	uint64_t rows = left / 8;
+
+	if (left <= most / 4 * 3)
+		return most;
+	rows = rows > most / 2 ? rows : most / 2;
+	return rows < most ? rows : most;
+}
+
+static void cut(struct vq_groups *p, const struct vq_lead *v, const struct vq_group_limits *l)
+{
+	uint64_t left = 0, most;
+	uint32_t i, first, end;
+
+	for (i = 0; i < p->n; i++)
+		left += own_rows(p, v, i);
+	most = rows_each(p, v, left, l->rows);
+	for (first = 0; first < p->n; first = end) {
+		end = latest_end(p, v, l, l->taper ? tapered(most, left) : most, first);
+		end = l->taper ? best_end(p, first, end) : end;
+		for (i = first; i < end; i++)
+			left -= own_rows(p, v, i);
+		p->start[p->n_batches++] = first;
+		p->shared[first] = 0;
 	}
 	p->start[p->n_batches] = p->n;
 }
@@ -116,7 +155,7 @@ int vq_groups_make(struct vq_groups *p, const struct vq_lead *v, uint32_t n,
 				       ? vq_lead_shared(&v[p->order[i - 1]], &v[p->order[i]],
 							limits->image_token)
 				       : 0;
-	cut(p, v, limits, rows_each(p, v, limits->rows));
+	cut(p, v, limits);
 	return VQ_OK;
 }
 

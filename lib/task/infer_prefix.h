@@ -23,6 +23,8 @@ struct vq_group_limits {
 	uint64_t
 		cells; /* prompts times the longest with its answer: the cache; one prompt may exceed it */
 	int whole; /* every prompt goes through whole: nothing is shared */
+	/* Several batches run at a time: one ends where the next prompt shares least, and the last ones are smaller. */
+	int taper;
 };
 
 struct vq_groups {

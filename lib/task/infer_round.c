@@ -8,8 +8,15 @@
 #include "kernel/cpu.h"
 #include "task/infer_parts.h"
 
-#define MOST      512u /* questions of a round */
-#define AT_A_TIME 16u  /* whose prompts are built before their rows are counted */
+/* A round ends where it has so many questions, or they need so much memory; of a small model also, since answers come
+ * out after a round, where they are so much work: questions times bytes of weights. */
+#define MOST       4096u
+#define MOST_BYTES ((uint64_t)128 << 20)
+#define MOST_WORK  ((uint64_t)8 << 30) /* but LEAST questions may be more */
+#define LEAST      512u
+
+/* Questions whose prompts are built before what they need is counted. */
+#define AT_A_TIME(small) ((small) ? 64u : 16u)
 
 int vq_rounds_open(struct vq_rounds *r, const struct vq_infer *o, const struct vq_loaded *l,
 		   struct vq_err *err)
@@ -22,15 +29,27 @@ int vq_rounds_open(struct vq_rounds *r, const struct vq_infer *o, const struct v
 	r->small = l->weight_bytes <= VQ_SMALL_MODEL && !o->question;
 	r->workers = r->small ? (uint32_t)omp_get_max_threads() : 1;
 	vq_pictures_init(&r->pictures, &l->model.cfg);
-	r->v = vq_calloc(MOST, sizeof(*r->v), err);
 	r->b = vq_calloc(r->workers, sizeof(*r->b), err);
-	if (!r->v || !r->b) {
+	if (!r->b) {
 		vq_rounds_close(r);
 		return VQ_E_SYS;
 	}
 	for (i = 0; i < r->workers; i++)
 		vq_batcher_init(&r->b[i], o, l, r->small);
 	return VQ_OK;
+}
+
+/* Room for the questions of a round.  The first round has most of them still to come. */
+static int make_room(struct vq_rounds *r, uint32_t n, struct vq_err *err)
+{
+	uint64_t most = r->small ? MOST_WORK / (r->l->weight_bytes + 1) : MOST;
+
+	if (r->v)
+		return VQ_OK;
+	most = most < LEAST ? LEAST : most < MOST ? most : MOST;
+	r->room = most < n ? (uint32_t)most : n;
+	r->v = vq_calloc(r->room, sizeof(*r->v), err);
+	return r->v ? VQ_OK : VQ_E_SYS;
 }
 
 /* The first n of the round's questions stay. */
@@ -91,31 +110,49 @@ static uint32_t rows_of(const struct vq_rounds *r, uint32_t i)
 	return b.n - vq_lead_shared(&a, &b, r->l->model.cfg.image_token);
 }
 
+/* Bytes that a question holds until the round ends. */
+static uint64_t bytes_of(const struct vq_rounds *r, uint32_t i)
+{
+	const struct vq_answering *a = &r->v[i];
+	int again = i && memcmp(a->file.key, a[-1].file.key, sizeof(a->file.key)) == 0;
+	uint64_t logits = r->o->logits ? r->l->vocab : 0;
+
+	return sizeof(*a) + (uint64_t)a->prompt.n_tokens * sizeof(int32_t) + a->file.n +
+	       (logits + (again ? 0 : a->prompt.n_images * r->pictures.each)) * sizeof(float);
+}
+
+static void build_some(struct vq_rounds *r, struct vq_ask *q, uint32_t first, uint32_t end)
+{
+	long long k;
+
+#pragma omp parallel for schedule(dynamic, 1)
+	for (k = first; k < end; k++) {
+		r->v[k].ask = &q[k];
+		build(r, &r->v[k]);
+	}
+}
+
 /* Prompts until a round is full or one cannot be built, which is the failure that is returned. */
 static int gather(struct vq_rounds *r, struct vq_ask *q, uint32_t n, struct vq_err *err)
 {
 	uint32_t built = 0, rows = 0, i;
-	int rc = VQ_OK;
+	uint64_t bytes = 0;
+	int rc = VQ_OK, full = 0;
 
-	if (n > MOST)
-		n = MOST;
-	for (i = 0; rc >= 0 && i < n && (r->small || rows < VQ_MAX_ROWS); i++) {
+	for (i = 0; rc >= 0 && i < n && !full; i++) {
 		if (i == built) {
-			long long k, end = built + AT_A_TIME < n ? built + AT_A_TIME : n;
-
-#pragma omp parallel for schedule(dynamic, 1)
-			for (k = i; k < end; k++) {
-				r->v[k].ask = &q[k];
-				build(r, &r->v[k]);
-			}
-			built = (uint32_t)end;
+			built = n - i > AT_A_TIME(r->small) ? i + AT_A_TIME(r->small) : n;
+			build_some(r, q, i, built);
 		}
 		rc = r->v[i].rc;
-		if (rc < 0)
+		if (rc < 0) {
 			vq_fail(err, rc, "question '%s': %s", q[i].id, r->v[i].err.text);
-		else
-			rows += rows_of(r, i);
-		if (rc < 0 || (i > 0 && !r->small && rows > VQ_MAX_ROWS))
+			break;
+		}
+		rows += rows_of(r, i);
+		bytes += bytes_of(r, i);
+		full = bytes > MOST_BYTES || (!r->small && rows > VQ_MAX_ROWS);
+		if (full && i)
 			break;
 	}
 	r->n = built;
@@ -246,8 +283,10 @@ int vq_round(struct vq_rounds *r, struct vq_ask *q, uint32_t n, struct vq_err *e
 	int built, rc = VQ_OK;
 
 	keep(r, 0);
+	if (make_room(r, n, err) < 0)
+		return VQ_E_SYS;
 	vq_pictures_next(&r->pictures);
-	built = gather(r, q, n, err);
+	built = gather(r, q, n < r->room ? n : r->room, err);
 	for (i = 0; i < r->n; i++)
 		open += !q[i].line;
 	if (open) {

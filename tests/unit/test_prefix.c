@@ -14,7 +14,7 @@
 
 #define IMAGE 99
 
-static const struct vq_group_limits wide = {IMAGE, 1000, 1000000, 16, 1u << 30, 0};
+static const struct vq_group_limits wide = {IMAGE, 1000, 1000000, 16, 1u << 30, 0, 0};
 
 static struct vq_lead lead(const int32_t *tokens, uint32_t n, uint64_t picture)
 {
@@ -139,10 +139,11 @@ static void every_beginning_goes_through_once(void **state)
 static void batches_keep_their_limits(void **state)
 {
 	struct prompts *p = make_prompts(2);
-	static const struct vq_group_limits limits[] = {{IMAGE, 7, 1000000, 16, 1u << 30, 0},
-							{IMAGE, 1000, 60, 16, 1u << 30, 0},
-							{IMAGE, 1000, 1000000, 16, 200, 0},
-							{IMAGE, 1000, 1, 0, 1, 0}};
+	static const struct vq_group_limits limits[] = {{IMAGE, 7, 1000000, 16, 1u << 30, 0, 0},
+							{IMAGE, 1000, 60, 16, 1u << 30, 0, 0},
+							{IMAGE, 1000, 60, 16, 1u << 30, 0, 1},
+							{IMAGE, 1000, 1000000, 16, 200, 0, 1},
+							{IMAGE, 1000, 1, 0, 1, 0, 0}};
 	size_t k;
 
 	(void)state;
@@ -178,7 +179,7 @@ static void batches_keep_their_limits(void **state)
 
 static void the_same_prompts_are_cut_the_same_way(void **state)
 {
-	static const struct vq_group_limits l = {IMAGE, 64, 100, 16, 1u << 30, 0};
+	static const struct vq_group_limits l = {IMAGE, 64, 100, 16, 1u << 30, 0, 0};
 	struct prompts *p = make_prompts(3);
 	struct vq_err err = {0};
 	struct vq_groups a, b;
@@ -194,6 +195,41 @@ static void the_same_prompts_are_cut_the_same_way(void **state)
 	vq_free(p);
 }
 
+/* Rows that go through in all batches. */
+static uint64_t rows_of(const struct vq_lead *v, uint32_t n, const struct vq_group_limits *l)
+{
+	struct vq_err err = {0};
+	struct vq_groups g;
+	uint64_t rows = 0;
+	uint32_t i;
+
+	assert_int_equal(vq_groups_make(&g, v, n, l, &err), VQ_OK);
+	assert_true(g.n_batches > 1);
+	for (i = 0; i < n; i++)
+		rows += v[g.order[i]].n - g.shared[i];
+	vq_groups_free(&g);
+	return rows;
+}
+
+static void batches_that_taper_end_where_less_is_shared(void **state)
+{
+	enum { FOURS = 100, SAME = 20, ALL = 25 };
+	static int32_t tokens[4 * FOURS][ALL];
+	static const struct vq_group_limits even = {IMAGE, 1000, 400, 0, 1u << 30, 0, 0},
+					    taper = {IMAGE, 1000, 400, 0, 1u << 30, 0, 1};
+	struct vq_lead v[4 * FOURS];
+	uint32_t i, k;
+
+	(void)state;
+	for (i = 0; i < 4 * FOURS; i++) { /* four by four they begin alike */
+		for (k = 0; k < ALL; k++)
+			tokens[i][k] = (int32_t)(k < SAME ? i / 4 : i);
+		v[i] = lead(tokens[i], ALL, 0);
+	}
+	assert_true(rows_of(v, 4 * FOURS, &even) > count_nodes(v, 4 * FOURS));
+	assert_int_equal(rows_of(v, 4 * FOURS, &taper), count_nodes(v, 4 * FOURS));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -202,6 +238,7 @@ int main(void)
 		cmocka_unit_test(every_beginning_goes_through_once),
 		cmocka_unit_test(batches_keep_their_limits),
 		cmocka_unit_test(the_same_prompts_are_cut_the_same_way),
+		cmocka_unit_test(batches_that_taper_end_where_less_is_shared),
 	};
 
 	return cmocka_run_group_tests_name("prefix", tests, NULL, NULL);
