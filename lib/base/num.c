@@ -71,6 +71,23 @@ __attribute__((target("avx,f16c"))) static size_t to_f16_f16c(uint16_t *dst, con
 	return i;
 }
 
+/* Of min and max the second operand is what comes of NaN. */
+__attribute__((target("avx,f16c"))) static size_t to_f16_held_f16c(uint16_t *dst, const float *src,
+								   size_t n)
+{
+	const __m256 most = _mm256_set1_ps(VQ_F16_MAX), least = _mm256_set1_ps(-VQ_F16_MAX);
+	size_t i;
+
+	for (i = 0; i + 8 <= n; i += 8) {
+		__m256 v = _mm256_loadu_ps(src + i);
+
+		v = _mm256_max_ps(least, _mm256_min_ps(most, v));
+		_mm_storeu_si128((__m128i *)(dst + i),
+				 _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+	}
+	return i;
+}
+
 /* clang 14 does not know "f16c" here; every CPU with AVX2 has it. */
 static int has_f16c(void)
 {
@@ -92,6 +109,19 @@ static size_t to_f16_neon(uint16_t *dst, const float *src, size_t n)
 
 	for (i = 0; i + 4 <= n; i += 4)
 		vst1_u16(dst + i, vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(src + i))));
+	return i;
+}
+
+static size_t to_f16_held_neon(uint16_t *dst, const float *src, size_t n)
+{
+	const float32x4_t most = vdupq_n_f32(VQ_F16_MAX), least = vdupq_n_f32(-VQ_F16_MAX);
+	size_t i;
+
+	for (i = 0; i + 4 <= n; i += 4) {
+		float32x4_t v = vmaxq_f32(least, vminq_f32(most, vld1q_f32(src + i)));
+
+		vst1_u16(dst + i, vreinterpret_u16_f16(vcvt_f16_f32(v)));
+	}
 	return i;
 }
 #endif
@@ -122,6 +152,23 @@ void vq_f32_to_f16_n(uint16_t *dst, const float *src, size_t n)
 #endif
 	for (; i < n; i++)
 		dst[i] = vq_f32_to_f16(src[i]);
+}
+
+void vq_f32_to_f16_held_n(uint16_t *dst, const float *src, size_t n)
+{
+	size_t i = 0;
+
+#if defined(__x86_64__)
+	if (has_f16c())
+		i = to_f16_held_f16c(dst, src, n);
+#elif defined(__aarch64__)
+	i = to_f16_held_neon(dst, src, n);
+#endif
+	for (; i < n; i++) {
+		float v = src[i] > VQ_F16_MAX ? VQ_F16_MAX : src[i];
+
+		dst[i] = vq_f32_to_f16(v < -VQ_F16_MAX ? -VQ_F16_MAX : v);
+	}
 }
 
 void vq_bf16_to_f32_n(float *dst, const uint16_t *src, size_t n)

@@ -22,6 +22,8 @@ static inline uint32_t vq_f32_bits(float f)
 	return u;
 }
 
+#define VQ_F16_MAX 65504.0f /* the largest half */
+
 float vq_f16_to_f32(uint16_t h);
 uint16_t vq_f32_to_f16(float f); /* round to nearest, ties to even; overflow gives infinity */
 
@@ -35,6 +37,8 @@ uint16_t vq_f32_to_bf16(float f); /* round to nearest, ties to even */
 /* Whole arrays; use the CPU's conversion instructions where it has them, to the same bits. */
 void vq_f16_to_f32_n(float *dst, const uint16_t *src, size_t n);
 void vq_f32_to_f16_n(uint16_t *dst, const float *src, size_t n);
+void vq_f32_to_f16_held_n(uint16_t *dst, const float *src,
+			  size_t n); /* beyond +-VQ_F16_MAX: that */
 void vq_bf16_to_f32_n(float *dst, const uint16_t *src, size_t n);
 
 /* Round half to even (torch.round, numpy.rint) under the default rounding mode. */

@@ -110,18 +110,6 @@ static int8_t code_of(float x)
 	return (int8_t)(int)((x + magic) - magic);
 }
 
-/* Infinities become the largest numbers: one less, as integers. */
-static void hold_f16(uint16_t *h, uint32_t n)
-{
-	typedef uint16_t v8 __attribute__((vector_size(16), aligned(2), may_alias));
-	uint32_t i;
-
-	for (i = 0; i + 8 <= n; i += 8)
-		*(v8 *)(h + i) += (v8)((*(v8 *)(h + i) & 0x7fff) == 0x7c00); /* true is -1 */
-	for (; i < n; i++)
-		h[i] = (uint16_t)(h[i] - ((h[i] & 0x7fff) == 0x7c00));
-}
-
 /* n numbers of a row in the type; inverse as scale_of has it. */
 static void convert(enum vq_kv_type type, const float *x, uint32_t n, float inverse, void *out)
 {
@@ -129,10 +117,7 @@ static void convert(enum vq_kv_type type, const float *x, uint32_t n, float inve
 
 	switch (type) {
 	case VQ_KV_F32: memcpy(out, x, n * sizeof(float)); break;
-	case VQ_KV_F16:
-		vq_f32_to_f16_n(out, x, n);
-		hold_f16(out, n);
-		break;
+	case VQ_KV_F16: vq_f32_to_f16_held_n(out, x, n); break;
 	case VQ_KV_I8:
 		for (i = 0; i < n; i++)
 			((int8_t *)out)[i] = inverse == 0 ? 0 : code_of(x[i] * inverse);

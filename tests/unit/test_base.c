@@ -95,6 +95,10 @@ static void array_conversions_equal_the_single_ones_on_any_bits(void **state)
 	vq_f32_to_f16_n(got, f, N);
 	for (i = 0; i < N; i++)
 		assert_int_equal(got[i], vq_f32_to_f16(f[i]));
+	vq_f32_to_f16_held_n(got, f, N); /* infinity becomes the number before it */
+	for (i = 0; i < N; i++)
+		assert_int_equal(got[i],
+				 vq_f32_to_f16(f[i]) - ((vq_f32_to_f16(f[i]) & 0x7fff) == 0x7c00));
 	vq_f16_to_f32_n(back, half, N);
 	for (i = 0; i < N; i++)
 		assert_int_equal(vq_f32_bits(back[i]), vq_f32_bits(vq_f16_to_f32(half[i])));
