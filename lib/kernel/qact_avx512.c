@@ -16,12 +16,16 @@ static inline __mmask16 tail(uint32_t left)
  * comparison does. */
 TARGET static struct vq_act_step fit(const struct vq_agrid *g, const float *x, uint32_t n)
 {
-	__m512 min = _mm512_setzero_ps(), max = _mm512_setzero_ps();
+	__m512 min = _mm512_setzero_ps(), max = _mm512_setzero_ps(), v;
 	uint32_t i;
 
-	for (i = 0; i < n; i += 16) {
-		__m512 v = _mm512_maskz_loadu_ps(tail(n - i), x + i);
-
+	for (i = 0; i + 16 <= n; i += 16) {
+		v = _mm512_loadu_ps(x + i);
+		min = _mm512_min_ps(v, min);
+		max = _mm512_max_ps(v, max);
+	}
+	if (i < n) {
+		v = _mm512_maskz_loadu_ps(tail(n - i), x + i);
 		min = _mm512_min_ps(v, min);
 		max = _mm512_max_ps(v, max);
 	}
@@ -38,15 +42,13 @@ TARGET static inline __m512 code(const struct vq_act_step *p, __m512 x)
 	return _mm512_min_ps(v, _mm512_set1_ps(p->hi));
 }
 
-/* A masked store costs many times what a plain one does (and the one that narrows as it stores, tens of cycles). */
-TARGET static inline void store_codes(int8_t *q, __mmask16 k, __m128i v)
+TARGET static inline __m128i codes_of(const struct vq_act_step *p, __m512 x)
 {
-	if (k == 0xffff)
-		_mm_storeu_si128((__m128i *)q, v);
-	else
-		_mm_mask_storeu_epi8(q, k, v);
+	return _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(code(p, x)));
 }
 
+/* Whole registers apart from the rest: a masked store costs many times what a plain one does (and the one that narrows as
+ * it stores, tens of cycles). */
 TARGET void vq_act_quantize_avx512(const struct vq_agrid *g, const float *x, uint32_t n, int8_t *q,
 				   float *scale, int32_t *zero)
 {
@@ -68,11 +70,14 @@ TARGET void vq_act_quantize_avx512(const struct vq_agrid *g, const float *x, uin
 			memset(q + at, zero[j], m);
 			continue;
 		}
-		for (i = 0; i < m; i += 16) {
+		for (i = 0; i + 16 <= m; i += 16)
+			_mm_storeu_si128((__m128i *)(q + at + i),
+					 codes_of(&p, _mm512_loadu_ps(x + at + i)));
+		if (i < m) {
 			__mmask16 k = tail(m - i);
-			__m512 v = code(&p, _mm512_maskz_loadu_ps(k, x + at + i));
 
-			store_codes(q + at + i, k, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+			_mm_mask_storeu_epi8(q + at + i, k,
+					     codes_of(&p, _mm512_maskz_loadu_ps(k, x + at + i)));
 		}
 	}
 }
