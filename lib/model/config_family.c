@@ -138,7 +138,42 @@ static int stablelm(struct family *f, const json_t *o, const char *label, struct
 	return rc < 0 ? rc : settle(f, where, part.key, label, err);
 }
 
-static int phi(struct family *f, const json_t *o, const char *label, struct vq_err *err)
+/* Microsoft's own code before transformers had the model.  Absent keys have the defaults of its PhiConfig. */
+static int phi_msft(struct family *f, const json_t *o, const char *label, struct vq_err *err)
+{
+	static const struct vq_field fields[] = {
+		{"vocab_size", VQ_FIELD_U32, F(d.vocab), 1, VQ_LIMIT_VOCAB, 50304, NULL},
+		SIZE("n_embd", d.layer.hidden, 1024),
+		{"n_inner", VQ_FIELD_U32, F(d.layer.inter), 1, VQ_LIMIT_DIM, 0, NULL},
+		{"n_layer", VQ_FIELD_U32, F(d.n_layers), 1, VQ_LIMIT_LAYERS, 20, NULL},
+		{"n_head", VQ_FIELD_U32, F(d.layer.n_heads), 1, VQ_LIMIT_HEADS, 16, NULL},
+		{"n_head_kv", VQ_FIELD_U32, F(d.layer.n_kv_heads), 1, VQ_LIMIT_HEADS, 0, NULL},
+		{"n_positions", VQ_FIELD_U32, F(d.max_position), 1, VQ_LIMIT_POSITION, 2048, NULL},
+		{"rotary_dim", VQ_FIELD_U32, F(d.layer.rotary_dim), 2, VQ_LIMIT_HEAD_DIM, 32, NULL},
+		{"activation_function", VQ_FIELD_WORD, F(d.layer.act), 0, 0, VQ_ACT_GELU_TANH,
+		 vq_parts_acts},
+		EPS("layer_norm_epsilon", 1e-5),
+	};
+	struct vq_layer_config *l = &f->d.layer;
+	int rc = vq_fields_read(fields, COUNT(fields), f, o, label, err);
+
+	if (rc == VQ_OK)
+		rc = vq_parts_heads(l, label, err);
+	if (rc < 0)
+		return rc;
+	if (l->rotary_dim % 2)
+		return vq_field_refuse(label, "rotary_dim", "an even number",
+				       json_object_get(o, "rotary_dim"), err);
+	if (!l->inter)
+		l->inter = 4 * l->hidden;
+	if (l->rotary_dim >= l->head_dim)
+		l->rotary_dim = 0; /* the whole head */
+	l->rope_theta = 10000;
+	l->causal = 1;
+	return VQ_OK;
+}
+
+static int phi_keys(struct family *f, const json_t *o, const char *label, struct vq_err *err)
 {
 	static const struct vq_field part = PART("partial_rotary_factor", 0.5);
 	static const struct vq_field fields[] = {
@@ -152,11 +187,20 @@ static int phi(struct family *f, const json_t *o, const char *label, struct vq_e
 
 	if (rc == VQ_OK)
 		rc = rotary(f, o, &part, &where, label, err);
+	return rc < 0 ? rc : settle(f, where, part.key, label, err);
+}
+
+static int phi(struct family *f, const json_t *o, const char *label, struct vq_err *err)
+{
+	const char *type = json_string_value(json_object_get(o, "model_type"));
+	int old = type && strcmp(type, "phi-msft") == 0;
+	int rc = old ? phi_msft(f, o, label, err) : phi_keys(f, o, label, err);
+
 	f->d.layer.norm = VQ_NORM_LAYER;
 	f->d.layer.parallel = 1;
 	f->d.layer.qkv_bias = f->d.layer.o_bias = f->d.layer.mlp_bias = 1;
 	f->d.head_bias = 1;
-	return rc < 0 ? rc : settle(f, where, part.key, label, err);
+	return rc;
 }
 
 /* seq_length says up to where it was trained: beyond, use_dynamic_ntk turns by other angles and use_logn_attn

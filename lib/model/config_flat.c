@@ -262,6 +262,9 @@ int vq_config_flat(struct vq_config *c, const struct vq_side *s, const char *tem
 		rc = vq_parts_dtype(s->config, label, err);
 	if (rc == VQ_OK)
 		rc = vq_parts_decoder(c, s->config, label, err);
+	/* Phi's head lost its bias behind MoE-LLaVA's tower. */
+	if (rc == VQ_OK && c->decoder.head_bias)
+		c->decoder.head_bias = vq_names_has(s->k, "decoder.head.bias");
 	if (rc == VQ_OK)
 		rc = vq_moe_from(&c->decoder, c->family, s->k, s->config, label, err);
 	if (rc == VQ_OK)

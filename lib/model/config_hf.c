@@ -293,7 +293,8 @@ static int architecture(struct vq_config *c, int *flat, const json_t *o, const c
 		"LlavaLlamaForCausalLM), moe_llava_llama (MoELLaVALlamaForCausalLM), moe_llava_ or "
 		"llava_ and stablelm, phi or qwen, idefics3 or smolvlm "
 		"(Idefics3ForConditionalGeneration, SmolVLMForConditionalGeneration), llama "
-		"(LlamaForCausalLM), stablelm (StableLmForCausalLM), phi (PhiForCausalLM) or qwen "
+		"(LlamaForCausalLM), stablelm (StableLmForCausalLM), phi or phi-msft "
+		"(PhiForCausalLM) or qwen "
 		"(QWenLMHeadModel)";
 	static const struct {
 		const char *type, *arch, *ours;
@@ -322,6 +323,7 @@ static int architecture(struct vq_config *c, int *flat, const json_t *o, const c
 		{"stablelm_epoch", "StableLMEpochForCausalLM", "stablelm", 0},
 		{"stablelm_epoch", "StableLmForCausalLM", "stablelm", 0},
 		{"phi", "PhiForCausalLM", "phi", 0},
+		{"phi-msft", "PhiForCausalLM", "phi", 0},
 		{"qwen", "QWenLMHeadModel", "qwen", 0},
 	};
 	const char *type = vq_side_str(o, "model_type"), *arch;

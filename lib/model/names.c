@@ -281,9 +281,9 @@ static int check_type(const struct vq_tensor *t, const char *name, const char *w
 		       name, vq_dtype_name(t->dtype));
 }
 
-/* 1 when the checkpoint has the decoder's q, k and v one below the other in one tensor, as Qwen's have: *first is the
- * row at which this one begins. */
-static int is_fused(const struct vq_config *c, const struct vq_ckpt *k, const char *canonical,
+/* 1 when the tensor that was found for the decoder's q, k or v has all of them one below the other, as Qwen's and the first
+ * Phi's have: *first is the row at which this one begins. */
+static int is_fused(const struct vq_config *c, const char *found, const char *canonical,
 		    uint64_t *first)
 {
 	static const char *const parts[] = {".q_proj.", ".k_proj.", ".v_proj."};
@@ -293,8 +293,7 @@ static int is_fused(const struct vq_config *c, const struct vq_ckpt *k, const ch
 	const uint64_t rows[] = {0, q, q + kv};
 	size_t i;
 
-	if (c->family != VQ_FAMILY_QWEN || vq_ckpt_form(k) != VQ_CKPT_HF ||
-	    !vq_names_in_layer(canonical))
+	if (!strstr(found, ".attn.c_attn.") && !strstr(found, ".mixer.Wqkv."))
 		return 0;
 	for (i = 0; i < 3 && !strstr(canonical, parts[i]); i++)
 		;
@@ -337,7 +336,7 @@ int vq_names_find(const struct vq_config *c, const struct vq_ckpt *k, const stru
 	t = look_up(k, &sp, &name, &where);
 	if (!t)
 		return missing(k, canonical, &sp, err);
-	if (is_fused(c, k, canonical, &first))
+	if (is_fused(c, name, canonical, &first))
 		return part_of(c, t, want, first, name, where, out, err);
 	if (t->n_dims != want->n_dims ||
 	    memcmp(t->dims, want->dims, t->n_dims * sizeof(t->dims[0])))

@@ -56,6 +56,20 @@ static const struct pair phi_layer[] = {
 	{"o_proj", "self_attn.dense"},  {"up_proj", "mlp.fc1"},
 	{"down_proj", "mlp.fc2"},       {0},
 };
+/* Microsoft's own Phi: Wqkv is q, k and v one below the other (vq_names_find). */
+static const struct pair phi_old_top[] = {{"embed.weight", "embd.wte.weight"}, {0}};
+static const struct pair phi_old_norm[] = {
+	{"norm.weight", "lm_head.ln.weight"}, {"norm.bias", "lm_head.ln.bias"}, {0}};
+static const struct pair phi_old_layer[] = {
+	{"norm1", "ln"},
+	{"q_proj", "mixer.Wqkv"},
+	{"k_proj", "mixer.Wqkv"},
+	{"v_proj", "mixer.Wqkv"},
+	{"o_proj", "mixer.out_proj"},
+	{"up_proj", "mlp.fc1"},
+	{"down_proj", "mlp.fc2"},
+	{0},
+};
 /* The first Qwen: w2 is the gate; c_attn is q, k and v one below the other (vq_names_find). */
 static const struct pair qwen_top[] = {
 	{"embed.weight", "wte.weight"},
@@ -140,6 +154,8 @@ static const struct part {
 	 {"language_model.model.", "model.language_model.", "model.", "model.text_model."}},
 	{"decoder.", OF(VQ_FAMILY_STABLELM), decoder_top, decoder_layer, "layers.", {"model."}},
 	{"decoder.", OF(VQ_FAMILY_PHI), phi_top, phi_layer, "layers.", {"model."}},
+	{"decoder.", OF(VQ_FAMILY_PHI), phi_old_top, phi_old_layer, "h.", {"transformer."}},
+	{"decoder.", OF(VQ_FAMILY_PHI), phi_old_norm, NULL, NULL, {""}},
 	{"decoder.", OF(VQ_FAMILY_QWEN), qwen_top, qwen_layer, "h.", {"transformer."}},
 };
 
@@ -216,6 +232,9 @@ void vq_spell(struct vq_spellings *out, enum vq_family family, const char *name)
 			snprintf(out->s[out->n++], VQ_SPELLING_ROOM, "language_model.lm_head.%s",
 				 name + 13);
 		snprintf(out->s[out->n++], VQ_SPELLING_ROOM, "lm_head.%s", name + 13);
+		if (family == VQ_FAMILY_PHI)
+			snprintf(out->s[out->n++], VQ_SPELLING_ROOM, "lm_head.linear.%s",
+				 name + 13);
 		return;
 	}
 	for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {

@@ -6,6 +6,7 @@ backbone.py make FAMILY DIR [--seed N] [--layers N] [--set KEY=JSON] [--drop KEY
     FAMILY: stablelm, stablelm_epoch, phi, qwen.  A checkpoint with the tokenizer of the demo.
     --flat inside|DIR  in MoE-LLaVA's layout, behind the demo's tower, which is in the checkpoint or the CLIP folder DIR
     --experts 0,2      layers of --flat with four experts
+backbone.py msft SRC DST          a Phi checkpoint in the spelling of Microsoft's own code, before transformers had the model
 backbone.py beside COUNT DIR...   prompts DIR.q/0.tokens (int32; 0.pixels, float32, of a picture) and so on, the last logits as our
                                   tools find them in 0.got: prints DIR, number of prompts, largest difference relative to the
                                   largest logit; COUNT tokens that follow each prompt, or those before the end, to DIR.q/answers
@@ -121,7 +122,7 @@ class Shape:
             mlps(p, i)
         norm(top + {'qwen': 'ln_f', 'phi': 'final_layernorm'}.get(self.family, 'norm'))
         if not self.tied:
-            linear('lm_head', self.vocab, d, self.family == 'phi')
+            linear('lm_head', self.vocab, d, self.family == 'phi' and not self.flat)
         if self.flat:
             linear(top + 'mm_projector.image_spatial_proj.0', d, self.tower_width, True)
             linear(top + 'mm_projector.image_spatial_proj.2', d, d, True)
@@ -188,6 +189,32 @@ def make(a):
     if a.flat:
         add_tower(a, c, tensors)
     layout.write_safetensors(os.path.join(a.dir, 'model.safetensors'), tensors)
+
+
+def msft(src, dst):
+    """The Phi checkpoint SRC as Microsoft's own code had it: keys, names, and q, k and v in one tensor."""
+    c = json.load(open(os.path.join(src, 'config.json')))
+    w = layout.read_safetensors(os.path.join(src, 'model.safetensors'))
+    shutil.copytree(src, dst)
+    keys = {'n_embd': 'hidden_size', 'n_layer': 'num_hidden_layers', 'n_head': 'num_attention_heads', 'n_inner': 'intermediate_size',
+            'n_positions': 'max_position_embeddings', 'activation_function': 'hidden_act', 'layer_norm_epsilon': 'layer_norm_eps'}
+    same = ('vocab_size', 'tie_word_embeddings', 'torch_dtype', 'bos_token_id', 'eos_token_id', 'architectures')
+    old = dict({k: c[v] for k, v in keys.items()}, **{k: c[k] for k in same}, model_type='phi-msft', n_head_kv=None,
+               rotary_dim=int(c['partial_rotary_factor'] * (c['hidden_size'] // c['num_attention_heads'])))
+    json.dump(old, open(os.path.join(dst, 'config.json'), 'w'))
+    out = {}
+    for end in ('weight', 'bias'):
+        for i in range(c['num_hidden_layers']):
+            p, q = 'model.layers.%d.' % i, 'transformer.h.%d.' % i
+            parts = [w['%sself_attn.%s_proj.%s' % (p, k, end)] for k in 'qkv']
+            out[q + 'mixer.Wqkv.' + end] = ('F16', [sum(t[1][0] for t in parts)] + parts[0][1][1:], b''.join(t[2] for t in parts))
+            for a, b in (('self_attn.dense', 'mixer.out_proj'), ('mlp.fc1', 'mlp.fc1'), ('mlp.fc2', 'mlp.fc2'), ('input_layernorm', 'ln')):
+                out[q + b + '.' + end] = w[p + a + '.' + end]
+        out['lm_head.ln.' + end] = w['model.final_layernorm.' + end]
+        out['lm_head.linear.' + end] = w['lm_head.' + end]
+    out['transformer.embd.wte.weight'] = w['model.embed_tokens.weight']
+    assert sum(len(t[2]) for t in out.values()) == sum(len(t[2]) for t in w.values())
+    layout.write_safetensors(os.path.join(dst, 'model.safetensors'), out)
 
 
 # --- the forward pass ---
@@ -390,7 +417,7 @@ def prune(folder):
 def main():
     global torch
     p = argparse.ArgumentParser()
-    p.add_argument('what', choices=['make', 'beside', 'prune'])
+    p.add_argument('what', choices=['make', 'msft', 'beside', 'prune'])
     p.add_argument('args', nargs='+')
     p.add_argument('--seed', type=int, default=1)
     p.add_argument('--layers', type=int, default=3)
@@ -402,6 +429,8 @@ def main():
     if a.what == 'make':
         a.family, a.dir = a.args
         return make(a)
+    if a.what == 'msft':
+        return msft(*a.args)
     import torch  # here, since making a checkpoint does without and it takes a while
     for folder in a.args[a.what == 'beside':]:
         if a.what == 'prune':

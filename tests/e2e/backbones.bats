@@ -93,6 +93,24 @@ beside() {
 	beside 5 12 m
 }
 
+@test "Phi as Microsoft's own code had it: the same model, and what is wrong is said (3)" {
+	local d
+	make_model phi m
+	"$PY" "$BATS_TEST_DIRNAME/backbone.py" msft m old
+	for d in m old; do
+		vqlm-calib -q -n 0 -m $d -o $d.vqs
+		vqlm-ls --json $d.vqs | jq -c 'select(.kind == "TENSOR") | [.name, .dims, .xxh64]' >$d.tensors
+		vqlm-ls --cat config $d.vqs | jq -S . >$d.config
+	done
+	[ "$(wc -l <m.tensors)" -gt 40 ]
+	cmp m.tensors old.tensors
+	cmp m.config old.config
+	with old '.rotary_dim = 15' "'rotary_dim': want an even number, got 15"
+	with old '.n_head = 3' "want a hidden_size that is a multiple of num_attention_heads, got 160 and 3"
+	with old '.n_inner = null' "tensor 'transformer.h.0.mlp.fc1.weight': want shape [640, 160] by config.json, got [320, 160]"
+	with old '.n_head_kv = 2' "tensor 'transformer.h.0.mixer.Wqkv.weight': want shape [320, 160] by config.json, got [480, 160]"
+}
+
 @test "Qwen: logits and answers are PyTorch's" {
 	questions 5
 	make_model qwen m
