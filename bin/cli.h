@@ -30,6 +30,37 @@ struct vq_opt {
 	const char *choices; /* CHOICE: "a|b|c" */
 };
 
+/* Rows of a tool that opens a model: --vision, --aspect, --template. */
+#define VQ_OPTS_MODEL(vision, aspect, template)                                                    \
+	{"vision",                                                                                 \
+	 0,                                                                                        \
+	 VQ_OPT_STR,                                                                               \
+	 "PATH",                                                                                   \
+	 &(vision),                                                                                \
+	 NULL,                                                                                     \
+	 "checkpoint of the vision tower, of a model that lacks it: a folder, of a GGUF file its " \
+	 "mmproj (default: beside the model, by its name)",                                        \
+	 0,                                                                                        \
+	 0,                                                                                        \
+	 NULL},                                                                                    \
+		{"aspect",                                                                         \
+		 0,                                                                                \
+		 VQ_OPT_CHOICE,                                                                    \
+		 "HOW",                                                                            \
+		 &(aspect),                                                                        \
+		 "model",                                                                          \
+		 "what pictures go through that are not square: as the model has it, cut to the "  \
+		 "middle, or padded",                                                              \
+		 0,                                                                                \
+		 0,                                                                                \
+		 VQ_ASPECTS},                                                                      \
+	{                                                                                          \
+		"template", 0, VQ_OPT_STR, "NAME", &(template), NULL,                              \
+			"chat template instead of the model's: llava-hf, vicuna_v1, llava_v1, "    \
+			"llava_v0, stablelm, phi, qwen, smolvlm or plain",                         \
+			0, 0, NULL                                                                 \
+	}
+
 struct vq_common {
 	uint32_t threads;   /* -t, 0 = all */
 	int level;          /* -l, -1 = auto */

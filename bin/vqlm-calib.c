@@ -19,16 +19,7 @@ static const struct vq_opt opts[] = {
 	 "folder that image names in DATA are relative to (default: that of DATA)", 0, 0, NULL},
 	{"samples", 'n', VQ_OPT_U32, "N", &o.n, "64",
 	 "samples, a seeded choice of DATA; 0 sends weights only", 0, 1 << 20, NULL},
-	{"vision", 0, VQ_OPT_STR, "DIR", &o.from.vision, NULL,
-	 "checkpoint of the vision tower, of a model that lacks it (default: beside the model, by "
-	 "its name)",
-	 0, 0, NULL},
-	{"aspect", 0, VQ_OPT_CHOICE, "HOW", &o.from.aspect, "model",
-	 "what pictures go through that are not square: as the model has it, cut to the middle, or "
-	 "padded",
-	 0, 0, VQ_ASPECTS},
-	{"template", 0, VQ_OPT_STR, "NAME", &o.from.template_name, NULL,
-	 "chat template, where the checkpoint's own is not known", 0, 0, NULL},
+	VQ_OPTS_MODEL(o.from.vision, o.from.aspect, o.from.template_name),
 	{"checkpoint", 0, VQ_OPT_STR, "U,...", &o.checkpoints, NULL,
 	 "units whose full-precision input is sent too, so that search may start there", 0, 0,
 	 NULL},

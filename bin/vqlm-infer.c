@@ -60,18 +60,7 @@ static const struct vq_opt opts[] = {
 	 "length of an answer (default: 16, for a single question 256)", 1, 1000000, NULL},
 	{"temperature", 0, VQ_OPT_F64, "X", &o.temperature, "0",
 	 "draw tokens at this temperature; 0 takes the likeliest", 0, 100, NULL},
-	{"vision", 0, VQ_OPT_STR, "DIR", &o.vision, NULL,
-	 "checkpoint of the vision tower, of a model that lacks it (default: beside the model, by "
-	 "its name)",
-	 0, 0, NULL},
-	{"aspect", 0, VQ_OPT_CHOICE, "HOW", &o.aspect, "model",
-	 "what pictures go through that are not square: as the model has it, cut to the middle, or "
-	 "padded",
-	 0, 0, VQ_ASPECTS},
-	{"template", 0, VQ_OPT_STR, "NAME", &o.template, NULL,
-	 "chat template instead of the model's: llava-hf, vicuna_v1, llava_v1, llava_v0, "
-	 "stablelm, phi, qwen, smolvlm or plain",
-	 0, 0, NULL},
+	VQ_OPTS_MODEL(o.vision, o.aspect, o.template),
 	{"ppl", 0, VQ_OPT_STR, "TEXT", &o.ppl, NULL,
 	 "score the tokens of a text file (- reads standard input) instead of answering: "
 	 "perplexity",

@@ -65,16 +65,7 @@ static const struct vq_opt opts[] = {
 	 "the first four blocks and the last two may go too", 0, 0, NULL},
 	{"table", 0, VQ_OPT_FLAG, NULL, &o.table, NULL,
 	 "print the scores of the blocks as CSV instead of the stream", 0, 0, NULL},
-	{"vision", 0, VQ_OPT_STR, "DIR", &o.from.vision, NULL,
-	 "checkpoint of the vision tower, of a model that lacks it (default: beside the model, by "
-	 "its name)",
-	 0, 0, NULL},
-	{"aspect", 0, VQ_OPT_CHOICE, "HOW", &o.from.aspect, "model",
-	 "what pictures go through that are not square: as the model has it, cut to the middle, or "
-	 "padded",
-	 0, 0, VQ_ASPECTS},
-	{"template", 0, VQ_OPT_STR, "NAME", &o.from.template_name, NULL,
-	 "chat template, where the checkpoint's own is not known", 0, 0, NULL},
+	VQ_OPTS_MODEL(o.from.vision, o.from.aspect, o.from.template_name),
 	{0}};
 
 static const struct vq_tool tool = {

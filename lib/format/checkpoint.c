@@ -166,6 +166,20 @@ int vq_ckpt_ready(struct vq_ckpt *c, struct vq_err *err)
 	return rc >= 0 && c->part ? vq_ckpt_ready(c->part, err) : rc;
 }
 
+uint64_t vq_ckpt_unready(const struct vq_ckpt *c)
+{
+	uint64_t bytes = c->part ? vq_ckpt_unready(c->part) : 0;
+	size_t i, n;
+
+	for (i = 0; i < c->n; i++) {
+		const struct vq_tensor *t = c->slots[i].t;
+
+		if (!t->data && vq_tensor_count(t, &n) == VQ_OK)
+			bytes += (uint64_t)n * vq_dtype_size(t->dtype);
+	}
+	return bytes;
+}
+
 int vq_ckpt_load(struct vq_ckpt *c, struct vq_err *err)
 {
 	int rc = c->back->load(c, err);

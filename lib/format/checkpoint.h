@@ -24,6 +24,8 @@ int vq_ckpt_takes(const char *path);
 /* Makes what c's format keeps otherwise than as rows of floats (GGUF's blocks) such rows, in a spool; part too.  Until then
  * such tensors have their shape and type, and no data: what a model lacks is found out without the work. */
 VQ_MUST_CHECK int vq_ckpt_ready(struct vq_ckpt *c, struct vq_err *err);
+/* Bytes of the spool that it would fill. */
+uint64_t vq_ckpt_unready(const struct vq_ckpt *c);
 /* Copies the weights to memory of large pages ; before the first tensor is found. */
 VQ_MUST_CHECK int vq_ckpt_load(struct vq_ckpt *c, struct vq_err *err);
 /* Keeps the weights in memory (vq_pages_lock). */

@@ -156,7 +156,7 @@ int vq_open_model(struct vq_ckpt **k, struct vq_config *c, const struct vq_open 
 		rc = vq_open_aspect(c, o->aspect, err);
 	if (rc == VQ_OK)
 		rc = check_tensors(c, own, err);
-	if (rc == VQ_OK)
+	if (rc == VQ_OK && !o->shapes_only)
 		rc = vq_ckpt_ready(own, err);
 	if (rc < 0) {
 		vq_ckpt_close(own);

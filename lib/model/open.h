@@ -11,6 +11,7 @@ struct vq_open {
 	const char *vision;        /* checkpoint with the CLIP tower, or NULL: beside the model */
 	const char *template_name; /* of the chat, or NULL: the model's */
 	int aspect;                /* position in VQ_ASPECTS */
+	int shapes_only;           /* 1: vq_ckpt_ready is left out, tensors may have no data */
 };
 
 /* A checkpoint in the layout of the LLaVA authors names its tower,

@@ -146,7 +146,11 @@ out:
 static int prepare(struct vq_calib *c, struct vq_err *err)
 {
 	const struct vq_calib_opts *o = c->o;
-	int rc = vq_open_model(&c->ckpt, &c->cfg, &o->from, err);
+	struct vq_open from = o->from;
+	int rc;
+
+	from.shapes_only = o->dry_run;
+	rc = vq_open_model(&c->ckpt, &c->cfg, &from, err);
 
 	if (rc >= 0)
 		rc = parse_checkpoints(c, err);

@@ -7,8 +7,10 @@
 struct vq_calib_cost {
 	uint64_t memory; /* bytes of own memory at the peak; the mapped checkpoint does not count */
 	uint64_t stream; /* bytes of the uncompressed output */
-	double flop;     /* of all products */
-	double joint;    /* elements times joint matrices */
+	uint64_t
+		spool; /* bytes of the file in TMPDIR that a checkpoint's blocks are made rows of floats in */
+	double flop;  /* of all products */
+	double joint; /* elements times joint matrices */
 };
 
 /* level: zstd level of the output. */

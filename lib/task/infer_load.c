@@ -104,7 +104,7 @@ static int open_ckpt(struct vq_loaded *l, const struct vq_infer *o, uint32_t n_q
 {
 	struct vq_config c;
 	char hex[VQ_SHA256_HEX];
-	const struct vq_open from = {o->model, o->vision, o->template, o->aspect};
+	const struct vq_open from = {o->model, o->vision, o->template, o->aspect, 0};
 	int rc = vq_open_model(&l->ckpt, &c, &from, err);
 
 	if (rc >= 0)

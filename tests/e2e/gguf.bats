@@ -259,6 +259,22 @@ bytes() {
 	refused s-00001-of-00003.gguf "s-00002-of-00003.gguf: cannot open"
 }
 
+@test "a dry run counts the room that blocks take as floats, and does not take it" {
+	folder
+	gguf blocks m q.gguf Q8_0 ref
+	mkdir room
+	TMPDIR=$PWD/room vqlm-calib -n 0 -m q.gguf --dry-run >said
+	# All matrices are blocks of 34 bytes for 32 weights: 64 as float16.
+	figure "$(grep spool said)"
+	awk -v size="$(stat -c %s q.gguf)" '/^spool/ { ok = $2 * 1048576 > 1.5 * size && $2 * 1048576 < 1.9 * size } END { exit !ok }' said
+	grep -q '^spool.* in TMPDIR, for weights that are blocks of codes$' said
+	TMPDIR=$PWD/nowhere vqlm-calib -n 0 -m q.gguf --dry-run | grep -v time | cmp <(grep -v time said) -
+	run -4 env TMPDIR="$PWD/nowhere" vqlm-calib -q -n 0 -m q.gguf -o x.vqs
+	[ ! -e x.vqs ]
+	vqlm-calib -n 0 -m m --dry-run >said
+	run ! grep spool said
+}
+
 @test "what a model lacks is said before its tensors are rewritten" {
 	folder
 	gguf convert m x.gguf F32 'tokenizer.chat_template="odd"'
