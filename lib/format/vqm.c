@@ -17,7 +17,6 @@
 #define NAME_MAX_VQM 512
 #define VERIFY_BELOW ((size_t)256 << 20) /* hashing less than this is not noticed */
 #define FIRST_ROOM   ((size_t)64 << 20)
-#define PIPE_MOST    ((size_t)1 << 40) /* addresses, not memory */
 
 struct vq_vqm_priv {
 	struct vq_map map; /* the archive */
@@ -43,12 +42,21 @@ void vq_vqm_close(struct vq_vqm *v)
 
 /* --- bytes into memory --- */
 
+/* Addresses for a model that is held in memory: twice what the machine has.  They cost nothing, but an emulator counts
+ * them page by page. */
+static size_t pipe_most(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+
+	return pages > 0 && size > 0 ? 2 * (size_t)pages * (size_t)size : (size_t)1 << 40;
+}
+
 /* It grows without being copied, so that a model from a pipe is held once. */
 static int read_pipe(struct vq_vqm *v, int fd, const void *head, size_t head_n, struct vq_err *err)
 {
 	struct vq_map *m = &v->priv->map;
 	size_t got = 0, room = FIRST_ROOM;
-	int rc = vq_pages_reserve(&m->pages, PIPE_MOST, 1, err);
+	int rc = vq_pages_reserve(&m->pages, pipe_most(), 1, err);
 
 	vq_pipe_widen(fd);
 	if (rc == VQ_OK)
