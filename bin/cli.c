@@ -258,10 +258,14 @@ int vq_cli_usage(const struct vq_tool *tool, const char *fmt, ...)
 
 int vq_cli_finish(const struct vq_tool *tool, int rc, struct vq_err *err)
 {
+	int lost = ferror(stdout); /* a buffer that is empty now, so that nothing is left to fail */
+
 	/* A full disk shows only when the last bytes go out, so closing is part of the work. */
 	if (fflush(stdout) != 0 || (close(STDOUT_FILENO) < 0 && rc >= 0)) {
 		if (rc >= 0)
 			rc = vq_fail_errno(err, VQ_E_SYS, "stdout: cannot write");
+	} else if (lost && rc >= 0) {
+		rc = vq_fail(err, VQ_E_SYS, "stdout: cannot write");
 	}
 	if (rc < 0 && err->code != VQ_OK)
 		fprintf(stderr, "%s: %s\n", tool->name, err->text);

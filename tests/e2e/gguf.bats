@@ -141,7 +141,7 @@ bytes() {
 	[ $n -eq 6 ]
 	grep -q 'N}{1,3}' j/tokenizer.json
 	bytes gpt2 starcoder .
-	refused j.gguf ": key 'tokenizer.ggml.pre': want one of llama-bpe, llama3, llama-v3, qwen2, deepseek-r1-qwen, smollm, gpt-2, phi-2, got 'starcoder', whose pattern is not known"
+	refused j.gguf ": key 'tokenizer.ggml.pre': want one of llama-bpe, llama3, llama-v3, qwen2, deepseek-r1-qwen, stablelm2, smollm, gpt-2, phi-2, got 'starcoder', whose pattern is not known"
 	gguf convert j j.gguf F16 'tokenizer.ggml.pre="gpt-2"' tokenizer.ggml.merges=
 	refused j.gguf ": key 'tokenizer.ggml.merges' is missing"
 }
