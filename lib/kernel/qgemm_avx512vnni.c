@@ -297,8 +297,8 @@ INLINE TARGET void add_bias(const float *bias, __mmask16 m0, __mmask16 m1, float
 					      _mm512_maskz_loadu_ps(m1, bias + 16)));
 }
 
-/* y of a tile into the matrix; gate: what the gate's product has there, or NULL.  The rows of a large one lie far apart: to read each line before it is written, and to
- * write it when it is in the way, takes a tenth of the time of a product. */
+/* y of a tile into the matrix; gate: what the gate's product has there, or NULL.  The rows of a large matrix lie far apart:
+ * to read each line before it is written, and to write it when it is in the way, takes a tenth of the time of a product. */
 TARGET static void store_tile(const struct vq_tile_plan *pl, uint32_t panel, uint32_t t0,
 			      uint32_t nt, float *y, float *gate)
 {
